@@ -1,0 +1,1 @@
+"""A watchtower for AI inference that is committed on chain."""

@@ -1,0 +1,95 @@
+"""One base error; the class docstring is the message, the keyword arguments are the context.
+
+``Expected`` errors happen in normal operation (an endpoint is away, data is withheld): they are reported in one
+line and the service goes on. Everything else is a mistake in configuration (exit 2) or a bug.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ChallengerError(Exception):
+    """something went wrong"""
+
+    exit_code = 1
+
+    def __init__(self, detail: str = "", **context: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.context = context
+
+    def __str__(self) -> str:
+        head = " ".join((type(self).__doc__ or "").split())
+        tail = ", ".join(f"{key}={value}" for key, value in self.context.items())
+        return head + (f": {self.detail}" if self.detail else "") + (f" ({tail})" if tail else "")
+
+
+class ConfigError(ChallengerError):
+    """the configuration cannot be used"""
+
+    exit_code = 2
+
+
+class Expected(ChallengerError):
+    """the outside world did not do its part"""
+
+
+class EndpointError(Expected):
+    """the JSON-RPC endpoint could not be used"""
+
+
+class RpcError(Expected):
+    """the JSON-RPC endpoint refused the call"""
+
+
+class RangeTooLarge(RpcError):
+    """the endpoint refuses a log range of this size"""
+
+
+class WrongChain(ConfigError):
+    """the endpoint serves another chain"""
+
+
+class WrongContract(ConfigError):
+    """the contract at this address is not the one expected"""
+
+
+class MalformedLog(Expected):
+    """a log does not decode as the event it claims to be"""
+
+
+class Reverted(Expected):
+    """the transaction would revert"""
+
+
+class StoreError(ChallengerError):
+    """the database could not be used"""
+
+
+class CursorMoved(StoreError):
+    """another process moved the cursor"""
+
+
+class IllegalMove(StoreError):
+    """a state was to change along an arrow that does not exist"""
+
+
+class JournalBroken(StoreError):
+    """the journal does not verify"""
+
+
+class LedgerExhausted(ChallengerError):
+    """a reorganisation reaches below the block ledger"""
+
+
+class DataUnavailable(Expected):
+    """committed data could not be had"""
+
+
+class DigestMismatch(DataUnavailable):
+    """the bytes served are not the ones committed"""
+
+
+class FilingRefused(Expected):
+    """a rule of safety forbids to file now"""

@@ -1,0 +1,1 @@
+"""Deterministic inference verification: a model as data, exact operators, one bit of difference is proof."""
