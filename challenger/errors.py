@@ -22,7 +22,8 @@ class ChallengerError(Exception):
     def __str__(self) -> str:
         head = " ".join((type(self).__doc__ or "").split())
         tail = ", ".join(f"{key}={value}" for key, value in self.context.items())
-        return head + (f": {self.detail}" if self.detail else "") + (f" ({tail})" if tail else "")
+        text = head + (f": {self.detail}" if self.detail else "") + (f" ({tail})" if tail else "")
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # one line, whatever came in
 
 
 class ConfigError(ChallengerError):
@@ -43,6 +44,19 @@ class RpcError(Expected):
     """the JSON-RPC endpoint refused the call"""
 
 
+class RateLimited(RpcError):
+    """the JSON-RPC endpoint asks to slow down"""
+
+    def __init__(self, detail: str = "", retry_after: float | None = None, **context: Any) -> None:
+        """``retry_after``: seconds the endpoint asked for, when it did."""
+        super().__init__(detail, **context)
+        self.retry_after = retry_after
+
+
+class UnknownBlock(EndpointError):
+    """the JSON-RPC endpoint does not know this block"""
+
+
 class RangeTooLarge(RpcError):
     """the endpoint refuses a log range of this size"""
 
@@ -61,6 +75,11 @@ class MalformedLog(Expected):
 
 class Reverted(Expected):
     """the transaction would revert"""
+
+    def __init__(self, detail: str = "", data: bytes = b"", **context: Any) -> None:
+        """``data``: the revert data, for the contract's own errors."""
+        super().__init__(detail, **context)
+        self.data = data
 
 
 class StoreError(ChallengerError):

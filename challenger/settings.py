@@ -1,0 +1,264 @@
+"""Settings: frozen, read once from TOML and environment, handed in. Nothing reads them at import.
+
+``[section] field`` in the file is ``CHALLENGER_SECTION_FIELD`` in the environment, which wins; with ``_FILE``
+appended the value is read from that file (for secrets). Lists are comma-separated in the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from challenger.domain import Address, Millionths, Mode, Wei
+from challenger.errors import ConfigError
+
+PREFIX = "CHALLENGER"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSettings:
+    rpc: tuple[str, ...] = ("http://127.0.0.1:8545",)
+    chain_id: int = 0
+    market: Address = Address("")
+    anchor: Address = Address("")
+    start_block: int = 0
+    confirmations: int = 3
+    ledger_depth: int = 256
+    poll: float = 2.0
+    timeout: float = 20.0
+    embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    url: str = "sqlite+aiosqlite:///challenger.sqlite"
+    heads: Path = Path("challenger-heads.jsonl")
+    heads_every: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SignerSettings:
+    keystore: Path | None = None
+    passphrase: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    base: Millionths = Millionths(50_000)
+    newcomer: Millionths = Millionths(250_000)
+    trusted_after: int = 60
+    offender: Millionths = Millionths(1_000_000)
+    margin: Millionths = Millionths(100_000)
+    epoch_blocks: int = 7_200
+    delay: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    cache: Path = Path("challenger-cache")
+    cache_bytes: int = 8 << 30
+    roots: tuple[str, ...] = ()
+    allow_private: bool = False
+    fetch_seconds: float = 60.0
+    fetch_bytes: int = 4 << 30
+    input_bytes: int = 16 << 20
+    memory_bytes: int = 8 << 30
+    seconds: float = 300.0
+    workers: int = 1
+    backend: str = "torch"
+    confirm_backend: str = "numpy"
+    attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FilingSettings:
+    mode: Mode | None = None
+    exposure: Wei = Wei(10**18)
+    min_value: Wei = Wei(0)
+    certainty: Millionths = Millionths(999_000)
+    correlated_providers: int = 2
+    correlated_seconds: int = 3_600
+    max_fee: Wei = Wei(500 * 10**9)
+    safety_seconds: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    chain: ChainSettings = field(default_factory=ChainSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    signer: SignerSettings = field(default_factory=SignerSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    filing: FilingSettings = field(default_factory=FilingSettings)
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.signer.key or self.signer.keystore)
+
+    @property
+    def mode(self) -> Mode:
+        """With no key, the mode is watch; with one, dry-run until a person says live."""
+        if self.filing.mode is not None:
+            return self.filing.mode
+        return Mode.DRY_RUN if self.has_key else Mode.WATCH
+
+
+def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from ``path`` (none: defaults) and ``environment`` (none: the process's own).
+
+    Raises ConfigError naming the file or variable, what is wrong with it, and what would be right.
+    """
+    env = os.environ if environment is None else environment
+    return check(build(read(path) if path is not None else {}, env, str(path)))
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file; `challenger init` writes one", file=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}", file=path) from error
+
+
+def build(raw: Mapping[str, Any], env: Mapping[str, str], source: str) -> Settings:
+    """Typed settings from parsed TOML and environment; unknown sections and fields are refused."""
+    sections = get_type_hints(Settings)
+    _refuse_unknown(raw, sections, source, "section")
+    made = {}
+    for name, kind in sections.items():
+        values = raw.get(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"[{name}] must be a table", file=source)
+        hints = get_type_hints(kind)
+        _refuse_unknown(values, hints, source, f"[{name}] field")
+        chosen = {key: _convert(value, hints[key], f"[{name}] {key}", source) for key, value in values.items()}
+        for key, hint in hints.items():
+            text = _from_environment(env, f"{PREFIX}_{name}_{key}".upper())
+            if text is not None:
+                chosen[key] = _convert(text, hint, f"{PREFIX}_{name}_{key}".upper(), "environment")
+        made[name] = kind(**chosen)
+    return Settings(**made)
+
+
+def check(settings: Settings) -> Settings:
+    """Refuses what cannot work together."""
+    say = ConfigError
+    rates = settings.sampling
+    for key in ("base", "newcomer", "offender"):
+        if not 0 <= getattr(rates, key) <= 1_000_000:
+            raise say(f"[sampling] {key} must be 0 to 1000000 millionths", got=getattr(rates, key))
+    if rates.epoch_blocks < 1 or not 1 <= rates.delay <= 200:
+        raise say("[sampling] epoch_blocks must be ≥ 1 and delay 1 to 200 blocks")
+    if settings.replay.backend == settings.replay.confirm_backend:
+        raise say("[replay] confirm_backend must be another backend than backend: one backend's bit is not proof")
+    if not settings.chain.rpc:
+        raise say("[chain] rpc names no endpoint")
+    for key in ("market", "anchor"):
+        value = getattr(settings.chain, key)
+        if value and not _is_address(value):
+            raise say(f"[chain] {key} must be 0x and 40 hex digits", got=value)
+    if settings.mode in (Mode.LIVE, Mode.DRY_RUN) and not settings.has_key:
+        raise say(f"[filing] mode {settings.mode} needs a key in [signer]; without one use watch")
+    if settings.mode is Mode.CONFIRM:
+        raise say("[filing] mode confirm is not there yet; use watch, dry-run or live")
+    if settings.mode is Mode.LIVE and len(set(settings.chain.rpc)) < 2 and not settings.chain.embedded:
+        raise say(
+            "[filing] mode live with a single endpoint is refused; add a second [chain] rpc, or say embedded = true for a devnet"
+        )
+    return settings
+
+
+def addresses(settings: Settings) -> Settings:
+    """As ``check``, for commands that need the contract: a missing address is refused here."""
+    if not settings.chain.market:
+        raise ConfigError("[chain] market is missing: the address of the reference protocol's contract")
+    if settings.chain.chain_id <= 0:
+        raise ConfigError("[chain] chain_id is missing: the watcher never guesses which chain it spends on")
+    return settings
+
+
+def _is_address(value: str) -> bool:
+    if len(value) != 42 or not value.startswith("0x"):
+        return False
+    return all(c in "0123456789abcdef" for c in value[2:].lower())
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: str, what: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise ConfigError(f"unknown {what} {name}{hint}", file=source)
+
+
+def _from_environment(env: Mapping[str, str], name: str) -> str | None:
+    if name in env:
+        return env[name]
+    path = env.get(name + "_FILE")
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}_FILE cannot be read: {type(error).__name__}", file=path) from None
+
+
+def _convert(value: Any, hint: Any, where: str, source: str) -> Any:
+    """``value`` as the field's type; numbers and lists may arrive as text from the environment."""
+    kind = getattr(hint, "__supertype__", hint)
+    if get_origin(kind) is tuple:
+        items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"{where} must be a list of strings", file=source)
+        return tuple(items)
+    if get_args(kind):  # X | None
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    try:
+        if kind is bool:
+            return _boolean(value)
+        if kind in (int, float) and isinstance(value, bool):
+            raise ValueError  # noqa: TRY301  a TOML true is no number
+        if kind is int:
+            return _integer(value)
+        if kind is str and not isinstance(value, str):
+            raise ValueError  # noqa: TRY301
+        made = kind(value)
+    except (ValueError, TypeError):
+        wanted = "one of " + ", ".join(kind) if issubclass(kind, Mode) else f"a {kind.__name__}"
+        raise ConfigError(f"{where} must be {wanted}", file=source) from None
+    return made.lower() if hint is Address else made
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, float):
+        raise ValueError  # noqa: TRY004  reported as a wrong value by the caller
+    return int(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return words[value.lower()] if isinstance(value, str) and value.lower() in words else _refuse()
+
+
+def _refuse() -> bool:
+    raise ValueError
+
+
+def every_setting() -> list[tuple[str, str, Any]]:
+    """(section, field, default) of every setting: for `challenger init`, the docs and their test."""
+    rows = []
+    for section in fields(Settings):
+        kind = get_type_hints(Settings)[section.name]
+        rows += [(section.name, item.name, getattr(kind(), item.name)) for item in fields(kind)]
+    return rows
