@@ -1,0 +1,1 @@
+"""observe → sample → replay → confirm → file → follow: each stage reads rows, does one thing and writes rows."""

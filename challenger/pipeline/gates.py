@@ -1,0 +1,69 @@
+"""What stands between a confirmed fraud and money: pure rules, the first that refuses says why.
+
+Nothing here asks the chain or the clock; the caller reads both anew and hands the values in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from challenger.domain import Capability, Millionths, Mode, UnixTime, Wei, Window
+from challenger.sampling.economics import Stakes, expected_value
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Settings of the operator: amounts in wei, times in seconds."""
+
+    mode: Mode
+    exposure: Wei
+    min_value: Wei
+    certainty: Millionths
+    correlated_providers: int
+    safety_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour,
+    ``cleared``: a person has looked at it since and approved. ``pinned``: the contract code is the one pinned."""
+
+    now: UnixTime
+    window: Window
+    capability: Capability
+    stakes: Stakes
+    outstanding: Wei
+    balance: Wei
+    accused: int
+    cleared: bool
+    pinned: bool
+    refused: str
+
+
+def refusal(limits: Limits, at: Situation) -> str:
+    """Why nothing may be filed now; empty when everything allows it."""
+    if limits.mode is Mode.WATCH:
+        return "mode: watch files nothing"
+    if at.capability is not Capability.OPEN:
+        return f"capability: this protocol's disputes are {at.capability} to us"
+    if not at.pinned:
+        return "code: the contract's code is not the one pinned at start"
+    if at.accused >= limits.correlated_providers and not at.cleared:
+        return f"correlated: {at.accused} providers of this model accused within the hour; a person must approve"
+    if not at.window.open_at(UnixTime(at.now + limits.safety_seconds)):
+        return "window: too close to its end for a filing to land"
+    if at.refused:
+        return f"eligibility: {at.refused}"
+    if at.outstanding + at.stakes.bond > limits.exposure:
+        return f"exposure: {at.outstanding} + {at.stakes.bond} wei of bonds exceed the cap of {limits.exposure}"
+    if at.balance < at.stakes.bond + at.stakes.gas:
+        return f"balance: {at.balance} wei do not cover the bond and its gas"
+    value = expected_value(at.stakes, limits.certainty)
+    if value < limits.min_value:
+        return f"value: the expected value of {value} wei is below {limits.min_value}"
+    return ""
+
+
+def temporary(reason: str) -> bool:
+    """Whether a refusal may pass while the window is open (all but the ones that time makes worse)."""
+    return not reason.startswith(("window:", "capability:", "mode:"))

@@ -1,0 +1,106 @@
+"""The arrows of the house run one way, and the commands start without the heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: package of ours → packages of ours it may import (itself always)
+ALLOWED = {
+    "replay": set(),
+    "migrations": {"challenger.store", "challenger.errors", "challenger.domain"},
+    "challenger.domain": set(),
+    "challenger.errors": set(),
+    "challenger.settings": {"challenger.domain", "challenger.errors"},
+    "challenger.sampling": {"challenger.domain", "challenger.errors"},
+    "challenger.contracts": {"challenger.errors"},
+    "challenger.chain": {"challenger.domain", "challenger.errors", "challenger.contracts"},
+    "challenger.store": {"challenger.domain", "challenger.errors", "migrations"},
+    "challenger.protocols": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.contracts"},
+    "challenger.adjudicator": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.protocols"},
+    "challenger.audit": {"challenger.domain", "challenger.errors", "challenger.store", "challenger.sampling"},
+}
+INNER = set(ALLOWED) - {"migrations"}
+ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
+ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
+ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
+ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim"}
+ALLOWED["challenger"] = set()
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for top in ("challenger", "replay", "migrations"):
+        for path in (ROOT / top).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def package(name: str) -> str:
+    parts = name.split(".")
+    return parts[0] if parts[0] != "challenger" else ".".join(parts[:2])
+
+
+def imports(name: str) -> set[str]:
+    """Modules of ours that ``name`` imports when it is itself imported or later, inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            wanted = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        else:
+            continue
+        found |= {module for module in wanted if module in MODULES}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_arrows_run_one_way(name):
+    own = package(name)
+    allowed = ALLOWED[own] | {own}
+    beyond = {module for module in imports(name) if package(module) not in allowed and module != "challenger"}
+    assert not beyond, f"{name} may not import {sorted(beyond)}"
+
+
+def top_level(name: str) -> set[str]:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            exact = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= exact or ({node.module} & set(MODULES))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & set(MODULES)
+    return found - {name}
+
+
+def test_no_circles():
+    graph = {name: top_level(name) for name in MODULES}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join((*trail, name))
+        if name not in done:
+            for target in graph[name]:
+                walk(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("module", ["challenger.cli", "replay.cli"])
+def test_commands_start_without_heavy_libraries(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'web3', 'sqlalchemy', 'onnx') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
