@@ -146,6 +146,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last block whose events are in the store."""
+
+    number: BlockNumber
+    hash: Hash32
+
+
+@dataclass(frozen=True, slots=True)
 class At:
     """Where an event stands on chain."""
 

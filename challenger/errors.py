@@ -40,6 +40,10 @@ class EndpointError(Expected):
     """the JSON-RPC endpoint could not be used"""
 
 
+class AnswerTooLarge(EndpointError):
+    """the JSON-RPC endpoint answers with more than is read"""
+
+
 class RpcError(Expected):
     """the JSON-RPC endpoint refused the call"""
 
