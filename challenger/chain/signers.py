@@ -122,7 +122,10 @@ def from_environment(name: str, environ: Mapping[str, str] = os.environ) -> Loca
 
 def from_keystore(path: Path, passphrase_file: Path) -> LocalSigner:
     """A signer of an encrypted keystore (Web3 Secret Storage). Takes a second or so, by design: call it at start."""
-    passphrase = _read_private(passphrase_file).rstrip(b"\r\n")
+    try:
+        passphrase = _read_private(passphrase_file).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise KeyUnusable("the passphrase file is not UTF-8 text", path=passphrase_file) from None
     try:
         document = json.loads(_read(path))
     except ValueError:
@@ -139,9 +142,7 @@ def from_keystore(path: Path, passphrase_file: Path) -> LocalSigner:
 def _signer(key: bytes, where: str) -> LocalSigner:
     try:
         raw = key if len(key) == 32 else bytes.fromhex(key.decode("ascii").strip().removeprefix("0x"))
-        if len(raw) != 32:
-            raise ValueError
-        return LocalSigner(Account.from_key(raw))
+        return LocalSigner(Account.from_key(raw))  # refuses other lengths, zero and what is beyond the curve's order
     except Exception:  # noqa: BLE001 - whatever the libraries say of a key may quote it
         raise KeyUnusable("it must be 64 hex digits of a secp256k1 key", where=where) from None
 
