@@ -1,0 +1,25 @@
+"""Content-addressed artefacts: fetched from ``file:`` and ``http(s):``, verified before they get a name, cached."""
+
+from replay.artifacts.errors import (
+    ArtifactError,
+    ArtifactMismatch,
+    ArtifactMissing,
+    ArtifactReason,
+    ArtifactRefused,
+    ArtifactStoreFailed,
+    ArtifactTooLarge,
+)
+from replay.artifacts.manifest import manifest_files
+from replay.artifacts.store import ArtifactStore
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactMismatch",
+    "ArtifactMissing",
+    "ArtifactReason",
+    "ArtifactRefused",
+    "ArtifactStore",
+    "ArtifactStoreFailed",
+    "ArtifactTooLarge",
+    "manifest_files",
+]

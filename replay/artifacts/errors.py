@@ -1,0 +1,78 @@
+"""Why an artefact could not be had. Each error carries a ``reason`` that scripts can switch on and a masked URL."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+
+class ArtifactReason(StrEnum):
+    """What went wrong, in one word. Only the first four can mean that somebody withholds data."""
+
+    NOT_FOUND = "not-found"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    STATUS = "status"
+    DIGEST = "digest"
+    MANIFEST = "manifest"
+    SIZE = "size"
+    ROOM = "room"
+    SCHEME = "scheme"
+    ROOTS = "roots"
+    ADDRESS = "address"
+    REDIRECT = "redirect"
+    ENCODING = "encoding"
+    STORE = "store"
+
+
+class ArtifactError(Exception):
+    """the artefact could not be had"""
+
+    def __init__(self, reason: ArtifactReason, detail: str = "", *, uri: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+        self.uri = masked(uri) if uri else ""
+
+    def __str__(self) -> str:
+        head = " ".join((type(self).__doc__ or "").split())
+        where = f" {self.uri}" if self.uri else ""
+        return f"{head}:{where} [{self.reason}]" + (f" {self.detail}" if self.detail else "")
+
+
+class ArtifactMissing(ArtifactError):
+    """the artefact is not to be had"""
+
+
+class ArtifactMismatch(ArtifactError):
+    """the bytes served are not the ones named by the digest"""
+
+
+class ArtifactTooLarge(ArtifactError):
+    """the artefact is larger than allowed"""
+
+
+class ArtifactRefused(ArtifactError):
+    """the artefact's address is not allowed"""
+
+
+class ArtifactStoreFailed(ArtifactError):
+    """the artefact cache on this machine cannot be used"""
+
+
+def masked(uri: str, limit: int = 120) -> str:
+    """``uri`` without user, password, query and fragment, printable, at most ``limit`` characters.
+
+    >>> masked("https://user:secret@host:8443/a/b?token=1#x")
+    'https://host:8443/a/b'
+    """
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(an address that does not parse)"
+    bracketed = f"[{host}]" if ":" in host else host
+    text = f"{parts.scheme}://{bracketed}{port}{parts.path}" if parts.scheme else parts.path
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,88 @@
+"""Artefacts over HTTP, from servers that may be hostile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from replay.artifacts.addresses import GuardedResolver, check_literal
+from replay.artifacts.errors import ArtifactMissing, ArtifactReason, ArtifactRefused, masked
+from replay.artifacts.sources import too_large
+
+_PIECE = 1 << 20
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class HttpSource:
+    """``http(s)://…``: checked addresses, few redirects (each checked anew), no proxy, no cookies, no compression.
+
+    ``timeout`` bounds one whole transfer in seconds, ``idle_timeout`` a single silence of the server.
+    """
+
+    def __init__(
+        self, *, timeout: float, idle_timeout: float = 20.0, max_redirects: int = 3, allow_private: bool = False
+    ) -> None:
+        self._timeout = timeout
+        self._max_redirects = max_redirects
+        self._allow_private = allow_private
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=GuardedResolver(allow_private=allow_private), use_dns_cache=False, limit=16
+            ),
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=idle_timeout, sock_read=idle_timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity", "User-Agent": "inference-challenger"},
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def copy(self, uri: str, into: BinaryIO, max_bytes: int) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._follow(uri, into, max_bytes)
+        except TimeoutError as error:  # aiohttp's own timeouts are TimeoutErrors too
+            raise ArtifactMissing(ArtifactReason.TIMEOUT, f"not within {self._timeout:g} s", uri=uri) from error
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise ArtifactRefused(ArtifactReason.SCHEME, "the address does not parse", uri=uri) from error
+        except aiohttp.ClientError as error:
+            raise ArtifactMissing(ArtifactReason.UNREACHABLE, type(error).__name__, uri=uri) from error
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _follow(self, uri: str, into: BinaryIO, max_bytes: int) -> None:
+        at = uri
+        for _ in range(self._max_redirects + 1):
+            parts = urlsplit(at)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(at)} is neither http nor https", uri=uri)
+            check_literal(parts.hostname, allow_private=self._allow_private)
+            async with self._session.get(at, allow_redirects=False) as answer:
+                if answer.status not in _REDIRECTS:
+                    await self._body(answer, uri, into, max_bytes)
+                    return
+                target = str(answer.url.join(URL(answer.headers.get("Location", ""))))
+            if parts.scheme == "https" and not target.startswith("https:"):
+                raise ArtifactRefused(ArtifactReason.REDIRECT, "from https down to another scheme", uri=uri)
+            at = target
+        raise ArtifactRefused(ArtifactReason.REDIRECT, f"more than {self._max_redirects} redirects", uri=uri)
+
+    async def _body(self, answer: aiohttp.ClientResponse, uri: str, into: BinaryIO, max_bytes: int) -> None:
+        if answer.status in (404, 410):
+            raise ArtifactMissing(ArtifactReason.NOT_FOUND, f"HTTP {answer.status}", uri=uri)
+        if answer.status != 200:
+            raise ArtifactMissing(ArtifactReason.STATUS, f"HTTP {answer.status}", uri=uri)
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ArtifactRefused(ArtifactReason.ENCODING, "the server insists on compression", uri=uri)
+        if answer.content_length is not None and answer.content_length > max_bytes:
+            raise too_large(uri, max_bytes)
+        left = max_bytes
+        async for piece in answer.content.iter_chunked(_PIECE):
+            left -= len(piece)
+            if left < 0:
+                raise too_large(uri, max_bytes)
+            await asyncio.to_thread(into.write, piece)

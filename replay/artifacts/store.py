@@ -1,0 +1,167 @@
+"""The store: ``fetch`` by digest, whole models by manifest, bundles by root."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from weakref import WeakValueDictionary
+
+from replay.artifacts.cache import Cache, Check, disk_trouble
+from replay.artifacts.errors import ArtifactMismatch, ArtifactReason, ArtifactRefused, ArtifactTooLarge
+from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
+from replay.artifacts.sources import FileSource, Source
+
+GIB = 1 << 30
+
+
+class ArtifactStore:
+    """A content-addressed cache in ``folder`` with sources behind it; use it as an async context manager.
+
+    ``roots``: folders that ``file:`` URLs may name (none: the scheme is refused). ``max_bytes`` bounds the cache,
+    ``grace`` (seconds) protects what was just handed out from eviction, ``timeout`` (seconds) bounds a transfer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        roots: Sequence[Path] = (),
+        max_bytes: int = 16 * GIB,
+        grace: float = 600.0,
+        timeout: float = 120.0,
+        idle_timeout: float = 20.0,
+        max_redirects: int = 3,
+        allow_private: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cache = Cache(folder, max_bytes=max_bytes, grace=grace, clock=clock)
+        self._files = FileSource(roots)
+        self._http: Source | None = None
+        self._http_options = (timeout, idle_timeout, max_redirects, allow_private)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.to_thread(self._cache.prepare)
+        except OSError as error:
+            raise disk_trouble(error) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def fetch(self, uri: str, digest: bytes, max_bytes: int = 4 * GIB) -> Path:
+        """A file whose SHA-256 is ``digest`` (32 bytes), from the cache or else from ``uri``.
+
+        Raises ``ArtifactMissing``, ``ArtifactMismatch``, ``ArtifactTooLarge``, ``ArtifactRefused`` or
+        ``ArtifactStoreFailed``; each names a reason and a masked URL.
+        """
+        return await self._have(f"sha256-{digest.hex()}", uri, max_bytes, lambda path: file_sha256(path) == digest)
+
+    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 64 << 20) -> bytes:
+        """The canonical bytes of a bundle of exactly ``length`` bytes whose root is ``root`` (32 bytes)."""
+        if length > max_bytes:
+            raise ArtifactTooLarge(ArtifactReason.SIZE, f"{length} bytes, {max_bytes} allowed", uri=uri)
+
+        def check(path: Path) -> bool:
+            from replay.layout import LayoutError, bundle_root
+
+            data = path.read_bytes()
+            try:
+                return len(data) == length and bundle_root(data) == root
+            except LayoutError:
+                return False
+
+        path = await self._have(f"bundle-{root.hex()}", uri, length, check)
+        return await asyncio.to_thread(path.read_bytes)
+
+    async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 4 * GIB) -> Path:
+        """Fetch a manifest and every file it names; returns the manifest's path in a folder that holds them all.
+
+        ``max_bytes`` bounds the model as a whole.
+        """
+        manifest = await self.fetch(uri, file_digest, MAX_MANIFEST_BYTES)
+        files = manifest_files(await asyncio.to_thread(manifest.read_bytes))
+        left = max_bytes
+        objects = {MANIFEST_NAME: manifest}
+        for name, digest in files.items():
+            try:
+                objects[name] = await self.fetch(beside(uri, name), digest, left)
+                left -= (await asyncio.to_thread(objects[name].stat)).st_size
+            except FileNotFoundError as error:
+                raise disk_trouble(error) from error
+        try:
+            return await asyncio.to_thread(self._view, file_digest.hex(), objects)
+        except OSError as error:
+            raise disk_trouble(error) from error
+
+    def _view(self, hex_digest: str, objects: dict[str, Path]) -> Path:
+        folder = self._cache.view(hex_digest)
+        for name, path in objects.items():
+            self._cache.link(path, folder / name)
+        return folder / MANIFEST_NAME
+
+    async def _have(self, key: str, uri: str, max_bytes: int, check: Check) -> Path:
+        place = self._cache.place(key)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            try:
+                if await asyncio.to_thread(self._cache.look_up, place, check):
+                    if (await asyncio.to_thread(place.stat)).st_size > max_bytes:
+                        raise ArtifactTooLarge(ArtifactReason.SIZE, f"more than {max_bytes} bytes", uri=uri)
+                    return place
+                await self._get(place, uri, max_bytes, check)
+            except OSError as error:
+                raise disk_trouble(error) from error
+        return place
+
+    async def _get(self, place: Path, uri: str, max_bytes: int, check: Check) -> None:
+        source = self._source(uri)
+        with contextlib.ExitStack() as stack:
+            temporary, opened = await asyncio.to_thread(stack.enter_context, self._cache.temporary())
+            await source.copy(uri, opened, max_bytes)
+            await asyncio.to_thread(opened.flush)
+            if not await asyncio.to_thread(check, temporary):
+                raise ArtifactMismatch(ArtifactReason.DIGEST, f"wanted {place.name}", uri=uri)
+            try:
+                await asyncio.to_thread(self._cache.adopt, temporary, place)
+            except ArtifactTooLarge as error:
+                raise ArtifactTooLarge(error.reason, error.detail, uri=uri) from error
+
+    def _source(self, uri: str) -> Source:
+        try:
+            scheme = urlsplit(uri).scheme
+        except ValueError as error:
+            raise ArtifactRefused(ArtifactReason.SCHEME, "the address does not parse", uri=uri) from error
+        if scheme == "file":
+            return self._files
+        if scheme not in ("http", "https"):
+            raise ArtifactRefused(ArtifactReason.SCHEME, "only file:, http: and https: are fetched", uri=uri)
+        if self._http is None:
+            from replay.artifacts.http import HttpSource
+
+            timeout, idle, redirects, private = self._http_options
+            self._http = HttpSource(timeout=timeout, idle_timeout=idle, max_redirects=redirects, allow_private=private)
+        return self._http
+
+
+def file_sha256(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+def beside(uri: str, name: str) -> str:
+    """The URL of a file in the same folder as ``uri``; the query does not travel along."""
+    parts = urlsplit(uri)
+    bare = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return urljoin(bare, quote(name))
