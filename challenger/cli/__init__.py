@@ -1,0 +1,76 @@
+"""The `challenger` command: thin; parses, loads settings, hands over. Loads no heavy library until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from challenger.errors import ChallengerError
+
+#: command → (module that runs it, one line of help)
+COMMANDS = {
+    "demo": ("demo", "watch cheating providers get caught on an embedded chain, with real models"),
+    "init": ("init", "write a commented settings file"),
+    "check": ("check", "try everything the watcher needs and show a table"),
+    "run": ("run", "watch the chain: sample, replay, confirm, dispute"),
+    "status": ("inspect", "where the watcher stands: cursor, states, money at risk"),
+    "commitments": ("inspect", "list commitments with state and verdict, or show one"),
+    "disputes": ("inspect", "list disputes and demands, ours and others'"),
+    "resume": ("resume", "approve filing again after a pause on correlated accusations"),
+    "audit": ("audit", "re-check the record: `audit sampling`, `audit journal`"),
+    "db": ("db", "create, upgrade or downgrade the database schema"),
+    "devnet": ("devnet", "serve the embedded chain as JSON-RPC on loopback"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="challenger",
+        description="A watchtower for AI inference committed on chain: samples, re-runs, proves and disputes it.",
+        epilog="Exit codes: 0 fine, 1 operational failure, 2 usage or configuration.",
+    )
+    top.add_argument("--version", action="version", version=_version())
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, line) in COMMANDS.items():
+        sub = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        sub.add_argument("--json", action="store_true", help="machine-readable output")
+        if name not in ("demo", "devnet"):
+            sub.add_argument(
+                "-c",
+                "--config",
+                type=Path,
+                default=None,
+                metavar="FILE",
+                help="settings file (default: challenger.toml where there is one)",
+            )
+        import_module(f"challenger.cli.{module}").arguments(name, sub)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; errors of ours become one line on stderr and the error's exit code."""
+    options = parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = import_module(f"challenger.cli.{COMMANDS[options.command][0]}").run
+    try:
+        return run(options)
+    except ChallengerError as error:
+        print(f"challenger: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("challenger: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("inference-challenger")
+    except PackageNotFoundError:
+        return "unknown (not installed)"

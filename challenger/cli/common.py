@@ -1,0 +1,64 @@
+"""What several commands share: the settings file, and output as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from challenger.settings import Settings, load
+
+DEFAULT_FILE = Path("challenger.toml")
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The named file, else ``challenger.toml`` in the working directory, else defaults; environment on top."""
+    path: Path | None = options.config
+    if path is None and DEFAULT_FILE.exists():
+        path = DEFAULT_FILE
+    return load(path)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can say it: bytes as 0x hex, integers beyond 2⁵³ as text."""
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, bool) or value is None or isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(str(cell)) for cell in row])  # Text: what the chain says is never markup
+    Console().print(table)
+
+
+def short(value: bytes | None, digits: int = 8) -> str:
+    return "" if value is None else "0x" + value.hex()[:digits] + "…"
+
+
+def ether(wei: int) -> str:
+    """Wei as ether, exact to nine places, without trailing zeros."""
+    whole, rest = divmod(abs(wei), 10**18)
+    text = f"{whole}.{rest:018d}"[: len(str(whole)) + 10].rstrip("0").rstrip(".")
+    return ("-" if wei < 0 else "") + text

@@ -1,0 +1,103 @@
+"""`challenger init`: a settings file with every field, its default and what it means."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from challenger.errors import ConfigError
+from challenger.settings import every_setting
+
+#: What each setting means; the docs and the settings file say it in the same words.
+MEANING = {
+    "chain.rpc": "JSON-RPC endpoints; live mode needs two of different operators",
+    "chain.chain_id": "the chain's id; an endpoint that serves another is refused",
+    "chain.market": "address of the reference protocol's contract",
+    "chain.anchor": "address of the EpochAnchor contract; empty: sampling is unanchored",
+    "chain.start_block": "first block to index: the one that deployed the contract",
+    "chain.confirmations": "blocks after which a transaction of ours counts as final",
+    "chain.ledger_depth": "blocks of history kept to survive reorganisations",
+    "chain.poll": "seconds between looks at the head",
+    "chain.timeout": "seconds after which a JSON-RPC call is given up",
+    "chain.embedded": "true on a devnet: allows live mode with one endpoint",
+    "store.url": "SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+psycopg://…",
+    "store.heads": "file, best on another disk, to which journal heads are published",
+    "store.heads_every": "journal entries between published heads",
+    "signer.keystore": "encrypted keystore file (web3 secret storage)",
+    "signer.passphrase": "its passphrase; give CHALLENGER_SIGNER_PASSPHRASE_FILE instead",
+    "signer.key": "raw private key for devnets; give CHALLENGER_SIGNER_KEY_FILE instead",
+    "sampling.base": "lowest rate, in millionths; raised where deterrence needs it",
+    "sampling.newcomer": "rate for a provider with fewer than trusted_after sampled commitments",
+    "sampling.trusted_after": "sampled commitments after which a provider is no newcomer",
+    "sampling.offender": "rate for a provider with a fraud on record",
+    "sampling.margin": "safety margin η over the break-even rate, in millionths",
+    "sampling.epoch_blocks": "blocks per sampling epoch",
+    "sampling.delay": "blocks between a commitment and the block whose hash draws it",
+    "replay.cache": "directory of the artefact cache",
+    "replay.cache_bytes": "size bound of the cache",
+    "replay.roots": "directories from which file: URIs may be read",
+    "replay.allow_private": "true: artefacts may be fetched from private and loopback addresses",
+    "replay.fetch_seconds": "time limit of one fetch",
+    "replay.fetch_bytes": "size limit of one artefact",
+    "replay.input_bytes": "size limit of one input or output",
+    "replay.memory_bytes": "memory limit of a replay worker",
+    "replay.seconds": "time limit of one replay",
+    "replay.workers": "replays at once",
+    "replay.backend": "backend of the first replay",
+    "replay.confirm_backend": "backend of the confirmation; must be another",
+    "replay.attempts": "tries before data or a worker is given up for this commitment",
+    "filing.mode": "watch, dry-run or live; default watch without a key, dry-run with one",
+    "filing.exposure": "cap on all bonds outstanding, in wei",
+    "filing.min_value": "lowest expected value of a filing, in wei",
+    "filing.certainty": "P(fraud | confirmed) assumed by the value gate, in millionths",
+    "filing.correlated_providers": "providers of one model accused within the hour at which filing pauses",
+    "filing.correlated_seconds": "the length of that hour",
+    "filing.max_fee": "cap on the fee per gas, in wei",
+    "filing.safety_seconds": "a filing that would land later than this before the close is refused",
+}
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", nargs="?", type=Path, default=Path("challenger.toml"), help="where to write it")
+    sub.add_argument("--force", action="store_true", help="overwrite an existing file")
+
+
+def template() -> str:
+    """The settings file's text: every setting commented out at its default."""
+    lines = ["# Settings of the challenger. Environment variables CHALLENGER_SECTION_FIELD win over this file;", ""]
+    lines[1:1] = ["# CHALLENGER_SECTION_FIELD_FILE reads the value from a file: use that for secrets."]
+    section = ""
+    for name, field, default in every_setting():
+        if name != section:
+            section = name
+            lines += [f"[{name}]"]
+        lines += [f"# {MEANING[f'{name}.{field}']}", f"#{field} = {_toml(default)}", ""]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, int | float):
+        return str(value)
+    return '""' if value is None else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def run(options: argparse.Namespace) -> int:
+    path: Path = options.file
+    if path.exists() and not options.force:
+        raise ConfigError("the file exists; --force overwrites it", file=path)
+    try:
+        path.write_text(template(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", file=path) from error
+    if options.json:
+        from challenger.cli.common import print_json
+
+        print_json({"written": str(path)})
+    else:
+        print(f"Wrote {path}. Set [chain] rpc, chain_id and market, then try: challenger check -c {path}")
+    return 0
