@@ -134,7 +134,7 @@ def from_keystore(path: Path, passphrase_file: Path) -> LocalSigner:
         raise KeyUnusable("the keystore is not a JSON object", path=path)
     try:
         key = bytes(Account.decrypt(document, passphrase))
-    except (ValueError, KeyError, TypeError, NotImplementedError, AttributeError):
+    except Exception:  # noqa: BLE001 - whatever the libraries say may quote the passphrase
         raise KeyUnusable("the passphrase does not open the keystore, or it is damaged", path=path) from None
     return _signer(key, str(path))
 

@@ -1,0 +1,1 @@
+"""What one protocol's logs and calls mean in neutral words: ``base`` says what an adapter answers, one module each."""

@@ -1,0 +1,200 @@
+"""What a protocol adapter answers, in neutral words, and the pinning of contract code that every adapter shares.
+
+An adapter translates; it decides nothing and signs nothing. Its builders give ``Intent``s for the one sender; its reads
+are of one block each, named by hash. A read that the endpoint cannot answer raises ``EndpointError`` or ``RpcError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from challenger.chain.answers import RawLog
+from challenger.chain.hashing import keccak
+from challenger.domain import (
+    Address,
+    Block,
+    Capability,
+    ChainEvent,
+    CommitmentId,
+    DemandId,
+    DemandOutcome,
+    DisputeId,
+    DisputeOutcome,
+    Hash32,
+    Intent,
+    JobStatus,
+    Millionths,
+    Part,
+    UnixTime,
+    Wei,
+    Window,
+)
+
+#: The deadline of what may be done at any later time.
+NO_DEADLINE = UnixTime(2**62)
+
+#: Storage slots of ERC-1967: keccak("eip1967.proxy.implementation") − 1 and keccak("eip1967.proxy.beacon") − 1.
+IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC
+BEACON_SLOT = 0xA3F0AD74E5423AEBFD80D3EF4346578335A9A72AEAEE59FF6CB3582B35133D50
+#: Selector of implementation(), which a beacon answers.
+BEACON_IMPLEMENTATION = bytes.fromhex("5c60da1b")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One commitment as the contract has it at ``block``."""
+
+    block: Block
+    commitment: CommitmentId
+    status: JobStatus
+    provider: Address
+    output_root: Hash32
+    state_root: Hash32
+    window: Window
+    open_disputes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeStanding:
+    """One dispute as the contract has it at ``block``. ``ruled``: the adjudicator has decided, settling will pay."""
+
+    block: Block
+    dispute: DisputeId
+    commitment: CommitmentId
+    outcome: DisputeOutcome
+    ruled: bool
+    ruling_by: UnixTime
+
+
+@dataclass(frozen=True, slots=True)
+class DemandStanding:
+    """One demand for data as the contract has it at ``block``."""
+
+    block: Block
+    demand: DemandId
+    commitment: CommitmentId
+    outcome: DemandOutcome
+    answer_by: UnixTime
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a dispute costs and brings, in wei beside gas; ``win`` is P(win | fraud) as this protocol decides."""
+
+    bond: Wei
+    reward: Wei
+    win: Millionths
+
+
+@dataclass(frozen=True, slots=True)
+class Accusation:
+    """The roots that our own replay came to, against ``commitment``; ``evidence`` is the digest of the evidence."""
+
+    commitment: CommitmentId
+    output_root: Hash32
+    state_root: Hash32
+    evidence: Hash32
+
+
+class Adapter(Protocol):
+    """One protocol on one chain, seen by one account."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capability(self) -> Capability: ...
+
+    @property
+    def emitters(self) -> tuple[Address, ...]:
+        """Whose logs to discover."""
+        ...
+
+    @property
+    def topics(self) -> tuple[bytes, ...]:
+        """First topics of the logs that mean something."""
+        ...
+
+    def decode(self, log: RawLog) -> ChainEvent | None:
+        """None for a log that says nothing neutral; ``MalformedLog`` for one that the contract cannot have written."""
+        ...
+
+    async def check(self) -> None:
+        """Once, at start: the contract is the one expected. ``WrongContract`` otherwise. Pins the code."""
+        ...
+
+    async def pinned(self) -> bool:
+        """Whether all code that the protocol runs through is still what ``check`` found."""
+        ...
+
+    async def hydrate(self, commitment: CommitmentId) -> Standing: ...
+
+    async def window(self, commitment: CommitmentId) -> Window: ...
+
+    async def eligibility(self, accusation: Accusation, lead: int) -> str:
+        """Why no dispute may be opened now; empty when one may. ``lead``: predicted seconds from now until it is."""
+        ...
+
+    async def prospect(self, commitment: CommitmentId) -> Prospect: ...
+
+    async def open_dispute(self, accusation: Accusation) -> Intent | None:
+        """The next transaction towards an open dispute, None while only time can pass.
+
+        Asked again after each step; what was done already is read from the chain.
+        """
+        ...
+
+    async def status(self, dispute: DisputeId) -> DisputeStanding: ...
+
+    async def advance(self, dispute: DisputeId) -> Intent | None:
+        """The next transaction that takes the dispute to its end, None while only others can act."""
+        ...
+
+    async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
+
+    async def demand_status(self, demand: DemandId) -> DemandStanding: ...
+
+    async def advance_demand(self, demand: DemandId) -> Intent | None: ...
+
+    async def collect(self, occasion: str) -> Intent | None:
+        """Fetches what is credited to us, None when that is nothing. ``occasion`` tells this withdrawal from others."""
+        ...
+
+
+class CodeReader(Protocol):
+    """What pinning needs of the chain."""
+
+    async def code(self, address: Address, block: int | bytes | str = "latest") -> bytes: ...
+
+    async def storage(self, address: Address, slot: int, block: int | bytes | str = "latest") -> bytes: ...
+
+    async def call(self, to: Address, data: bytes, block: int | bytes | str = "latest") -> bytes: ...
+
+
+async def code_hashes(reader: CodeReader, addresses: Iterable[Address], block: bytes) -> dict[Address, Hash32]:
+    """keccak of the code at each address and at whatever each delegates to, as of ``block``: the implementation and
+    the beacon that ERC-1967 slots name, and the implementation that a beacon names."""
+    found: dict[Address, Hash32] = {}
+    waiting = list(addresses)
+    while waiting:
+        address = waiting.pop()
+        if address in found:
+            continue
+        found[address] = Hash32(keccak(await reader.code(address, block)))
+        implementation = await reader.storage(address, IMPLEMENTATION_SLOT, block)
+        beacon = await reader.storage(address, BEACON_SLOT, block)
+        waiting += [_address(word) for word in (implementation, beacon) if any(word)]
+        if any(beacon):
+            waiting.append(_address(await reader.call(_address(beacon), BEACON_IMPLEMENTATION, block)))
+    return found
+
+
+def _address(word: bytes) -> Address:
+    return Address("0x" + word[-20:].hex())
+
+
+def subject(identifier: bytes) -> str:
+    """A 32-byte identifier as the text that stands in an intent."""
+    return "0x" + identifier.hex()
