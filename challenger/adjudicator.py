@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from eth_abi import encode
+from eth_abi.abi import encode
 
 from challenger.chain.hashing import keccak
 from challenger.domain import Address, Call, ChainId, DisputeId, Hash32

@@ -174,7 +174,7 @@ class CodeReader(Protocol):
 
 
 async def code_hashes(reader: CodeReader, addresses: Iterable[Address], block: bytes) -> dict[Address, Hash32]:
-    """keccak of the code at each address and at whatever each delegates to, as of ``block``: the implementation and
+    """Keccak of the code at each address and at whatever each delegates to, as of ``block``: the implementation and
     the beacon that ERC-1967 slots name, and the implementation that a beacon names."""
     found: dict[Address, Hash32] = {}
     waiting = list(addresses)

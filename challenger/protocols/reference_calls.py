@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from eth_abi import encode
+from eth_abi.abi import encode
 
 from challenger.chain.hashing import keccak
 from challenger.domain import (
