@@ -358,6 +358,7 @@ class Action(StrEnum):
     CLAIM_DEMAND = "claim-demand"
     FINALISE = "finalise"
     WITHDRAW = "withdraw"
+    CANCEL = "cancel"  # the sender's own: gives up a nonce with an empty transaction
 
 
 class TxState(StrEnum):
