@@ -98,6 +98,14 @@ class IllegalMove(StoreError):
     """a state was to change along an arrow that does not exist"""
 
 
+class StaleRow(StoreError):
+    """another worker changed the row first; read it again"""
+
+
+class NotMigrated(StoreError):
+    """the database has another schema than this program: run `challenger db upgrade`"""
+
+
 class JournalBroken(StoreError):
     """the journal does not verify"""
 
