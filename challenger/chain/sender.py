@@ -1,0 +1,445 @@
+"""The one writer that owns an account's nonces: from an intent in the store to a transaction that is final.
+
+``step()`` drives every open row one step and may be called at any time, by a process that has just started as by one
+that has run for weeks: everything it knows is in the rows and on the chain. The order of writes is what makes it safe:
+
+- an intent is a row before anything is signed;
+- the signed bytes, their hash and nonce are in the row before they are sent, and stay there for ever;
+- an answer that did not come means *uncertain*: the row is followed by its hashes until the chain shows what happened.
+
+So one intent has at most one nonce at a time, all its signed versions share it, and the chain mines one of them. Only
+when *another* transaction with that nonce is found in a block, deep enough, is the intent given a new one.
+
+Its own rows (``OWN_PROTOCOL``) each give up one nonce with an empty transaction: the nonce of a transaction that came
+too late for its deadline, or one that nobody uses and that keeps ours waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from challenger.chain import fees, inclusion
+from challenger.chain.answers import Receipt
+from challenger.chain.fees import FeePolicy, Fees
+from challenger.chain.hashing import keccak
+from challenger.chain.outbox import Attempt, Node, Outbox, Row, Signed
+from challenger.chain.signers import TransactionSigner
+from challenger.domain import Action, Address, Block, Call, ChainId, Intent, TxState, UnixTime, Wei
+from challenger.errors import ChallengerError, ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
+
+OWN_PROTOCOL = "sender"
+#: Gas of a transfer without data (Ethereum yellow paper, G_transaction).
+TRANSFER_GAS = 21_000
+_ONE = 1_000_000
+_NEVER = UnixTime(2**62)
+_UNMINED = frozenset({TxState.SIGNED, TxState.SENT})
+#: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
+_TAKEN = re.compile(
+    r"already known|known transaction|already imported|already exists|nonce (?:is )?too low", re.IGNORECASE
+)
+
+
+class SignerLied(ChallengerError):
+    """the signer gave back something else than what it was asked to sign"""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderPolicy:
+    """``confirmations``: blocks, the transaction's own included, after which it counts as final. ``gas_margin``:
+    millionths added to an estimate. ``gas_limit``: no transaction asks for more. ``in_flight``: the most unmined ones."""
+
+    chain: ChainId
+    confirmations: int = 3
+    gas_margin: int = 300_000
+    gas_limit: int = 5_000_000
+    in_flight: int = 10
+    fees: FeePolicy = field(default_factory=FeePolicy)
+
+    def __post_init__(self) -> None:
+        if self.confirmations < 1 or self.gas_margin < 0 or self.gas_limit < TRANSFER_GAS or self.in_flight < 1:
+            raise ConfigError("sender: confirmations and in_flight are at least 1, gas_limit at least 21000")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A row's change of state in this step."""
+
+    row: int
+    intent: Intent
+    old: TxState
+    new: TxState
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, gas, funds, foreign, gap."""
+
+    row: int
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one step did."""
+
+    head: Block
+    moved: tuple[Moved, ...]
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(slots=True)
+class _View:
+    """The chain and the rows at the start of a step. ``taken``: nonces used on chain; ``pending``: with the mempool's.
+    Kept up to date within the step: ``states``, and ``costs``, the most wei that each unmined row can still take."""
+
+    head: Block
+    base_fee: Wei
+    taken: int
+    pending: int
+    rows: Sequence[Row]
+    states: dict[int, TxState]
+    costs: dict[int, int]
+    moved: list[Moved] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+
+    def slack(self, nonce: int) -> int:
+        """Seconds to the nearest deadline of all that this nonce keeps waiting, itself included."""
+        behind = (r.intent.deadline for r in self.rows if r.nonce is None or r.nonce >= nonce)
+        return min((d - self.head.time for d in behind if d > self.head.time), default=_NEVER)
+
+    def trouble(self, row: Row | None, kind: str, detail: object) -> None:
+        self.troubles.append(Trouble(0 if row is None else row.id, kind, str(detail)))
+
+
+def _passed(_name: str) -> None:
+    """No crash point."""
+
+
+class Sender:
+    """``signer`` None: dry run, which builds and simulates, journals and never signs.
+
+    ``explain`` puts revert data into words. ``crossing`` is told the name of every persisted transition just after it
+    (intent, signed, broadcast, sent, mined, unmined, closed, requeued); tests die there.
+    """
+
+    def __init__(
+        self,
+        chain: Node,
+        outbox: Outbox,
+        account: Address,
+        policy: SenderPolicy,
+        *,
+        signer: TransactionSigner | None,
+        explain: Callable[[bytes], str] = bytes.hex,
+        crossing: Callable[[str], None] = _passed,
+    ) -> None:
+        if signer is not None and signer.address != account:
+            raise ConfigError(
+                "sender: the signer's address is not the account's", account=account, signer=signer.address
+            )
+        self._chain = chain
+        self._outbox = outbox
+        self._account = account
+        self._policy = policy
+        self._signer = signer
+        self._explain = explain
+        self._crossing = crossing
+        self._turn = asyncio.Lock()
+
+    async def submit(self, intent: Intent, *, again: bool = False) -> Row:
+        """The row of this intent, made if there is none. An intent that was abandoned, reverted or replaced stays so,
+        unless ``again``: then it starts anew, with this call and deadline."""
+        now = (await self._chain.block("latest")).time
+        row = await self._outbox.propose(intent, self._account, now, again=again)
+        self._crossing("intent")
+        return row
+
+    async def step(self) -> Report:
+        """Drives every open row one step. ``EndpointError`` or ``RpcError`` when not even the head can be read; what
+        goes wrong with one row is in the report, and the next step tries again."""
+        async with self._turn:
+            view = await self._look()
+            waiting = [row for row in view.rows if row.state is TxState.INTENT]
+            flying = sorted((row for row in view.rows if row.nonce is not None), key=_nonce)
+            for row in flying:
+                await self._guarded(view, row, self._follow)
+            if self._signer is not None:
+                await self._mind_gap(view, flying)
+            for row in sorted(waiting, key=_by_urgency):
+                await self._guarded(view, row, self._launch)
+            return Report(view.head, tuple(view.moved), tuple(view.troubles))
+
+    async def _look(self) -> _View:
+        head = await self._chain.block("latest")
+        base_fee = (await self._chain.fee_history(1, "latest")).base_fees[-1]
+        taken = await self._chain.nonce(self._account, "latest")
+        pending = await self._chain.nonce(self._account, "pending")
+        rows = await self._outbox.unfinished(self._account)
+        costs = {row.id: max(_cost(row, a) for a in row.attempts) for row in rows if row.state in _UNMINED}
+        states = {row.id: row.state for row in rows}
+        return _View(head, base_fee, taken, max(taken, pending), rows, states, costs)
+
+    async def _guarded(self, view: _View, row: Row, act: Callable[[_View, Row], Awaitable[None]]) -> None:
+        try:
+            await act(view, row)
+        except Expected as error:
+            view.trouble(row, "endpoint", error)
+
+    # rows that are signed
+
+    async def _follow(self, view: _View, row: Row) -> None:
+        receipt = await self._receipt(row)
+        if receipt is not None:
+            await self._mined(view, row, receipt)
+        elif row.state is TxState.MINED:
+            # a reorg took it out: the same bytes again, they are as good as ever
+            await self._outbox.unmined(row.id, view.head.time)
+            self._moved(view, row, TxState.SENT, "its block is no longer in the chain", "unmined")
+            if self._signer is not None:
+                await self._broadcast(view, row, next(a for a in row.attempts if a.hash == row.hash))
+        elif view.taken > _nonce(row):
+            await self._overtaken(view, row)
+        elif self._signer is not None:
+            await self._push(view, row)
+
+    async def _receipt(self, row: Row) -> Receipt | None:
+        """Of any version ever signed. Under an earlier nonce only success counts: that a former try reverted is why
+        there is another."""
+        for attempt in reversed(row.attempts):
+            receipt = await self._chain.receipt(attempt.hash)
+            if receipt is not None and (attempt.nonce == row.nonce or receipt.succeeded):
+                return receipt
+        return None
+
+    async def _mined(self, view: _View, row: Row, receipt: Receipt) -> None:
+        if row.state is not TxState.MINED or (row.hash, row.block_hash) != (receipt.tx_hash, receipt.block_hash):
+            await self._outbox.mined(
+                row.id, receipt.tx_hash, receipt.block, receipt.block_hash, receipt.gas_used, view.head.time
+            )
+            self._moved(view, row, TxState.MINED, f"block {receipt.block}", "mined")
+        if not self._deep(view, receipt.block):
+            return
+        if not await inclusion.is_canonical(self._chain, receipt):
+            view.trouble(row, "endpoint", f"the receipt's block {receipt.block} is not the chain's: asked again")
+        elif not receipt.succeeded:
+            await self._close(view, row, TxState.REVERTED, await self._why(row.intent.call, receipt))
+        else:
+            await self._close(view, row, TxState.FINAL, "")
+
+    async def _why(self, call: Call, receipt: Receipt) -> str:
+        """Why it reverted, as far as a call on its block's state tells."""
+        try:
+            await self._chain.call(call.to, call.data, receipt.block, sender=self._account, value=call.value)
+        except Reverted as error:
+            return self._reason(error)
+        except Expected as error:
+            return f"reason not known: {error.detail}"
+        return "it would not revert at the end of its block: out of gas, or another transaction came first"
+
+    async def _overtaken(self, view: _View, row: Row) -> None:
+        """Its nonce is used, and by none of its hashes as far as this endpoint says."""
+        nonce = _nonce(row)
+        consumer = await inclusion.find_consumer(self._chain, self._account, nonce, view.head)
+        if consumer is None or any(attempt.hash == consumer.hash for attempt in row.attempts):
+            return  # ours after all: its receipt will come
+        if not self._deep(view, consumer.block):
+            return
+        what = f"nonce {nonce} went to 0x{consumer.hash.hex()} in block {consumer.block}"
+        if row.intent.protocol == OWN_PROTOCOL or consumer.empty:
+            await self._close(view, row, TxState.REPLACED, what)
+            return
+        view.trouble(row, "foreign", f"{what}, which this sender did not sign: is the key in use elsewhere?")
+        await self._outbox.requeued(row.id, what, view.head.time)
+        self._moved(view, row, TxState.INTENT, what, "requeued")
+
+    async def _push(self, view: _View, row: Row) -> None:
+        """Not mined: given up when too late, replaced when stuck, sent again when the node does not know it."""
+        last, nonce = row.attempts[-1], _nonce(row)
+        if row.intent.deadline <= view.head.time:
+            await self._give_up(view, nonce)
+            if _cancelling(view, nonce):
+                return
+        waited = view.head.time - (last.sent_at or last.signed_at)
+        blocked = nonce == view.taken or last.max_fee < view.base_fee
+        if blocked and waited >= fees.waits(self._policy.fees, view.slack(nonce)):
+            offer = fees.bump(self._policy.fees, Fees(last.max_fee, last.tip), view.base_fee, view.slack(nonce))
+            if offer is not None:
+                last = await self._sign(view, row, nonce, last.gas, offer)
+                await self._broadcast(view, row, last)
+                return
+            view.trouble(row, "fees", f"unmined for {waited} s, and the fee cap leaves no room for a replacement")
+        if last.sent_at is None or await self._chain.transaction(last.hash) is None:
+            await self._broadcast(view, row, last)
+
+    # nonces to be given up
+
+    async def _give_up(self, view: _View, nonce: int) -> None:
+        call = Call(self._account, b"", Wei(0))
+        intent = Intent(OWN_PROTOCOL, f"{self._account}/{nonce}", Action.CANCEL, call, _NEVER)
+        if not _cancelling(view, nonce):
+            await self._outbox.propose(intent, self._account, view.head.time, again=True)
+            self._crossing("intent")
+
+    async def _mind_gap(self, view: _View, flying: Sequence[Row]) -> None:
+        """A nonce that no transaction has, below some that wait for it, is given up once they have waited enough."""
+        unmined = [row for row in flying if row.state in _UNMINED]
+        held = {row.nonce for row in unmined}
+        behind = [row for row in unmined if _nonce(row) > view.pending]
+        if view.pending in held or not behind:
+            return
+        since = min(attempt.signed_at for row in behind for attempt in row.attempts)
+        if view.head.time - since >= fees.waits(self._policy.fees, view.slack(view.pending)):
+            view.trouble(None, "gap", f"nonce {view.pending} is used by nothing and keeps {len(behind)} waiting")
+            await self._give_up(view, view.pending)
+
+    # rows that are not signed
+
+    async def _launch(self, view: _View, row: Row) -> None:
+        intent, now = row.intent, view.head.time
+        if row.attempts and (receipt := await self._receipt(row)) is not None:
+            await self._mined(view, row, receipt)
+        elif intent.protocol == OWN_PROTOCOL:
+            if self._signer is not None:
+                await self._launch_own(view, row)
+        elif intent.deadline <= now:
+            await self._close(view, row, TxState.ABANDONED, "its deadline passed before it was signed")
+        elif self._signer is None or len(view.costs) < self._policy.in_flight:
+            await self._launch_call(view, row)
+
+    async def _launch_own(self, view: _View, row: Row) -> None:
+        nonce = int(row.intent.subject.rpartition("/")[2])
+        if view.taken > nonce:
+            await self._close(view, row, TxState.ABANDONED, f"nonce {nonce} is used by now")
+            return
+        slack, policy = view.slack(nonce), self._policy.fees
+        offers = [fees.offer(policy, view.base_fee, slack)]
+        for rival in view.rows:
+            if rival.nonce == nonce:
+                last = rival.attempts[-1]
+                raised = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
+                if raised is None:
+                    view.trouble(row, "fees", f"nonce {nonce} cannot be given up: the fee cap leaves no room")
+                    return
+                offers.append(raised)
+        offer = Fees(max(o.max_fee for o in offers), max(o.tip for o in offers))
+        await self._broadcast(view, row, await self._sign(view, row, nonce, TRANSFER_GAS, offer))
+
+    async def _launch_call(self, view: _View, row: Row) -> None:
+        intent = row.intent
+        call = intent.call
+        offer = fees.offer(self._policy.fees, view.base_fee, intent.deadline - view.head.time)
+        free = await self._chain.balance(self._account) - sum(view.costs.values())
+        try:
+            if free >= call.value:  # else the simulation would say no more than that
+                await self._chain.call(call.to, call.data, "latest", sender=self._account, value=call.value)
+                estimate = await self._chain.estimate_gas(call.to, call.data, sender=self._account, value=call.value)
+        except Reverted as error:
+            await self._close(view, row, TxState.ABANDONED, f"would revert: {self._reason(error)}")
+            return
+        if free < call.value:
+            view.trouble(row, "funds", f"{free} wei free, {call.value} to be sent beside gas")
+            return
+        if estimate > self._policy.gas_limit:
+            await self._close(view, row, TxState.ABANDONED, f"needs {estimate} gas, above the limit set for it")
+            return
+        gas = min(estimate * (_ONE + self._policy.gas_margin) // _ONE, self._policy.gas_limit)
+        cost = call.value + gas * offer.max_fee
+        if self._signer is None:
+            detail = f"dry run: simulated well, at most {gas} gas and {cost} wei; not signed"
+            await self._close(view, row, TxState.ABANDONED, detail)
+        elif free < cost:
+            view.trouble(row, "funds", f"{free} wei free, {cost} needed at most")
+        elif (nonce := await self._next_nonce(view, row)) is not None:
+            await self._broadcast(view, row, await self._sign(view, row, nonce, gas, offer))
+
+    async def _next_nonce(self, view: _View, row: Row) -> int | None:
+        """The higher of what the chain and what the store say; None when they are absurdly far apart."""
+        stored = await self._outbox.next_nonce(self._account)
+        if stored is None:
+            return view.pending  # the account's first transaction by this store
+        if view.pending > stored:
+            detail = (
+                f"the chain counts {view.taken} transactions and {view.pending} with those waiting, the store {stored}"
+            )
+            view.trouble(row, "foreign", f"{detail}: is the key in use elsewhere, or the store an old copy?")
+            if view.pending - max(view.taken, stored) > self._policy.in_flight:
+                return None  # one that waits behind so many unknown ones would only wait
+        return max(view.pending, stored)
+
+    # what every row goes through
+
+    async def _sign(self, view: _View, row: Row, nonce: int, gas: int, offer: Fees) -> Attempt:
+        assert self._signer is not None, "a dry run reaches no signature"
+        call = row.intent.call
+        fields: dict[str, Any] = {
+            "chainId": self._policy.chain,
+            "nonce": nonce,
+            "to": bytes.fromhex(call.to[2:]),
+            "value": call.value,
+            "data": call.data,
+            "gas": gas,
+            "maxFeePerGas": offer.max_fee,
+            "maxPriorityFeePerGas": offer.tip,
+        }
+        signed = await self._signer.sign_transaction(fields)
+        if keccak(signed.raw) != signed.hash:
+            raise SignerLied("the hash is not that of the bytes", row=row.id)
+        made = Signed(nonce, gas, offer.max_fee, offer.tip, signed.hash, signed.raw, view.head.time)
+        attempt = await self._outbox.signed(row.id, made)
+        view.costs[row.id] = max(view.costs.get(row.id, 0), _cost(row, attempt))
+        state = TxState.SIGNED if view.states[row.id] is TxState.INTENT else view.states[row.id]
+        self._moved(view, row, state, f"nonce {nonce}, at most {offer.max_fee} wei per gas", "signed")
+        return attempt
+
+    async def _broadcast(self, view: _View, row: Row, attempt: Attempt) -> None:
+        try:
+            await self._chain.send_raw(attempt.raw)
+        except (EndpointError, RateLimited) as error:
+            view.trouble(row, "endpoint", f"uncertain whether it was taken: {error}")
+        except RpcError as error:
+            if not _TAKEN.search(error.detail):
+                view.trouble(row, "refused", error)
+                return
+        self._crossing("broadcast")
+        if attempt.sent_at is None:
+            await self._outbox.sent(row.id, attempt.number, view.head.time)
+            self._moved(view, row, TxState.SENT, f"0x{attempt.hash.hex()}", "sent")
+
+    async def _close(self, view: _View, row: Row, state: TxState, detail: str) -> None:
+        await self._outbox.closed(row.id, state, detail, view.head.time)
+        self._moved(view, row, state, detail, "closed")
+
+    def _moved(self, view: _View, row: Row, state: TxState, detail: str, name: str) -> None:
+        view.moved.append(Moved(row.id, row.intent, view.states[row.id], state, detail))
+        view.states[row.id] = state
+        self._crossing(name)
+
+    def _deep(self, view: _View, block: int) -> bool:
+        return view.head.number - block + 1 >= self._policy.confirmations
+
+    def _reason(self, error: Reverted) -> str:
+        return self._explain(error.data) if error.data else error.detail
+
+
+def _cost(row: Row, attempt: Attempt) -> int:
+    return row.intent.call.value + attempt.gas * attempt.max_fee
+
+
+def _cancelling(view: _View, nonce: int) -> bool:
+    """Whether an empty transaction with this nonce is already on its way."""
+    return any(row.intent.protocol == OWN_PROTOCOL and row.nonce == nonce for row in view.rows)
+
+
+def _nonce(row: Row) -> int:
+    assert row.nonce is not None, "a signed row has its nonce"
+    return row.nonce
+
+
+def _by_urgency(row: Row) -> tuple[bool, int, int]:
+    return row.intent.protocol != OWN_PROTOCOL, row.intent.deadline, row.id
