@@ -1,0 +1,1 @@
+"""The canonical operators: one specification (``spec``), two backends that share no kernel code."""

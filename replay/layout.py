@@ -1,0 +1,261 @@
+"""Bytes and hashes of tensors, bundles and trees (spec version 0). Pure: numpy and hashlib, no state.
+
+SHA-256 throughout; the first byte hashed says what is hashed. A tile is 1,024 bytes: 256 little-endian 4-byte
+elements of one row (a row runs along the last dimension), padded with zeros at the row's end. Trees are binary and
+padded to the next power of two with 32 zero bytes; one leaf is its own root. ``docs/numerics.md`` has the table.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import LayoutError
+
+Array = npt.NDArray[Any]
+
+TILE_BYTES = 1024
+TILE_ELEMENTS = TILE_BYTES // 4
+PAD_LEAF = bytes(32)
+MAX_TENSORS = 8
+MAX_NAME = 32
+MAX_RANK = 4
+MAX_DIM = 2**32 - 1
+
+TAG_TILE, TAG_NODE, TAG_TENSOR, TAG_BUNDLE, TAG_PROGRAM, TAG_OPERATOR = (bytes([tag]) for tag in range(6))
+
+_CODES = {np.dtype(np.float32): 1, np.dtype(np.int32): 2}
+_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<i4")}
+_CHUNK_TILES = 8192
+
+
+# ---- trees -----------------------------------------------------------------------------------------------------------
+
+
+class Tree:
+    """A binary Merkle tree over ``leaves`` (each 32 bytes, at least one); every level is kept, so paths are cheap."""
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        if not leaves:
+            raise LayoutError("a tree needs at least one leaf")
+        if any(len(leaf) != 32 for leaf in leaves):
+            raise LayoutError("a leaf is 32 bytes long")
+        self.size = len(leaves)
+        self._levels = [b"".join(leaves)]
+        for level in range((self.size - 1).bit_length()):
+            below = self._levels[-1]
+            if len(below) % 64:
+                below += _pad(level)
+            self._levels.append(b"".join([_node(below[i : i + 64]) for i in range(0, len(below), 64)]))
+
+    @property
+    def root(self) -> bytes:
+        return self._levels[-1]
+
+    @property
+    def depth(self) -> int:
+        return len(self._levels) - 1
+
+    def leaf(self, index: int) -> bytes:
+        self._check(index)
+        return self._levels[0][32 * index : 32 * index + 32]
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """Siblings of leaf ``index`` from the leaf level upwards."""
+        self._check(index)
+        siblings = []
+        for level, nodes in enumerate(self._levels[:-1]):
+            at = 32 * ((index >> level) ^ 1)
+            siblings.append(nodes[at : at + 32] or _pad(level))
+        return tuple(siblings)
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < self.size:
+            raise LayoutError(f"leaf {index} is outside a tree of {self.size} leaves")
+
+
+def _node(pair: bytes) -> bytes:
+    return sha256(b"\x01" + pair).digest()
+
+
+@lru_cache(maxsize=64)
+def _pad(level: int) -> bytes:
+    """Root of a subtree of ``level`` levels that holds pad leaves only."""
+    return PAD_LEAF if level == 0 else _node(_pad(level - 1) * 2)
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """Root of the tree over ``leaves`` (≥ 1, each 32 bytes)."""
+    return Tree(leaves).root
+
+
+def merkle_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """Siblings of leaf ``index`` from the leaf level upwards, ⌈log₂ n⌉ of them."""
+    return Tree(leaves).path(index)
+
+
+def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
+    """Whether ``leaf`` stands at ``index`` of the tree of ``size`` leaves with this root. Total: never raises."""
+    if size < 1 or not 0 <= index < size or len(path) != (size - 1).bit_length() or len(leaf) != 32:
+        return False
+    node = leaf
+    for level, sibling in enumerate(path):
+        if len(sibling) != 32:
+            return False
+        node = _node(sibling + node if index >> level & 1 else node + sibling)
+    return node == root
+
+
+# ---- tensors ---------------------------------------------------------------------------------------------------------
+
+
+def tile_count(shape: Sequence[int]) -> int:
+    """How many tiles a tensor of this shape has."""
+    rows = int(np.prod(shape[:-1], dtype=object)) if len(shape) > 1 else 1
+    return rows * (-(-shape[-1] // TILE_ELEMENTS))
+
+
+def _blocks(array: Array) -> Iterator[Array]:
+    """The tiles of a checked tensor, in order, as uint8 blocks [≤ 8192, 1 + 1024]; column 0 is the domain tag."""
+    width = array.shape[-1]
+    rows = np.ascontiguousarray(array).reshape(-1, width).view(np.uint8)
+    per_row = -(-width // TILE_ELEMENTS)
+    step = max(1, _CHUNK_TILES // per_row)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        block = np.zeros((len(part), per_row, 1 + TILE_BYTES), np.uint8)
+        whole = width * 4 // TILE_BYTES
+        block[:, :whole, 1:] = part[:, : whole * TILE_BYTES].reshape(len(part), whole, TILE_BYTES)
+        if whole < per_row:
+            rest = part[:, whole * TILE_BYTES :]
+            block[:, whole, 1 : 1 + rest.shape[1]] = rest
+        yield block.reshape(-1, 1 + TILE_BYTES)
+
+
+def tile_hashes(array: Array) -> list[bytes]:
+    """``H_tile`` of each tile of a float32 or int32 tensor, in order (about 1 GB/s)."""
+    _check_tensor(array)
+    hashes: list[bytes] = []
+    for block in _blocks(array):
+        data = block.tobytes()
+        hashes += [sha256(data[i : i + 1025]).digest() for i in range(0, len(data), 1025)]
+    return hashes
+
+
+def tile_bytes(array: Array, index: int) -> bytes:
+    """Tile ``index`` (1,024 bytes) of a tensor."""
+    _check_tensor(array)
+    per_row = -(-array.shape[-1] // TILE_ELEMENTS)
+    row, column = divmod(index, per_row)
+    if not 0 <= index < tile_count(array.shape):
+        raise LayoutError(f"tile {index} is outside a tensor of {tile_count(array.shape)} tiles")
+    part = np.ascontiguousarray(array).reshape(-1, array.shape[-1])[row]
+    return part[column * TILE_ELEMENTS : (column + 1) * TILE_ELEMENTS].tobytes().ljust(TILE_BYTES, b"\0")
+
+
+def hash_tile(tile: bytes) -> bytes:
+    """``H_tile`` of one tile of exactly 1,024 bytes."""
+    if len(tile) != TILE_BYTES:
+        raise LayoutError(f"a tile is {TILE_BYTES} bytes long, not {len(tile)}")
+    return sha256(TAG_TILE + tile).digest()
+
+
+def tensor_root(array: Array) -> bytes:
+    """``H_tensor`` of a float32 or int32 array of rank 1 to 4. Bits are hashed, so −0 and +0 differ."""
+    return sha256(TAG_TENSOR + _shape_header(array) + merkle_root(tile_hashes(array))).digest()
+
+
+def _check_tensor(array: Array) -> int:
+    code = _CODES.get(array.dtype)
+    if code is None:
+        raise LayoutError(f"a tensor is float32 or int32, not {array.dtype}")
+    if not 1 <= array.ndim <= MAX_RANK:
+        raise LayoutError(f"a tensor has 1 to {MAX_RANK} dimensions, not {array.ndim}")
+    if not all(1 <= dim <= MAX_DIM for dim in array.shape):
+        raise LayoutError(f"each dimension is at least 1 and below 2³², not {array.shape}")
+    return code
+
+
+def _shape_header(array: Array) -> bytes:
+    code = _check_tensor(array)
+    return struct.pack(f">BB{array.ndim}I", code, array.ndim, *array.shape)
+
+
+# ---- bundles ---------------------------------------------------------------------------------------------------------
+
+
+def _name_header(name: str) -> bytes:
+    if not 1 <= len(name) <= MAX_NAME or not all("!" <= sign <= "~" for sign in name):
+        raise LayoutError(f"a tensor's name is 1 to {MAX_NAME} printable ASCII characters, not {name[:48]!r}")
+    return bytes([len(name)]) + name.encode("ascii")
+
+
+def _check_count(count: int) -> bytes:
+    if not 1 <= count <= MAX_TENSORS:
+        raise LayoutError(f"a bundle holds 1 to {MAX_TENSORS} tensors, not {count}")
+    return bytes([count])
+
+
+def encode_bundle(tensors: Mapping[str, Array]) -> bytes:
+    """Canonical bytes of named tensors, in the mapping's order. Raises ``LayoutError``."""
+    parts = [_check_count(len(tensors))]
+    for name, array in tensors.items():
+        parts += [_name_header(name), _shape_header(array), np.ascontiguousarray(array).tobytes()]
+    return b"".join(parts)
+
+
+def decode_bundle(data: bytes) -> dict[str, Array]:
+    """The tensors of a bundle, in order. Total and strict: whatever ``encode_bundle`` could not have written raises
+    ``LayoutError``; nothing is allocated beyond the size of ``data``."""
+    reader = _Reader(data)
+    count = reader.take(1)[0]
+    _check_count(count)
+    tensors: dict[str, Array] = {}
+    for _ in range(count):
+        name = reader.take(reader.take(1)[0]).decode("latin-1")
+        _name_header(name)
+        if name in tensors:
+            raise LayoutError(f"the name {name!r} stands twice")
+        code, rank = reader.take(2)
+        if code not in _DTYPES or not 1 <= rank <= MAX_RANK:
+            raise LayoutError(f"tensor {name!r} has dtype {code} and rank {rank}")
+        dims = struct.unpack(f">{rank}I", reader.take(4 * rank))
+        elements = 1
+        for dim in dims:
+            elements *= dim
+        if elements == 0:
+            raise LayoutError(f"tensor {name!r} has a dimension of 0")
+        tensors[name] = np.frombuffer(reader.take(4 * elements), _DTYPES[code]).reshape(dims)
+    if reader.left:
+        raise LayoutError(f"{reader.left} bytes follow the bundle")
+    return tensors
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> bytes:
+        if count > self.left:
+            raise LayoutError(f"the bundle ends early: {count} bytes wanted at {self._at}, {self.left} left")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+
+def bundle_root(bundle: Mapping[str, Array] | bytes) -> bytes:
+    """``H_bundle`` of named tensors or of their canonical bytes. Raises ``LayoutError``."""
+    tensors = decode_bundle(bundle) if isinstance(bundle, bytes) else bundle
+    parts = [TAG_BUNDLE, _check_count(len(tensors))]
+    for name, array in tensors.items():
+        parts += [_name_header(name), tensor_root(array)]
+    return sha256(b"".join(parts)).digest()

@@ -1,0 +1,96 @@
+"""A model: a program and the weights it names, with the roots that identify both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from replay.errors import LayoutError, ProgramError
+from replay.kernels.gridding import grid_rows
+from replay.layout import Array, Tree, tile_bytes, tile_count, tile_hashes
+from replay.program import Program
+
+
+@dataclass(frozen=True)
+class Model:
+    """``weights`` holds, per name, the array as the file gives it (float32 or int32, finite); ``linear`` weights are
+    gridded when they are hashed or prepared. Raises ``ProgramError`` when weights and program do not fit."""
+
+    program: Program
+    weights: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        self.program.validate()
+        if set(self.weights) != {weight.name for weight in self.program.weights}:
+            raise ProgramError("the weights given are not the ones the program names")
+        for weight in self.program.weights:
+            array = self.weights[weight.name]
+            if array.dtype != np.dtype(weight.dtype) or array.shape != weight.shape:
+                raise ProgramError(f"weight {weight.name} is {array.dtype}{list(array.shape)}, not as declared")
+            if array.dtype == np.float32 and not np.isfinite(array).all():
+                raise ProgramError(f"weight {weight.name} holds NaN or infinity")
+            if weight.form == "grid" and np.abs(array).max() >= np.float32(2.0**100):
+                raise ProgramError(f"weight {weight.name} holds a value of 2¹⁰⁰ or more")
+
+    @property
+    def program_root(self) -> bytes:
+        return self.program.root
+
+    @property
+    def artefact_root(self) -> bytes:
+        """Root over all tiles of all weight tensors, flat, in program order."""
+        return self.artefact.root
+
+    @property
+    def artefact_tiles(self) -> int:
+        return self.artefact.size
+
+    @property
+    def boundaries(self) -> int:
+        """How many leaves the state root has: input, boundaries, output."""
+        return len(self.program.boundaries) + 2
+
+    @cached_property
+    def artefact(self) -> Tree:
+        return Tree([leaf for array in self._tensors() for leaf in tile_hashes(array)])
+
+    def artefact_tile(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """Tile ``index`` (1,024 bytes) with its path to the artefact root. Raises ``LayoutError``."""
+        path, first = self.artefact.path(index), 0
+        for array in self._tensors():
+            count = tile_count(array.shape)
+            if index < first + count:
+                return tile_bytes(array, index - first), path
+            first += count
+        raise LayoutError(f"tile {index} is outside the artefact")
+
+    def _tensors(self) -> Iterator[Array]:
+        """The artefact's tensors: a raw weight as it is; a gridded one as int32 [N, K] and its exponents int32 [N]."""
+        for weight in self.program.weights:
+            array = self.weights[weight.name]
+            if weight.form == "raw":
+                yield array
+            else:
+                yield from grid_rows(array)
+
+
+def load_model(manifest: Path, file_digest: bytes | None = None) -> Model:
+    """The model that a manifest names. ``file_digest``: the SHA-256 that the manifest's bytes must have.
+
+    Raises ``ModelRefused`` (``ManifestRefused``, ``FileMismatch``, ``MalformedFile``, ``LimitExceeded``,
+    ``UnsupportedModel``, ``UnsupportedOperator``) or ``ProgramError``. Nothing is parsed before its digest is verified.
+    """
+    from replay.importers.manifest import read_manifest
+
+    bundle = read_manifest(manifest, file_digest)
+    if bundle.format == "onnx":
+        from replay.importers.onnx import import_onnx
+
+        return import_onnx(bundle)
+    from replay.importers.bert import import_bert
+
+    return import_bert(bundle)
