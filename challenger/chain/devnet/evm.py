@@ -1,0 +1,234 @@
+"""A chain on py-evm, synchronous and deterministic: blocks are built from transactions, history can be cut back.
+
+py-evm executes and keeps the state tries, of all blocks, by root; which blocks are canonical is a plain list here, so
+that snapshots, reorgs and reads of old state are cheap. The genesis and the rules are those of the Prague fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import rlp
+from eth.chains.base import MiningChain
+from eth.consensus.applier import ConsensusApplier
+from eth.consensus.noproof import NoProofConsensus
+from eth.constants import BLANK_ROOT_HASH, CREATE_CONTRACT_ADDRESS
+from eth.db.atomic import AtomicDB
+from eth.exceptions import Revert, VMError
+from eth.vm.forks.prague import PragueVM
+from eth.vm.message import Message
+from eth.vm.spoof import SpoofTransaction
+from eth_typing import Address
+from eth_utils.exceptions import ValidationError
+
+from challenger.chain.devnet.base import CHAIN_ID
+from challenger.chain.hashing import keccak
+
+GAS_LIMIT = 60_000_000
+FIRST_BASE_FEE = 10**9
+_COINBASE = bytes.fromhex("c0") * 20
+_ANYONE = bytes(20)
+
+
+class Failed(Exception):
+    """the execution failed"""
+
+    def __init__(self, reason: str, data: bytes, *, reverted: bool) -> None:
+        super().__init__(reason)
+        self.data = data
+        self.reverted = reverted
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """One canonical block: py-evm's header, its transactions and what became of each."""
+
+    header: Any
+    hash: bytes
+    size: int
+    transactions: tuple[Any, ...]
+    receipts: tuple[Any, ...]
+    created: tuple[bytes | None, ...]
+
+
+class EvmChain:
+    """Blocks from genesis to ``head``. ``funds``: address → wei at genesis."""
+
+    def __init__(self, funds: dict[bytes, int], genesis_time: int, *, gas_limit: int = GAS_LIMIT) -> None:
+        rules = ConsensusApplier(NoProofConsensus).amend_vm_configuration(((0, PragueVM),))
+        kind = MiningChain.configure("DevnetChain", vm_configuration=rules, chain_id=CHAIN_ID)
+        genesis: dict[str, Any] = {
+            "difficulty": 0,
+            "gas_limit": gas_limit,
+            "timestamp": genesis_time,
+            "coinbase": _COINBASE,
+            "base_fee_per_gas": FIRST_BASE_FEE,
+            "receipt_root": BLANK_ROOT_HASH,
+            "transaction_root": BLANK_ROOT_HASH,
+        }
+        state: Any = {a: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for a, wei in funds.items()}
+        self._chain = kind.from_genesis(AtomicDB(), genesis, state)
+        header = self._chain.get_canonical_head()
+        self.blocks: list[Mined] = [Mined(header, bytes(header.hash), 0, (), (), ())]
+        self._numbers = {self.blocks[0].hash: 0}
+        self._fork = 0
+
+    @property
+    def head(self) -> Mined:
+        return self.blocks[-1]
+
+    def number_of(self, block_hash: bytes) -> int | None:
+        """None unless the block is canonical."""
+        return self._numbers.get(block_hash)
+
+    def decode(self, raw: bytes) -> Any:
+        """A signed transaction; ``ValidationError`` and what rlp raises when it is none, or its signature is bad."""
+        tx = PragueVM.get_transaction_builder().decode(raw)
+        tx.sender  # noqa: B018 - recovered once, here; py-evm caches it
+        return tx
+
+    # building
+
+    def next_header(self, timestamp: int, parent: Mined | None = None) -> Any:
+        parent = parent or self.head
+        # blocks of another fork must differ even when they are empty and of the same second
+        salt = keccak(parent.hash + self._fork.to_bytes(8, "big"))
+        return PragueVM.create_header_from_parent(
+            parent.header,
+            timestamp=timestamp,
+            coinbase=_COINBASE,
+            gas_limit=parent.header.gas_limit,
+            mix_hash=salt,
+        )
+
+    def mine(
+        self, timestamp: int, choose: Callable[[int, Callable[[bytes], int], Callable[[Any], bool]], None]
+    ) -> Mined:
+        """Builds the next block. ``choose(base fee, nonce_of, mine)`` calls ``mine(tx)`` for one transaction after the
+        other and hears whether it was taken (it fits, its sender can pay)."""
+        header = self.next_header(timestamp)
+        vm = self._vm(header)
+        taken: list[Any] = []
+        receipts: list[Any] = []
+        created: list[bytes | None] = []
+
+        def mine(tx: Any) -> bool:
+            nonlocal header
+            undo = vm.state.snapshot()
+            try:
+                # the signature was checked when the sender was recovered from it
+                receipt, computation = vm.apply_transaction(header, SpoofTransaction(tx, validate=lambda: None))
+            except ValidationError:
+                vm.state.revert(undo)
+                return False
+            header = vm.add_receipt_to_header(header, receipt)
+            taken.append(tx)
+            receipts.append(receipt)
+            created.append(bytes(computation.msg.storage_address) if computation.msg.is_create else None)
+            return True
+
+        choose(header.base_fee_per_gas, vm.state.get_nonce, mine)
+        block = vm.set_block_transactions_and_withdrawals(vm.get_block(), header, tuple(taken), tuple(receipts))
+        block = vm.finalize_block(block).block
+        mined = Mined(
+            block.header,
+            bytes(block.header.hash),
+            len(rlp.encode(block)),
+            tuple(taken),
+            tuple(receipts),
+            tuple(created),
+        )
+        self._chain.chaindb.db[mined.hash] = rlp.encode(block.header)  # where BLOCKHASH looks for it
+        self._numbers[mined.hash] = len(self.blocks)
+        self.blocks.append(mined)
+        return mined
+
+    def cut(self, height: int) -> list[Mined]:
+        """Makes block ``height`` the head again; the blocks that go are returned."""
+        gone = self.blocks[height + 1 :]
+        del self.blocks[height + 1 :]
+        for block in gone:
+            del self._numbers[block.hash]
+        self._fork += 1
+        return gone
+
+    # reading
+
+    def state(self, block: Mined) -> Any:
+        """py-evm's state after ``block``: get_balance, get_nonce, get_code, get_storage."""
+        return self._vm(block.header).state
+
+    def call(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
+        """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``."""
+        state = self._vm(header).state
+        origin = sender or _ANYONE
+        message = Message(gas or header.gas_limit, Address(to), Address(origin), value, data, state.get_code(to))
+        context = state.get_transaction_context_class()(gas_price=0, origin=origin)
+        computation = state.computation_class.apply_message(state, message, context)
+        if computation.is_error:
+            raise _failure(computation.error)
+        return bytes(computation.output)
+
+    def estimate_gas(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int) -> int:
+        """The gas limit with which the transaction succeeds, at most 1.6 % above the least (what a call may pass on is
+        63/64 of the rest). Raises ``Failed`` when none makes it succeed."""
+        free = header.copy(base_fee_per_gas=0, gas_used=0)
+        limit = int(free.gas_limit)
+        used, peak = self._try(free, sender, to, data, value, limit)
+        for guess in (max(used, peak), (max(used, peak) + 2_300) * 64 // 63 + 1):
+            if guess < limit and self._succeeds(free, sender, to, data, value, guess):
+                return guess
+        low, high = used, limit
+        while high - low > max(low // 64, 1):
+            middle = (low + high) // 2
+            if self._succeeds(free, sender, to, data, value, middle):
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _succeeds(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int) -> bool:
+        try:
+            self._try(header, sender, to, data, value, gas)
+        except Failed:
+            return False
+        return True
+
+    def _try(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int) -> tuple[int, int]:
+        """Gas charged, and gas needed before refunds."""
+        vm = self._vm(header)
+        origin = sender or _ANYONE
+        unsigned = vm.get_transaction_builder().new_unsigned_dynamic_fee_transaction(
+            chain_id=CHAIN_ID,
+            nonce=vm.state.get_nonce(origin),
+            max_priority_fee_per_gas=0,
+            max_fee_per_gas=0,
+            gas=gas,
+            to=to or CREATE_CONTRACT_ADDRESS,
+            value=value,
+            data=data,
+            access_list=(),
+        )
+        tx = SpoofTransaction(unsigned, from_=origin)
+        if gas < tx.intrinsic_gas:
+            raise Failed("intrinsic gas too low", b"", reverted=False)
+        try:
+            computation = vm.state.apply_transaction(tx)
+        except ValidationError as error:
+            raise Failed(str(error), b"", reverted=False) from None
+        if computation.is_error:
+            raise _failure(computation.error)
+        return int(vm.finalize_gas_used(tx, computation)), int(gas - computation.get_gas_remaining())
+
+    def _vm(self, header: Any) -> Any:
+        return self._chain.get_vm(header)
+
+
+def _failure(error: VMError) -> Failed:
+    if isinstance(error, Revert):
+        data = bytes(error.args[0]) if error.args and isinstance(error.args[0], bytes | memoryview) else b""
+        return Failed("execution reverted", data, reverted=True)
+    text = str(error) or type(error).__name__
+    return Failed(text, b"", reverted=False)
