@@ -6,6 +6,8 @@ pragma solidity ^0.8.30;
 ///   node    0x01 ‖ left ‖ right; a tree is padded to a power of two with leaves of 32 zero bytes
 ///   tensor  0x02 ‖ dtype ‖ rank ‖ dims (4 bytes big-endian each) ‖ root of its tiles, row after row
 ///   bundle  0x03 ‖ count ‖ per tensor: nameLen ‖ name ‖ tensor hash
+/// A bundle's bytes: count (1..8), then per tensor nameLen (1..32) ‖ name (printable ASCII, none twice) ‖ dtype ‖ rank
+/// (1..4) ‖ dims (each >= 1) ‖ elements, 4 bytes each; nothing follows.
 /// The parser is total: bytes that are no canonical bundle revert with `MalformedBundle` and the offset at fault.
 library Layout {
     error MalformedBundle(uint256 offset);
@@ -73,7 +75,7 @@ library Layout {
         if (nameLength == 0 || nameLength > MAX_NAME || left < nameLength + 3) revert MalformedBundle(start);
         name = data[start + 1:start + 1 + nameLength];
         for (uint256 i = 0; i < nameLength; ++i) {
-            if (uint8(name[i]) > 0x7f) revert MalformedBundle(start + 1 + i);
+            if (name[i] < 0x21 || name[i] > 0x7e) revert MalformedBundle(start + 1 + i);
         }
         uint256 head = start + 1 + nameLength;
         uint256 rank = uint8(data[head + 1]);
