@@ -108,7 +108,8 @@ class Outbox(Protocol):
         ...
 
     async def signed(self, row: int, made: Signed) -> Attempt:
-        """Keeps a signed version, before it is sent. intent → signed; a row further on keeps its state."""
+        """Keeps a signed version, before it is sent. intent → signed; a row further on keeps its state. Fails when
+        another process owns the account by now."""
         ...
 
     async def sent(self, row: int, number: int, now: UnixTime) -> None:

@@ -19,24 +19,29 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from challenger.chain import fees, inclusion
 from challenger.chain.answers import Receipt
-from challenger.chain.fees import FeePolicy, Fees
+from challenger.chain.fees import Fees
 from challenger.chain.hashing import keccak
 from challenger.chain.outbox import Attempt, Node, Outbox, Row, Signed
 from challenger.chain.signers import TransactionSigner
-from challenger.domain import Action, Address, Block, Call, ChainId, Intent, TxState, UnixTime, Wei
+from challenger.chain.step import (
+    NEVER,
+    OWN_PROTOCOL,
+    TRANSFER_GAS,
+    UNMINED,
+    Moved,
+    Report,
+    SenderPolicy,
+    View,
+    cost,
+)
+from challenger.domain import Action, Address, Call, Intent, TxState, Wei
 from challenger.errors import ChallengerError, ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
-OWN_PROTOCOL = "sender"
-#: Gas of a transfer without data (Ethereum yellow paper, G_transaction).
-TRANSFER_GAS = 21_000
 _ONE = 1_000_000
-_NEVER = UnixTime(2**62)
-_UNMINED = frozenset({TxState.SIGNED, TxState.SENT})
 #: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
 _TAKEN = re.compile(
     r"already known|known transaction|already imported|already exists|nonce (?:is )?too low", re.IGNORECASE
@@ -45,76 +50,6 @@ _TAKEN = re.compile(
 
 class SignerLied(ChallengerError):
     """the signer gave back something else than what it was asked to sign"""
-
-
-@dataclass(frozen=True, slots=True)
-class SenderPolicy:
-    """``confirmations``: blocks, the transaction's own included, after which it counts as final. ``gas_margin``:
-    millionths added to an estimate. ``gas_limit``: no transaction asks for more. ``in_flight``: the most unmined ones."""
-
-    chain: ChainId
-    confirmations: int = 3
-    gas_margin: int = 300_000
-    gas_limit: int = 5_000_000
-    in_flight: int = 10
-    fees: FeePolicy = field(default_factory=FeePolicy)
-
-    def __post_init__(self) -> None:
-        if self.confirmations < 1 or self.gas_margin < 0 or self.gas_limit < TRANSFER_GAS or self.in_flight < 1:
-            raise ConfigError("sender: confirmations and in_flight are at least 1, gas_limit at least 21000")
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A row's change of state in this step."""
-
-    row: int
-    intent: Intent
-    old: TxState
-    new: TxState
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, gas, funds, foreign, gap."""
-
-    row: int
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one step did."""
-
-    head: Block
-    moved: tuple[Moved, ...]
-    troubles: tuple[Trouble, ...]
-
-
-@dataclass(slots=True)
-class _View:
-    """The chain and the rows at the start of a step. ``taken``: nonces used on chain; ``pending``: with the mempool's.
-    Kept up to date within the step: ``states``, and ``costs``, the most wei that each unmined row can still take."""
-
-    head: Block
-    base_fee: Wei
-    taken: int
-    pending: int
-    rows: Sequence[Row]
-    states: dict[int, TxState]
-    costs: dict[int, int]
-    moved: list[Moved] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
-
-    def slack(self, nonce: int) -> int:
-        """Seconds to the nearest deadline of all that this nonce keeps waiting, itself included."""
-        behind = (r.intent.deadline for r in self.rows if r.nonce is None or r.nonce >= nonce)
-        return min((d - self.head.time for d in behind if d > self.head.time), default=_NEVER)
-
-    def trouble(self, row: Row | None, kind: str, detail: object) -> None:
-        self.troubles.append(Trouble(0 if row is None else row.id, kind, str(detail)))
 
 
 def _passed(_name: str) -> None:
@@ -166,7 +101,7 @@ class Sender:
         async with self._turn:
             view = await self._look()
             waiting = [row for row in view.rows if row.state is TxState.INTENT]
-            flying = sorted((row for row in view.rows if row.nonce is not None), key=_nonce)
+            flying = sorted((row for row in view.rows if row.state is not TxState.INTENT), key=_nonce)
             for row in flying:
                 await self._guarded(view, row, self._follow)
             if self._signer is not None:
@@ -175,17 +110,17 @@ class Sender:
                 await self._guarded(view, row, self._launch)
             return Report(view.head, tuple(view.moved), tuple(view.troubles))
 
-    async def _look(self) -> _View:
+    async def _look(self) -> View:
         head = await self._chain.block("latest")
         base_fee = (await self._chain.fee_history(1, "latest")).base_fees[-1]
         taken = await self._chain.nonce(self._account, "latest")
         pending = await self._chain.nonce(self._account, "pending")
         rows = await self._outbox.unfinished(self._account)
-        costs = {row.id: max(_cost(row, a) for a in row.attempts) for row in rows if row.state in _UNMINED}
+        costs = {row.id: max(cost(row, a) for a in row.attempts) for row in rows if row.state in UNMINED}
         states = {row.id: row.state for row in rows}
-        return _View(head, base_fee, taken, max(taken, pending), rows, states, costs)
+        return View(head, base_fee, taken, max(taken, pending), rows, states, costs)
 
-    async def _guarded(self, view: _View, row: Row, act: Callable[[_View, Row], Awaitable[None]]) -> None:
+    async def _guarded(self, view: View, row: Row, act: Callable[[View, Row], Awaitable[None]]) -> None:
         try:
             await act(view, row)
         except Expected as error:
@@ -193,7 +128,7 @@ class Sender:
 
     # rows that are signed
 
-    async def _follow(self, view: _View, row: Row) -> None:
+    async def _follow(self, view: View, row: Row) -> None:
         receipt = await self._receipt(row)
         if receipt is not None:
             await self._mined(view, row, receipt)
@@ -217,7 +152,7 @@ class Sender:
                 return receipt
         return None
 
-    async def _mined(self, view: _View, row: Row, receipt: Receipt) -> None:
+    async def _mined(self, view: View, row: Row, receipt: Receipt) -> None:
         if row.state is not TxState.MINED or (row.hash, row.block_hash) != (receipt.tx_hash, receipt.block_hash):
             await self._outbox.mined(
                 row.id, receipt.tx_hash, receipt.block, receipt.block_hash, receipt.gas_used, view.head.time
@@ -242,7 +177,7 @@ class Sender:
             return f"reason not known: {error.detail}"
         return "it would not revert at the end of its block: out of gas, or another transaction came first"
 
-    async def _overtaken(self, view: _View, row: Row) -> None:
+    async def _overtaken(self, view: View, row: Row) -> None:
         """Its nonce is used, and by none of its hashes as far as this endpoint says."""
         nonce = _nonce(row)
         consumer = await inclusion.find_consumer(self._chain, self._account, nonce, view.head)
@@ -258,12 +193,12 @@ class Sender:
         await self._outbox.requeued(row.id, what, view.head.time)
         self._moved(view, row, TxState.INTENT, what, "requeued")
 
-    async def _push(self, view: _View, row: Row) -> None:
+    async def _push(self, view: View, row: Row) -> None:
         """Not mined: given up when too late, replaced when stuck, sent again when the node does not know it."""
         last, nonce = row.attempts[-1], _nonce(row)
         if row.intent.deadline <= view.head.time:
             await self._give_up(view, nonce)
-            if _cancelling(view, nonce):
+            if view.cancelling(nonce):
                 return
         waited = view.head.time - (last.sent_at or last.signed_at)
         blocked = nonce == view.taken or last.max_fee < view.base_fee
@@ -279,16 +214,16 @@ class Sender:
 
     # nonces to be given up
 
-    async def _give_up(self, view: _View, nonce: int) -> None:
+    async def _give_up(self, view: View, nonce: int) -> None:
         call = Call(self._account, b"", Wei(0))
-        intent = Intent(OWN_PROTOCOL, f"{self._account}/{nonce}", Action.CANCEL, call, _NEVER)
-        if not _cancelling(view, nonce):
+        intent = Intent(OWN_PROTOCOL, f"{self._account}/{nonce}", Action.CANCEL, call, NEVER)
+        if not view.cancelling(nonce):
             await self._outbox.propose(intent, self._account, view.head.time, again=True)
             self._crossing("intent")
 
-    async def _mind_gap(self, view: _View, flying: Sequence[Row]) -> None:
+    async def _mind_gap(self, view: View, flying: Sequence[Row]) -> None:
         """A nonce that no transaction has, below some that wait for it, is given up once they have waited enough."""
-        unmined = [row for row in flying if row.state in _UNMINED]
+        unmined = [row for row in flying if row.state in UNMINED]
         held = {row.nonce for row in unmined}
         behind = [row for row in unmined if _nonce(row) > view.pending]
         if view.pending in held or not behind:
@@ -300,7 +235,7 @@ class Sender:
 
     # rows that are not signed
 
-    async def _launch(self, view: _View, row: Row) -> None:
+    async def _launch(self, view: View, row: Row) -> None:
         intent, now = row.intent, view.head.time
         if row.attempts and (receipt := await self._receipt(row)) is not None:
             await self._mined(view, row, receipt)
@@ -312,7 +247,7 @@ class Sender:
         elif self._signer is None or len(view.costs) < self._policy.in_flight:
             await self._launch_call(view, row)
 
-    async def _launch_own(self, view: _View, row: Row) -> None:
+    async def _launch_own(self, view: View, row: Row) -> None:
         nonce = int(row.intent.subject.rpartition("/")[2])
         if view.taken > nonce:
             await self._close(view, row, TxState.ABANDONED, f"nonce {nonce} is used by now")
@@ -320,7 +255,7 @@ class Sender:
         slack, policy = view.slack(nonce), self._policy.fees
         offers = [fees.offer(policy, view.base_fee, slack)]
         for rival in view.rows:
-            if rival.nonce == nonce:
+            if rival.nonce == nonce and rival.attempts:
                 last = rival.attempts[-1]
                 raised = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
                 if raised is None:
@@ -330,7 +265,7 @@ class Sender:
         offer = Fees(max(o.max_fee for o in offers), max(o.tip for o in offers))
         await self._broadcast(view, row, await self._sign(view, row, nonce, TRANSFER_GAS, offer))
 
-    async def _launch_call(self, view: _View, row: Row) -> None:
+    async def _launch_call(self, view: View, row: Row) -> None:
         intent = row.intent
         call = intent.call
         offer = fees.offer(self._policy.fees, view.base_fee, intent.deadline - view.head.time)
@@ -358,23 +293,21 @@ class Sender:
         elif (nonce := await self._next_nonce(view, row)) is not None:
             await self._broadcast(view, row, await self._sign(view, row, nonce, gas, offer))
 
-    async def _next_nonce(self, view: _View, row: Row) -> int | None:
-        """The higher of what the chain and what the store say; None when they are absurdly far apart."""
+    async def _next_nonce(self, view: View, row: Row) -> int | None:
+        """The higher of what the chain with its mempool and what the store say; None when they are absurdly apart."""
         stored = await self._outbox.next_nonce(self._account)
-        if stored is None:
-            return view.pending  # the account's first transaction by this store
-        if view.pending > stored:
+        if stored is not None and view.pending > stored:
             detail = (
                 f"the chain counts {view.taken} transactions and {view.pending} with those waiting, the store {stored}"
             )
             view.trouble(row, "foreign", f"{detail}: is the key in use elsewhere, or the store an old copy?")
             if view.pending - max(view.taken, stored) > self._policy.in_flight:
-                return None  # one that waits behind so many unknown ones would only wait
-        return max(view.pending, stored)
+                return None  # whatever waits behind so many unknown ones would only wait
+        return max(view.pending, stored or 0)
 
     # what every row goes through
 
-    async def _sign(self, view: _View, row: Row, nonce: int, gas: int, offer: Fees) -> Attempt:
+    async def _sign(self, view: View, row: Row, nonce: int, gas: int, offer: Fees) -> Attempt:
         assert self._signer is not None, "a dry run reaches no signature"
         call = row.intent.call
         fields: dict[str, Any] = {
@@ -392,12 +325,12 @@ class Sender:
             raise SignerLied("the hash is not that of the bytes", row=row.id)
         made = Signed(nonce, gas, offer.max_fee, offer.tip, signed.hash, signed.raw, view.head.time)
         attempt = await self._outbox.signed(row.id, made)
-        view.costs[row.id] = max(view.costs.get(row.id, 0), _cost(row, attempt))
+        view.costs[row.id] = max(view.costs.get(row.id, 0), cost(row, attempt))
         state = TxState.SIGNED if view.states[row.id] is TxState.INTENT else view.states[row.id]
         self._moved(view, row, state, f"nonce {nonce}, at most {offer.max_fee} wei per gas", "signed")
         return attempt
 
-    async def _broadcast(self, view: _View, row: Row, attempt: Attempt) -> None:
+    async def _broadcast(self, view: View, row: Row, attempt: Attempt) -> None:
         try:
             await self._chain.send_raw(attempt.raw)
         except (EndpointError, RateLimited) as error:
@@ -411,29 +344,20 @@ class Sender:
             await self._outbox.sent(row.id, attempt.number, view.head.time)
             self._moved(view, row, TxState.SENT, f"0x{attempt.hash.hex()}", "sent")
 
-    async def _close(self, view: _View, row: Row, state: TxState, detail: str) -> None:
+    async def _close(self, view: View, row: Row, state: TxState, detail: str) -> None:
         await self._outbox.closed(row.id, state, detail, view.head.time)
         self._moved(view, row, state, detail, "closed")
 
-    def _moved(self, view: _View, row: Row, state: TxState, detail: str, name: str) -> None:
+    def _moved(self, view: View, row: Row, state: TxState, detail: str, name: str) -> None:
         view.moved.append(Moved(row.id, row.intent, view.states[row.id], state, detail))
         view.states[row.id] = state
         self._crossing(name)
 
-    def _deep(self, view: _View, block: int) -> bool:
+    def _deep(self, view: View, block: int) -> bool:
         return view.head.number - block + 1 >= self._policy.confirmations
 
     def _reason(self, error: Reverted) -> str:
         return self._explain(error.data) if error.data else error.detail
-
-
-def _cost(row: Row, attempt: Attempt) -> int:
-    return row.intent.call.value + attempt.gas * attempt.max_fee
-
-
-def _cancelling(view: _View, nonce: int) -> bool:
-    """Whether an empty transaction with this nonce is already on its way."""
-    return any(row.intent.protocol == OWN_PROTOCOL and row.nonce == nonce for row in view.rows)
 
 
 def _nonce(row: Row) -> int:
