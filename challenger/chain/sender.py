@@ -38,7 +38,7 @@ from challenger.chain.step import (
     View,
     cost,
 )
-from challenger.domain import Action, Address, Call, Intent, TxState, Wei
+from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei
 from challenger.errors import ChallengerError, ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
@@ -87,10 +87,9 @@ class Sender:
         self._crossing = crossing
         self._turn = asyncio.Lock()
 
-    async def submit(self, intent: Intent, *, again: bool = False) -> Row:
+    async def submit(self, intent: Intent, now: UnixTime, *, again: bool = False) -> Row:
         """The row of this intent, made if there is none. An intent that was abandoned, reverted or replaced stays so,
         unless ``again``: then it starts anew, with this call and deadline."""
-        now = (await self._chain.block("latest")).time
         row = await self._outbox.propose(intent, self._account, now, again=again)
         self._crossing("intent")
         return row

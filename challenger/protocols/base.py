@@ -207,6 +207,7 @@ def _address(word: bytes) -> Address:
     return Address("0x" + word[-20:].hex())
 
 
-def subject(identifier: bytes) -> str:
-    """A 32-byte identifier as the text that stands in an intent."""
-    return "0x" + identifier.hex()
+def subject(identifier: bytes, *parts: str | int) -> str:
+    """A 32-byte identifier, and what belongs to it, as the text that stands in an intent: all that is about one
+    commitment begins with the same text."""
+    return "/".join(("0x" + identifier.hex(), *map(str, parts)))

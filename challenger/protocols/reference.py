@@ -218,8 +218,9 @@ class ReferenceAdapter:
             sealed = seal_digest(account, claim)
             since = await self._views.sealed_in(account, sealed, head.hash)
             if since is None:
-                mark = f"#{attempt}" if attempt else ""
-                return self._intent(Action.SEAL, subject(claim.commitment) + mark, self.calls.seal(sealed), closes)
+                again = ("seal", attempt) if attempt else ()
+                about = subject(claim.commitment, *again)
+                return self._intent(Action.SEAL, about, self.calls.seal(sealed), closes)
             if head.number < since + self.params.seal_age:
                 return None
             if head.number + min(_SEAL_RESERVE, life // 2) < since + self.params.max_seal_age:
@@ -245,7 +246,8 @@ class ReferenceAdapter:
         over = job.status is not JobStatus.COMMITTED
         ruled = ruling == 2 or (ruling == 1 and job.oldest == dispute)
         if over or ruled or (ruling == 0 and head.time >= found.ruling_by):
-            return self._intent(Action.SETTLE, str(dispute), self.calls.settle(dispute), NO_DEADLINE)
+            about = subject(found.commitment, "dispute", dispute)
+            return self._intent(Action.SETTLE, about, self.calls.settle(dispute), NO_DEADLINE)
         return None
 
     # a demand for withheld data
@@ -290,7 +292,7 @@ class ReferenceAdapter:
         job = await self._views.job(commitment, head.hash)
         closes = job.closes if job.open_disputes else UnixTime(job.committed_at + self.params.window)
         call = self.calls.demand(commitment, part, index, self.params.demand_bond)
-        return self._intent(Action.DEMAND, f"{subject(commitment)}/{part}/{index}", call, closes)
+        return self._intent(Action.DEMAND, subject(commitment, part, index), call, closes)
 
     async def demand_status(self, demand: DemandId) -> DemandStanding:
         head = await self._chain.block("latest")
@@ -312,7 +314,8 @@ class ReferenceAdapter:
                 first = await self._views.dispute(job.oldest, head.hash)
                 if first.opened_at < found.opened_at:
                     return None
-        return self._intent(Action.CLAIM_DEMAND, str(demand), self.calls.claim_demand(demand), NO_DEADLINE)
+        about = subject(found.commitment, "demand", demand)
+        return self._intent(Action.CLAIM_DEMAND, about, self.calls.claim_demand(demand), NO_DEADLINE)
 
     # the rest
 
