@@ -81,3 +81,11 @@ class BackendRefused(ReplayError):
 
 class UnknownBackend(ReplayError):
     """there is no backend of this name"""
+
+
+class NonFinite(Exception):
+    """an operator's result is not finite: a defined outcome of a run, told by ``element``, the first flat index"""
+
+    def __init__(self, element: int) -> None:
+        super().__init__(element)
+        self.element = element

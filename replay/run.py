@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
+from replay.errors import BackendRefused, InputRejected, NonFinite, UnknownBackend
 from replay.layout import Array
 from replay.model import Model
+from replay.operators import Operator
+from replay.program import Program
 
 BACKENDS = ("torch", "numpy")
+#: What the output bundle of a run that is not finite holds: int32[2] = (operator, flat element).
+NONFINITE = "nonfinite"
 
 
 class Kernels(Protocol):
-    """A backend, loaded with one model's weights."""
+    """A backend that holds one model's weights. ``Any`` is the backend's own tensor type."""
+
+    name: str
+
+    def load(self, array: Array) -> Any: ...
+
+    def unload(self, value: Any) -> Array: ...
+
+    def apply(self, op: Operator, values: Sequence[Any], dims: Mapping[str, int]) -> Any:
+        """The operator's result in memory of its own (or its input's, for a reshape). Raises ``NonFinite``."""
+
+
+class Backend(Protocol):
+    """Makes kernels for a program: the class of each backend."""
+
+    def __call__(self, program: Program, weights: Mapping[str, Array], /) -> Kernels: ...
+
+    def environment(self) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +51,8 @@ class Prepared:
 
     model: Model
     backend: str
-    kernels: Any
+    kernels: Kernels
+    environment: Callable[[], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -37,11 +67,114 @@ class Run:
     seconds: float
 
 
+def load_backend(name: str) -> Any:
+    """The class of a backend, unproved. Loads torch only for ``torch``. Raises ``UnknownBackend``."""
+    if name == "torch":
+        from replay.kernels.torch_backend import TorchKernels
+
+        return TorchKernels
+    if name == "numpy":
+        from replay.kernels.numpy_backend import NumpyKernels
+
+        return NumpyKernels
+    raise UnknownBackend(f"{name!r} is none of {', '.join(BACKENDS)}")
+
+
+@cache
+def _proved(name: str) -> Any:
+    from replay.kernels.selftest import known_answers
+
+    kind = load_backend(name)
+    failed = [answer for answer in known_answers(name) if not answer.ok]
+    if failed:
+        raise BackendRefused(f"{failed[0].name}: {failed[0].detail}", backend=name, failed=len(failed))
+    return kind
+
+
 def prepare(model: Model, backend: str = "torch") -> Prepared:
-    """The model on a backend that has passed its known answers. Raises ``UnknownBackend``, ``BackendRefused``."""
-    raise NotImplementedError
+    """The model on a backend that has passed its known answers (once per process).
+
+    Raises ``UnknownBackend``, ``BackendRefused``.
+    """
+    return prepare_with(_proved(backend), model)
+
+
+def prepare_with(kind: Any, model: Model) -> Prepared:
+    """The model on a backend class as given, without the known-answer test."""
+    return Prepared(model, kind.name, kind(model.program, model.weights), kind.environment)
 
 
 def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str = "torch") -> Run:
-    """One run. ``inputs``: name → float32 or int32 array, as the program's inputs declare. Raises ``InputRejected``."""
-    raise NotImplementedError
+    """One run. ``inputs``: name → float32 or int32 array, as the program's inputs declare; ``backend`` counts only for
+    a model that is not prepared yet. Raises ``InputRejected``, and what ``prepare`` raises."""
+    prepared = model if isinstance(model, Prepared) else prepare(model, backend)
+    program, kernels = prepared.model.program, prepared.kernels
+    dims = check_inputs(prepared.model.program, inputs)
+    started = time.perf_counter()
+    values: dict[str, Any] = {port.name: kernels.load(inputs[port.name]) for port in program.inputs}
+    nonfinite = None
+    for index, op in enumerate(program.operators):
+        try:
+            values[op.output] = kernels.apply(op, [values[name] for name in op.inputs], dims)
+        except NonFinite as found:
+            nonfinite = (index, found.element)
+            break
+        for name in op.inputs:
+            if program.last_use.get(name) == index:
+                values.pop(name, None)
+    boundaries = tuple(kernels.unload(values[name]) if name in values else None for name in program.boundaries)
+    if nonfinite is None:
+        outputs = {result.name: kernels.unload(values[result.value]) for result in program.outputs}
+    else:
+        outputs = {NONFINITE: np.array(nonfinite, np.int32)}
+    seconds = time.perf_counter() - started
+    return Run(outputs, boundaries, nonfinite, fingerprint(prepared), seconds)
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The symbols' values once the inputs are known to fit. Raises ``InputRejected``, which is no evidence of fraud."""
+    wanted = [port.name for port in program.inputs]
+    if list(inputs) != wanted:
+        raise InputRejected(f"the inputs are {[str(name)[:32] for name in inputs]}, the model wants {wanted}")
+    for port in program.inputs:
+        array = inputs[port.name]
+        if array.dtype != np.dtype(port.type.dtype):
+            raise InputRejected(f"{port.name} is {array.dtype}, the model wants {port.type}")
+    dims = program.bind({name: array.shape for name, array in inputs.items()})
+    for name, array in inputs.items():
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise InputRejected(f"{name} holds NaN or infinity")
+    for op in program.operators:
+        if op.kind == "embedding":
+            ids, rows = inputs[op.inputs[0]], program.weight(op.weights[0]).shape[0]
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= rows:
+                raise InputRejected(
+                    f"{op.inputs[0]} holds the id {low if low < 0 else high}, legal are 0 to {rows - 1}"
+                )
+    return dims
+
+
+def fingerprint(prepared: Prepared) -> dict[str, str]:
+    """What a verdict's environment is: program, spec version, backend, libraries, processor, threads."""
+    program = prepared.model.program
+    return {
+        "program_root": program.root.hex(),
+        "spec": str(program.spec_version),
+        "grid": program.grid,
+        "backend": prepared.backend,
+        "cpu": _processor(),
+        "cpus": str(os.cpu_count() or 0),
+        "system": platform.system(),
+        **prepared.environment(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

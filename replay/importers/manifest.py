@@ -1,0 +1,108 @@
+"""Model folders: a manifest names the files and their digests; nothing is handed on before its digest is verified.
+
+``{"files":{"model.onnx":"<sha256 hex>"},"format":"onnx"}``: canonical JSON (sorted keys, no spaces, UTF-8). The file
+digest of a model is the SHA-256 of these bytes. Files lie beside the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, get_args
+
+from replay.artifacts.errors import ArtifactMismatch
+from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
+from replay.errors import FileMismatch, LimitExceeded, MalformedFile, ManifestRefused
+
+Format = Literal["onnx", "bert"]
+
+#: File name → largest size accepted, in bytes. A format's files are exactly these.
+FILES: Mapping[str, Mapping[str, int]] = {
+    "onnx": {"model.onnx": 512 << 20},
+    "bert": {"config.json": 1 << 20, "model.safetensors": 4 << 30, "tokenizer.json": 64 << 20},
+}
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Verified contents of a model folder. ``digests``: the SHA-256 (hex) of each file."""
+
+    format: Format
+    files: Mapping[str, bytearray]
+    digests: Mapping[str, str]
+
+
+def read_manifest(path: Path, file_digest: bytes | None = None) -> ModelFiles:
+    """The verified files of the model at ``path``.
+
+    Raises ``ManifestRefused``, ``FileMismatch`` (a digest differs), ``LimitExceeded``, ``MalformedFile`` (a file is
+    missing or no plain file).
+    """
+    data = bytes(_read(path, MAX_MANIFEST_BYTES))
+    if file_digest is not None and sha256(data).digest() != file_digest:
+        raise FileMismatch("the manifest's digest differs", file=path.name, wanted=file_digest.hex())
+    try:
+        wanted = manifest_files(data)
+    except ArtifactMismatch as error:
+        raise ManifestRefused(error.detail) from error
+    document = json.loads(data)
+    kind = document.get("format")
+    if not isinstance(kind, str) or kind not in FILES:
+        raise ManifestRefused(f"the format {str(kind)[:32]!r} is none of {', '.join(FILES)}")
+    if set(document) != {"files", "format"} or set(wanted) != set(FILES[kind]):
+        raise ManifestRefused(f"a manifest of format {kind} names {', '.join(FILES[kind])} and nothing else")
+    if data != _canonical(kind, document["files"]):
+        raise ManifestRefused("the manifest is not canonical JSON (sorted keys, no spaces)")
+    files = {}
+    for name, digest in wanted.items():
+        files[name] = _read(path.parent / name, FILES[kind][name])
+        if sha256(files[name]).digest() != digest:
+            raise FileMismatch("the file's digest differs", file=name, wanted=digest.hex())
+    known: Format = next(name for name in get_args(Format) if name == kind)
+    return ModelFiles(known, files, {name: digest.hex() for name, digest in wanted.items()})
+
+
+def write_manifest(folder: Path, format: Format, files: Iterable[str]) -> Path:  # noqa: A002 - the manifest's own word
+    """Write ``manifest.json`` over files that already lie in ``folder``; atomic. Returns its path."""
+    digests = {}
+    for name in files:
+        with (folder / name).open("rb") as stream:
+            digest = sha256()
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        digests[name] = digest.hexdigest()
+    if set(digests) != set(FILES[format]):
+        raise ManifestRefused(f"a manifest of format {format} names {', '.join(FILES[format])} and nothing else")
+    path = folder / MANIFEST_NAME
+    draft = folder / f".{MANIFEST_NAME}.{os.getpid()}"
+    draft.write_bytes(_canonical(format, digests))
+    draft.replace(path)
+    return path
+
+
+def _canonical(kind: str, files: Mapping[str, str]) -> bytes:
+    document = {"format": kind, "files": dict(files)}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _read(path: Path, limit: int) -> bytearray:
+    """A plain file's bytes, its size checked before anything is allocated."""
+    try:
+        with path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise MalformedFile("not a plain file", file=path.name)
+            if status.st_size > limit:
+                raise LimitExceeded(f"{status.st_size} bytes, at most {limit} are accepted", file=path.name)
+            data = bytearray(status.st_size)
+            filled = stream.readinto(data)
+            if filled != status.st_size or stream.read(1):
+                raise MalformedFile("the file changed while it was read", file=path.name)
+    except OSError as error:
+        raise MalformedFile(f"cannot be read ({error.strerror})", file=path.name) from error
+    return data
