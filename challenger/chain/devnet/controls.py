@@ -10,13 +10,15 @@ from challenger.errors import RpcError
 
 
 class Controls:
-    """The commanding half of ``Devnet``, over ``rpc``."""
+    """The commanding half of ``Devnet``. A subclass sets ``_rpc`` when it starts."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc | None = None) -> None:
         self._rpc = rpc
 
     @property
     def rpc(self) -> Rpc:
+        if self._rpc is None:
+            raise DevnetError("it has not been started")
         return self._rpc
 
     async def mine(self, blocks: int = 1) -> None:
@@ -49,6 +51,6 @@ class Controls:
 
     async def _command(self, method: str, *params: Any) -> Any:
         try:
-            return await self._rpc.ask(method, *params)
+            return await self.rpc.ask(method, *params)
         except RpcError as error:
             raise DevnetError(error.detail, method=method) from None

@@ -27,6 +27,11 @@ class Methods:
             if name.startswith(("eth_", "net_", "web3_", "evm_", "devnet_"))
         }
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods there are."""
+        return tuple(self._methods)
+
     def handle(self, method: Any, params: Any) -> Json:
         """The answer, without ``id``: ``{"jsonrpc", "result"}`` or ``{"jsonrpc", "error"}``."""
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eth.exceptions import PyEVMError
 from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException
@@ -78,7 +79,7 @@ class Node:
         """Takes a signed transaction into the pool (and mines it, with automine); its hash. ``NodeError`` says why not."""
         try:
             tx = self.chain.decode(raw)
-        except (ValidationError, RLPException, BadSignature, NotImplementedError) as error:
+        except (ValidationError, RLPException, BadSignature, PyEVMError, NotImplementedError) as error:
             raise NodeError(f"invalid transaction: {error}") from None
         if tx.chain_id not in {None, CHAIN_ID}:
             raise NodeError(f"invalid sender: invalid chain id for signer: have {tx.chain_id} want {CHAIN_ID}")
