@@ -1,0 +1,127 @@
+"""The pipeline's one door to the replay engine: facts of a model and input bytes in, roots or a reason out.
+
+Files come through the artefact store (digests verified), execution happens in worker processes; nothing of either
+reaches the service as an exception, and a model must first reproduce its registered known answer here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from challenger.domain import Hash32, ModelId, Verdict
+from challenger.pipeline.judge import Observed, inconclusive, unavailable
+from replay.artifacts import ArtifactError, ArtifactStoreFailed
+from replay.sandbox import Completed, Inconclusive, ReplayRequest
+
+#: The version of the canonical numerics that this engine speaks.
+SPEC_VERSION = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model as it is registered."""
+
+    model: ModelId
+    uri: str
+    file_digest: Hash32
+    artefact_root: Hash32
+    program_root: Hash32
+    spec_version: int
+    mode: str
+    known_input: bytes
+    known_output_root: Hash32
+
+
+class Files(Protocol):
+    async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = ...) -> Path: ...
+
+    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = ...) -> bytes: ...
+
+
+class Workers(Protocol):
+    async def replay(self, request: ReplayRequest) -> Completed | Inconclusive: ...
+
+
+class Engine:
+    """``observe`` never raises for what comes from outside; what it could not do is a Verdict of its own."""
+
+    def __init__(self, files: Files, workers: Workers, *, model_bytes: int, bundle_bytes: int) -> None:
+        self._files = files
+        self._workers = workers
+        self._model_bytes = model_bytes
+        self._bundle_bytes = bundle_bytes
+        self._known: dict[tuple[ModelId, str], str] = {}
+
+    async def observe(self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool) -> Observed | Verdict:
+        """Roots of running ``facts`` on the bundle ``data``, else INCONCLUSIVE or UNAVAILABLE(weights)."""
+        if facts.mode != "exact":
+            return inconclusive(f"mode: {facts.mode} commitments are not judged by this engine yet", backend)
+        if facts.spec_version != SPEC_VERSION:
+            return inconclusive(f"spec: version {facts.spec_version}, this engine speaks {SPEC_VERSION}", backend)
+        fetched = await self._manifest(facts)
+        if isinstance(fetched, Verdict):
+            return fetched
+        failed = await self._known_answer(facts, fetched, backend)
+        if failed is not None:
+            return inconclusive(f"model: {failed}", backend)
+        outcome = await self._workers.replay(_request(facts, fetched, data, backend, fresh=fresh))
+        if isinstance(outcome, Inconclusive):
+            return inconclusive(f"{outcome.reason}: {outcome.detail}", backend)
+        receipt = outcome.receipt
+        return Observed(
+            backend,
+            Hash32(receipt.input_root),
+            Hash32(receipt.output_root),
+            Hash32(receipt.state_root),
+            receipt.environment,
+            receipt.seconds,
+        )
+
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
+        """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says.
+
+        A full disk of our own raises ArtifactStoreFailed: that is nobody's withholding.
+        """
+        if length > self._bundle_bytes:
+            return None
+        try:
+            return await self._files.fetch_bundle(uri, root, length, self._bundle_bytes)
+        except ArtifactStoreFailed:
+            raise
+        except ArtifactError:
+            return None
+
+    async def _manifest(self, facts: ModelFacts) -> Path | Verdict:
+        try:
+            return await self._files.fetch_model(facts.uri, facts.file_digest, self._model_bytes)
+        except ArtifactStoreFailed as error:
+            return inconclusive(f"disk: {error}", "")
+        except ArtifactError as error:
+            return unavailable(f"weights: {error}")
+
+    async def _known_answer(self, facts: ModelFacts, manifest: Path, backend: str) -> str | None:
+        """Why the registered known answer fails here; None when it holds. A pass is remembered, and so is a wrong
+        answer; a worker that died is tried again next time."""
+        key = (facts.model, backend)
+        if key not in self._known:
+            outcome = await self._workers.replay(_request(facts, manifest, facts.known_input, backend, fresh=False))
+            if isinstance(outcome, Inconclusive):
+                return f"its known answer could not be computed, {outcome.reason}: {outcome.detail}"
+            same = outcome.receipt.output_root == facts.known_output_root
+            self._known[key] = "" if same else "its registered known answer is not what this machine computes"
+        return self._known[key] or None
+
+
+def _request(facts: ModelFacts, manifest: Path, data: bytes, backend: str, *, fresh: bool) -> ReplayRequest:
+    return ReplayRequest(
+        manifest=manifest,
+        file_digest=facts.file_digest,
+        program_root=facts.program_root,
+        artefact_root=facts.artefact_root,
+        spec_version=facts.spec_version,
+        input=data,
+        backend=backend,
+        fresh=fresh,
+    )

@@ -1,0 +1,281 @@
+"""From drawn to judged: fetch the data, replay, and have a second backend reproduce every accusation.
+
+The most urgent first; what no longer fits its window is shed, visibly. A stage that dies leaves its row where it was
+and the next start does it again: nothing here is kept in memory that the rows do not say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from challenger.domain import (
+    CommitmentId,
+    DemandOutcome,
+    Part,
+    State,
+    UnixTime,
+    Verdict,
+    VerdictKind,
+)
+from challenger.errors import Expected, StaleRow
+from challenger.pipeline.engine import Engine, ModelFacts
+from challenger.pipeline.judge import confirms, inconclusive, judge, unavailable
+from challenger.pipeline.schedule import Ahead, admit
+from challenger.pipeline.schedule import Item as Queued
+from challenger.store.engine import Store
+from challenger.store.rows import CommitmentRow, TaskRow, VerdictRow
+from challenger.store.unit import View
+from challenger.store.work import Item
+
+Clock = Callable[[], Awaitable[UnixTime]]
+
+
+class Agreement(Protocol):
+    """Whether independent endpoints show the same commitment; why not, else empty."""
+
+    async def disagreement(self, commitment: CommitmentRow) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """``attempts``: tries before data counts as withheld or a worker's failure as final; ``retry``: chain seconds
+    between two tries; ``workers``: replays at once; ``inclusion`` and ``depth``: predicted seconds on chain."""
+
+    backend: str
+    confirm_backend: str
+    attempts: int
+    retry: int
+    workers: int
+    inclusion: float
+    depth: float
+
+
+class Investigator:
+    def __init__(self, store: Store, engine: Engine, agreement: Agreement, clock: Clock, pace: Pace) -> None:
+        self._store = store
+        self._engine = engine
+        self._agreement = agreement
+        self._clock = clock
+        self._pace = pace
+        self._fetched: set[CommitmentId] = set()
+
+    async def step(self) -> bool:
+        """One round over everything that may be worked on now; True when something moved."""
+        now = await self._clock()
+        gathered = await self._gather(now)
+        async with self._store.read() as view:
+            items = await view.work.items([State.SAMPLED, State.REPLAYED, State.SHED], ready=now, limit=10_000)
+            accused = [i for i in items if i.work.state == State.REPLAYED and await self._is_fraud(view, i)]
+            fees = {i.work.commitment: await self._value(view, i) for i in items}
+            ahead = await self._ahead(view)
+        open_items = [i for i in items if i.work.state == State.SAMPLED] + accused
+        late = [i for i in open_items if i.commitment.closes <= now]
+        for item in late:
+            await self._move(item, State.EXPIRED, "the window closed before it was judged")
+        todo = {i.work.commitment: i for i in open_items if i.commitment.closes > now}
+        queue = [Queued(c, i.commitment.closes, fees[c], ahead) for c, i in todo.items()]
+        kept, shed = admit(queue, now, self._pace.workers)
+        for victim in shed:
+            item = todo[victim.commitment]
+            if item.work.state == State.SAMPLED:
+                await self._move(item, State.SHED, "the backlog exceeds the slack")
+        urgent = [todo[q.commitment] for q in kept][: 4 * self._pace.workers]
+        gate = asyncio.Semaphore(self._pace.workers)
+
+        async def one(item: Item) -> None:
+            async with gate:
+                await self._handle(item)
+
+        async with asyncio.TaskGroup() as group:
+            for item in urgent:
+                group.create_task(one(item))
+        return bool(gathered or urgent or late or shed)
+
+    async def _handle(self, item: Item) -> None:
+        try:
+            if item.work.state == State.SAMPLED:
+                await self._replay(item)
+            else:
+                await self._confirm(item)
+        except StaleRow:
+            return  # a reorg, a finalisation or another process came between: the row says what is next
+        except Expected as error:
+            await self._later(item, str(error))
+
+    # the data, for drawn and undrawn alike: a fetch betrays no draw
+
+    async def _gather(self, now: UnixTime) -> bool:
+        """Fetches what was committed by URI for everything newly observed, before its draw."""
+        async with self._store.read() as view:
+            fresh = await view.work.items([State.OBSERVED, State.SKIPPED, State.SAMPLED], closes_after=now, limit=500)
+            wanted = [i for i in fresh if i.work.commitment not in self._fetched]
+            pairs = [(i, await view.chain.task(i.commitment.task)) for i in wanted]
+        for item, task in pairs[:50]:
+            self._fetched.add(item.work.commitment)
+            if task is not None and task.input_uri:
+                await self._engine.bundle(task.input_uri, task.input_root, task.input_length)
+            if item.commitment.output_uri:
+                row = item.commitment
+                await self._engine.bundle(row.output_uri, row.output_root, row.output_length)
+        return bool(pairs)
+
+    # the first replay
+
+    async def _replay(self, item: Item) -> None:
+        verdict = await self._judge(item, self._pace.backend, fresh=False)
+        commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
+        now = await self._clock()
+        async with self._store.begin(now) as unit:
+            identity = await unit.verdicts.add(commitment, verdict, fresh=False)
+            facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
+            if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
+                await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts)
+                await unit.latencies.add("replay", verdict.seconds)
+            elif tries < self._enough(verdict):
+                await unit.work.note(commitment, State.SAMPLED, next_try=now + self._pace.retry, **facts)
+            else:
+                kind = verdict.kind is VerdictKind.UNAVAILABLE
+                await unit.work.move(
+                    commitment, State.SAMPLED, State.UNAVAILABLE if kind else State.INCONCLUSIVE, **facts
+                )
+
+    def _enough(self, verdict: Verdict) -> int:
+        """Two tries settle that data is withheld; a worker that failed gets all of them; a reason that cannot
+        change with time gets one."""
+        if verdict.kind is VerdictKind.UNAVAILABLE:
+            return 2
+        passing = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
+        return self._pace.attempts if verdict.detail.startswith(passing) else 1
+
+    async def _judge(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
+        row = item.commitment
+        async with self._store.read() as view:
+            task = await view.chain.task(row.task)
+            facts = await model_facts(view, row)
+            answered = await answers(view, CommitmentId(row.commitment))
+        if task is None or facts is None:
+            return inconclusive("record: its task or model is not in the index", backend)
+        data = answered.get(Part.INPUT) or await self._input(task)
+        if data is None:
+            return unavailable(Part.INPUT.value)
+        seen = await self._engine.observe(facts, data, backend, fresh=fresh)
+        if isinstance(seen, Verdict):
+            return seen
+        verdict = judge(task.input_root, row.output_root, row.state_root, seen)
+        if verdict.kind is VerdictKind.VALID and row.output_uri and Part.OUTPUT not in answered:
+            output = await self._engine.bundle(row.output_uri, row.output_root, row.output_length)
+            if output is None:
+                return unavailable(Part.OUTPUT.value)
+        return verdict
+
+    async def _input(self, task: TaskRow) -> bytes | None:
+        if task.input_uri:
+            return await self._engine.bundle(task.input_uri, task.input_root, task.input_length)
+        async with self._store.read() as view:
+            return await view.chain.data(task)
+
+    # the confirmation
+
+    async def _confirm(self, item: Item) -> None:
+        """Reproduces the accusation in a fresh process on the other backend, from chain data that all endpoints show."""
+        commitment = CommitmentId(item.work.commitment)
+        apart = await self._agreement.disagreement(item.commitment)
+        if apart:
+            await self._later(item, f"endpoints disagree: {apart}")
+            return
+        second = await self._judge(item, self._pace.confirm_backend, fresh=True)
+        async with self._store.read() as view:
+            found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
+        against = confirms(as_verdict(found), second) if found is not None else "the first verdict is not on record"
+        now = await self._clock()
+        async with self._store.begin(now) as unit:
+            identity = await unit.verdicts.add(commitment, second, fresh=True)
+            tries = item.work.attempts + 1
+            if not against:
+                await unit.work.move(
+                    commitment, State.REPLAYED, State.CONFIRMED, confirmation=identity, attempts=0, next_try=0
+                )
+                await unit.latencies.add("confirm", second.seconds)
+            elif second.kind is VerdictKind.INCONCLUSIVE and tries < self._enough(second):
+                await unit.work.note(
+                    commitment, State.REPLAYED, detail=against, attempts=tries, next_try=now + self._pace.retry
+                )
+            else:
+                await unit.work.move(commitment, State.REPLAYED, State.INCONCLUSIVE, detail=f"not confirmed: {against}")
+
+    # small things
+
+    async def _later(self, item: Item, why: str) -> None:
+        now = await self._clock()
+        async with self._store.begin(now) as unit:
+            await unit.work.note(
+                CommitmentId(item.work.commitment),
+                State(item.work.state),
+                detail=why,
+                attempts=item.work.attempts + 1,
+                next_try=now + self._pace.retry,
+            )
+
+    async def _move(self, item: Item, new: State, why: str) -> None:
+        try:
+            async with self._store.begin(await self._clock()) as unit:
+                await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, detail=why)
+        except StaleRow:
+            return  # moved meanwhile by what the chain said
+
+    async def _is_fraud(self, view: View, item: Item) -> bool:
+        found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
+        return found is not None and found.kind == VerdictKind.FRAUD
+
+    async def _value(self, view: View, item: Item) -> int:
+        task = await view.chain.task(item.commitment.task)
+        return 0 if task is None else task.fee
+
+    async def _ahead(self, view: View) -> Ahead:
+        replay = await view.latencies.p99("replay")
+        confirm = await view.latencies.p99("confirm")
+        return Ahead(
+            1.0 if replay is None else replay,
+            5.0 if confirm is None else confirm,
+            self._pace.inclusion,
+            self._pace.depth,
+        )
+
+
+def as_verdict(row: VerdictRow) -> Verdict:
+    return Verdict(
+        VerdictKind(row.kind),
+        row.detail,
+        row.backend,
+        row.output_root,
+        row.state_root,
+        json.loads(row.environment),
+        row.microseconds / 1_000_000,
+    )
+
+
+async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:
+    found = await view.chain.model(row.model)
+    if found is None:
+        return None
+    return ModelFacts(
+        found.model,
+        found.uri,
+        found.file_digest,
+        found.artefact_root,
+        found.program_root,
+        found.spec_version,
+        found.mode,
+        await view.chain.data(found),
+        found.known_output_root,
+    )
+
+
+async def answers(view: View, commitment: CommitmentId) -> dict[Part, bytes]:
+    """Data that was posted on chain in answer to demands, by part."""
+    rows = await view.chain.demands(commitment=commitment, outcome=DemandOutcome.ANSWERED)
+    return {Part(row.part): await view.chain.answer(row) for row in rows if row.part in (Part.INPUT, Part.OUTPUT)}

@@ -1,0 +1,189 @@
+"""What was filed is followed to its end: settle, claim, collect. And what the chain closed is closed here too."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from challenger.domain import (
+    Action,
+    Address,
+    Block,
+    CommitmentId,
+    DemandId,
+    DemandOutcome,
+    DisputeId,
+    DisputeOutcome,
+    Intent,
+    JobStatus,
+    State,
+    TxState,
+    UnixTime,
+)
+from challenger.errors import Expected, StaleRow
+from challenger.store.engine import Store
+from challenger.store.rows import DemandRow, DisputeRow
+from challenger.store.work import Item
+
+_UNFINISHED = frozenset({TxState.INTENT, TxState.SIGNED, TxState.SENT, TxState.MINED})
+_FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
+#: Where a job closed by others leaves a commitment that we did not dispute.
+_ON_CLOSE = {
+    JobStatus.FINAL: State.FINALISED,
+    JobStatus.VOID: State.FINALISED,
+    JobStatus.FRAUD: State.FILED_BY_OTHER,
+}
+_NOT_OURS = (
+    State.SKIPPED,
+    State.SAMPLED,
+    State.REPLAYED,
+    State.SHED,
+    State.UNAVAILABLE,
+    State.INCONCLUSIVE,
+    State.CONFIRMED,
+)
+
+
+class Endgame(Protocol):
+    """What pursuing needs of the protocol's adapter."""
+
+    @property
+    def name(self) -> str: ...
+    async def advance(self, dispute: DisputeId) -> Intent | None: ...
+    async def advance_demand(self, demand: DemandId) -> Intent | None: ...
+    async def collect(self, occasion: str) -> Intent | None: ...
+
+
+class Pursuer:
+    """``account`` None: a watcher without a key, which only takes note of what others close."""
+
+    def __init__(self, store: Store, adapter: Endgame, account: Address | None) -> None:
+        self._store = store
+        self._adapter = adapter
+        self._account = account
+        self._withdrawals = 0
+
+    async def step(self, head: Block) -> bool:
+        moved = await self._closed_by_others(head)
+        if self._account is None:
+            return moved
+        async with self._store.read() as view:
+            filed = await view.work.items([State.FILED, State.DISPUTING], limit=10_000)
+        for item in filed:
+            try:
+                moved |= await self._follow(item, head, self._account)
+            except (StaleRow, Expected):
+                continue  # looked at again in the next step; the sender's troubles are reported by the sender
+        return await self._collect(head, self._account) or moved
+
+    async def _closed_by_others(self, head: Block) -> bool:
+        async with self._store.read() as view:
+            items = await view.work.closed_on_chain()
+        moved = False
+        for item in items:
+            state = State(item.work.state)
+            if state not in _NOT_OURS:
+                continue
+            status = JobStatus(item.commitment.status)
+            new, why = _ON_CLOSE[status], f"the job is {status}"
+            if status is not JobStatus.FRAUD and state is State.CONFIRMED:
+                new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here"
+            moved |= await self._move(item, head.time, new, why)
+        return moved
+
+    async def _follow(self, item: Item, head: Block, account: Address) -> bool:
+        commitment = CommitmentId(item.work.commitment)
+        async with self._store.read() as view:
+            disputes = await view.chain.disputes(commitment=commitment, challenger=account)
+            demands = await view.chain.demands(commitment=commitment, demander=account)
+        if item.work.state == State.FILED:
+            if not disputes and not demands:
+                return False
+            return await self._move(item, head.time, State.DISPUTING, item.work.detail)
+        if item.work.confirmation is not None and disputes:
+            return await self._dispute(item, head.time, disputes[0])
+        return await self._demand(item, head.time, demands[0]) if demands else False
+
+    async def _dispute(self, item: Item, now: UnixTime, row: DisputeRow) -> bool:
+        outcome = DisputeOutcome(row.outcome)
+        if outcome is DisputeOutcome.OPEN:
+            return await self._propose(await self._adapter.advance(row.dispute), now)
+        if outcome is DisputeOutcome.MOOT:
+            return await self._move(item, now, *_moot(item))
+        ends = {
+            DisputeOutcome.CHALLENGER: State.WON,
+            DisputeOutcome.PROVIDER: State.LOST,
+            DisputeOutcome.EXPIRED: State.EXPIRED,
+        }
+        return await self._move(item, now, ends[outcome], f"dispute {row.dispute}: {outcome}")
+
+    async def _demand(self, item: Item, now: UnixTime, row: DemandRow) -> bool:
+        outcome = DemandOutcome(row.outcome)
+        if outcome is DemandOutcome.OPEN:
+            return await self._propose(await self._adapter.advance_demand(row.demand), now)
+        if outcome is DemandOutcome.ANSWERED:
+            async with self._store.begin(now) as unit:
+                await unit.work.move(
+                    CommitmentId(item.work.commitment),
+                    State.DISPUTING,
+                    State.SAMPLED,
+                    detail="",
+                    attempts=0,
+                    next_try=0,
+                )
+            return True
+        if outcome is DemandOutcome.MOOT:
+            return await self._move(item, now, *_moot(item))
+        return await self._move(item, now, State.WON, f"demand {row.demand}: {row.part} was never posted")
+
+    async def _collect(self, head: Block, account: Address) -> bool:
+        """Withdraws what is credited; when nothing is, everything that ended is closed."""
+        async with self._store.read() as view:
+            ended = await view.work.items([State.WON, State.EXPIRED], limit=10_000)
+            ours = [
+                item
+                for item in ended
+                if await view.chain.disputes(commitment=CommitmentId(item.work.commitment), challenger=account)
+                or await view.chain.demands(commitment=CommitmentId(item.work.commitment), demander=account)
+            ]
+            while (there := await view.transactions.find(self._adapter.name, self._occasion(), Action.WITHDRAW)) and (
+                TxState(there.state) not in _UNFINISHED
+            ):
+                self._withdrawals += 1
+        if not ours or there is not None:
+            return False
+        try:
+            intent = await self._adapter.collect(self._occasion())
+        except Expected:
+            return False
+        if intent is not None:
+            return await self._propose(intent, head.time)
+        for item in ours:
+            await self._move(item, head.time, State.WITHDRAWN, item.work.detail)
+        return True
+
+    def _occasion(self) -> str:
+        return f"withdraw/{self._withdrawals}"
+
+    async def _propose(self, intent: Intent | None, now: UnixTime) -> bool:
+        if intent is None or self._account is None:
+            return False
+        async with self._store.begin(now) as unit:
+            there = await unit.transactions.find(intent.protocol, intent.subject, intent.action)
+            if there is not None and TxState(there.state) not in _FAILED:
+                return False
+            await unit.transactions.propose(intent, self._account, again=True)
+        return True
+
+    async def _move(self, item: Item, now: UnixTime, new: State, why: str) -> bool:
+        try:
+            async with self._store.begin(now) as unit:
+                await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, detail=why)
+        except StaleRow:
+            return False
+        return True
+
+
+def _moot(item: Item) -> tuple[State, str]:
+    """Our bond came back since the job was decided without us."""
+    fraud = item.commitment.status == JobStatus.FRAUD
+    return (State.WON if fraud else State.EXPIRED), f"moot: the job is {item.commitment.status}"

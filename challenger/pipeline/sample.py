@@ -1,0 +1,193 @@
+"""Epochs are opened ahead of time, rates are fixed from journalled inputs, and the draw decides. In that order.
+
+Every step reads rows, and what it writes it writes with compare-and-set: two samplers do no harm, a killed one leaves
+nothing half done.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+from challenger.domain import Address, Block, BlockNumber, CommitmentId, Hash32, Intent, State, UnixTime, Wei
+from challenger.errors import StaleRow
+from challenger.protocols.base import NO_DEADLINE
+from challenger.sampling.draw import Epoch, draw, selects
+from challenger.sampling.policy import Inputs, Policy, rate
+from challenger.store.engine import Store
+from challenger.store.rows import EpochRow
+from challenger.store.work import Item
+
+#: Commitments rated or drawn in one SQL transaction.
+BATCH = 5_000
+#: An epoch opens no sooner than this many blocks after the head at which it was made: time for its anchor to land.
+LEAD = 10
+
+
+class Headers(Protocol):
+    async def blocks(self, which: Sequence[int]) -> list[Block]: ...
+
+
+class Anchoring(Protocol):
+    """Builds the transactions that publish an epoch; None of them where there is no contract or no key."""
+
+    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None: ...
+
+    def reveal(self, epoch: int, secret: Hash32) -> Intent | None: ...
+
+
+class Sampler:
+    """``burnt``: wei of a slash that reach nobody; what deters a provider who would challenge itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        headers: Headers,
+        policy: Policy,
+        anchoring: Anchoring,
+        *,
+        account: Address | None,
+        burnt: Wei,
+        start: BlockNumber,
+        length: int,
+        delay: int,
+    ) -> None:
+        self._store = store
+        self._headers = headers
+        self._policy = policy
+        self._anchoring = anchoring
+        self._account = account
+        self._burnt = burnt
+        self._start = start
+        self._length = length
+        self._delay = delay
+
+    async def step(self, head: Block) -> bool:
+        """One look; True when something moved."""
+        opened = await self._open_epochs(head)
+        rated = await self._rate(head)
+        drawn = await self._draw(head)
+        revealed = await self._reveal(head)
+        return opened or rated or drawn or revealed
+
+    async def _open_epochs(self, head: Block) -> bool:
+        """Keeps one epoch ahead of the head. After a gap (first start, downtime) one late epoch covers it all; the
+        audit tells by the anchor's block which draws it came too late for."""
+        async with self._store.read() as view:
+            last = await view.epochs.latest()
+        if last is not None and last.opens_block > head.number:
+            return False
+        number = 0 if last is None else last.number + 1
+        opens = self._start if last is None else last.closes_block
+        closes = BlockNumber(max(opens + self._length, head.number + LEAD))
+        secret = secrets.token_bytes(32)
+        epoch = Epoch(number, opens, closes, self._delay, secret, self._policy.digest())
+        policy = json.dumps(asdict(self._policy), sort_keys=True, separators=(",", ":"))
+        commitment = epoch.commitment()
+        row = EpochRow(number, opens, closes, self._delay, secret, epoch.policy_digest, policy, commitment)
+        async with self._store.begin(head.time) as unit:
+            await unit.epochs.open(row)
+            intent = self._anchoring.anchor(number, commitment, NO_DEADLINE)
+            if intent is not None and self._account is not None:
+                await unit.transactions.propose(intent, self._account)
+        return True
+
+    async def _rate(self, head: Block) -> bool:
+        async with self._store.read() as view:
+            items = [i for i in await view.work.items([State.OBSERVED], limit=BATCH) if i.work.p_millionths is None]
+            epochs = {e.number: e for e in await view.epochs.all()} if items else {}
+            records = {i.commitment.provider: (0, 0) for i in items}
+            for provider in records:
+                records[provider] = await view.work.provider_record(provider)
+            fees = {}
+            tasks = await view.chain.tasks_by_id([item.commitment.task for item in items])
+            for item in items:
+                task = tasks.get(item.commitment.task)
+                fees[item.work.commitment] = Wei(0) if task is None else task.fee
+        ready = [(item, epoch) for item in items if (epoch := _epoch_of(epochs, item)) is not None]
+        if not ready:
+            return False
+        async with self._store.begin(head.time) as unit:
+            for item, epoch in ready:
+                sampled, frauds = records[item.commitment.provider]
+                inputs = Inputs(sampled, frauds, fees[item.work.commitment], self._burnt)
+                await unit.work.note(
+                    item.work.commitment,
+                    State.OBSERVED,
+                    epoch=epoch.number,
+                    inputs=inputs.as_json(),
+                    p_millionths=rate(_policy_of(epoch), inputs),
+                    draw_block=item.commitment.block + epoch.delay,
+                )
+        return True
+
+    async def _draw(self, head: Block) -> bool:
+        async with self._store.read() as view:
+            rated = [
+                item
+                for item in await view.work.items([State.OBSERVED], limit=BATCH)
+                if item.work.draw_block is not None and item.work.draw_block <= head.number
+            ]
+            secrets_by_epoch = {e.number: e.secret for e in await view.epochs.all()} if rated else {}
+            numbers = sorted({i.work.draw_block for i in rated if i.work.draw_block is not None})
+            ledger = await view.chain.block_hashes(numbers)
+        if not rated:
+            return False
+        missing = [number for number in numbers if number not in ledger]
+        below = await self._headers.blocks(missing) if missing else []
+        hashes = ledger | {block.number: block.hash for block in below}
+        moved = False
+        async with self._store.begin(head.time) as unit:
+            for item in rated:
+                row = item.work
+                found = hashes.get(row.draw_block) if row.draw_block is not None else None
+                if found is None or row.epoch is None or row.p_millionths is None:
+                    continue
+                value = draw(secrets_by_epoch[row.epoch], CommitmentId(row.commitment), found)
+                chosen = selects(value, row.p_millionths)
+                try:
+                    await unit.work.move(
+                        row.commitment,
+                        State.OBSERVED,
+                        State.SAMPLED if chosen else State.SKIPPED,
+                        draw_hash=found,
+                        drawn=value.to_bytes(32, "big"),
+                        selected=chosen,
+                    )
+                except StaleRow:
+                    continue  # a reorg came between
+                moved = True
+        return moved
+
+    async def _reveal(self, head: Block) -> bool:
+        """Publishes the secret of each epoch whose commitments are all drawn and whose windows have all closed."""
+        async with self._store.read() as view:
+            waiting = [e for e in await view.epochs.all() if e.revealed_at is None and e.closes_block <= head.number]
+            done = []
+            for epoch in waiting:
+                items = await view.work.between(epoch.opens_block, epoch.closes_block)
+                if head.number > epoch.closes_block + epoch.delay and all(_past(item, head.time) for item in items):
+                    done.append(epoch)
+        for epoch in done:
+            async with self._store.begin(head.time) as unit:
+                await unit.epochs.revealed(epoch.number, None)
+                intent = self._anchoring.reveal(epoch.number, Hash32(epoch.secret))
+                if intent is not None and self._account is not None:
+                    await unit.transactions.propose(intent, self._account)
+        return bool(done)
+
+
+def _epoch_of(epochs: dict[int, EpochRow], item: Item) -> EpochRow | None:
+    block = item.commitment.block
+    return next((e for e in epochs.values() if e.opens_block <= block < e.closes_block), None)
+
+
+def _policy_of(epoch: EpochRow) -> Policy:
+    return Policy(**json.loads(epoch.policy))
+
+
+def _past(item: Item, now: UnixTime) -> bool:
+    return item.work.selected is not None and item.commitment.closes <= now

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from challenger.cli import COMMANDS, main, parser
+from challenger.cli.common import ether, plain
+from challenger.cli.init import MEANING, template
+from challenger.settings import build, every_setting
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_setting_is_explained_in_the_file_and_in_the_docs():
+    page = (DOCS / "operators.md").read_text()
+    assert set(MEANING) == {f"{section}.{field}" for section, field, _ in every_setting()}
+    for name, meaning in MEANING.items():
+        assert re.search(rf"\| `{re.escape(name)}` \| .* \| {re.escape(meaning)} \|", page), name
+
+
+def test_every_command_is_in_the_docs_and_the_readme_names_only_real_ones():
+    page = (DOCS / "operators.md").read_text()
+    for name in COMMANDS:
+        assert f"| `challenger {name}` |" in page
+    readme = (DOCS.parent / "README.md").read_text()
+    for name in re.findall(r"challenger ([a-z]+)", readme):
+        if name not in ("with", "from"):
+            assert name in COMMANDS, name
+
+
+def test_the_written_file_is_toml_that_loads_with_every_default(tmp_path):
+    text = template()
+    assert build(tomllib.loads(text), {}, "-") == build({}, {}, "-")
+    lines = [line.removeprefix("#") if re.match(r"#\w+ = ", line) else line for line in text.splitlines()]
+    empty = {'mode = ""', 'keystore = ""'}  # unset, which TOML cannot say
+    raw = tomllib.loads("\n".join(line for line in lines if line not in empty))
+    assert build(raw, {}, "-") == build({}, {}, "-")
+
+
+def test_init_writes_once(tmp_path, capsys):
+    file = tmp_path / "c.toml"
+    assert main(["init", str(file)]) == 0
+    assert main(["init", str(file)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["init", "--json", "--force", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"written": str(file)}
+
+
+def test_init_where_nothing_can_be_written(tmp_path, capsys):
+    assert main(["init", str(tmp_path / "no" / "c.toml")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args([name, "--help"])
+    assert stop.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_wrong_usage_exits_with_2():
+    for argv in ([], ["dance"], ["status", "--no-such-option"]):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("wei", "text"), [(0, "0"), (10**18, "1"), (-(5 * 10**17), "-0.5"), (1, "0"), (123 * 10**16, "1.23")]
+)
+def test_ether(wei, text):
+    assert ether(wei) == text
+
+
+def test_json_says_large_numbers_and_bytes_exactly():
+    assert plain({"a": b"\x01", "b": 2**60, "c": [True, None, 1.5]}) == {
+        "a": "0x01",
+        "b": str(2**60),
+        "c": [True, None, 1.5],
+    }
