@@ -33,9 +33,8 @@ class History:
         fresh: list[Event] = []
         while self._next <= head.number:
             last = min(head.number, self._next + _STEP - 1)
-            for log in await self._rpc.logs(self._contracts, self._next, last):
-                if (event := self._decoder.decode(log)) is not None:
-                    fresh.append(event)
+            logs = await self._rpc.logs(self._contracts, self._next, last)
+            fresh += [event for event in map(self._decoder.decode, logs) if event is not None]
             self._next = last + 1
         unknown = sorted({event.log.block for event in fresh} - self.times.keys())
         for block in await self._rpc.blocks(unknown):

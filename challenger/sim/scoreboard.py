@@ -16,11 +16,7 @@ from typing import Any
 
 from challenger.chain.codec import Event
 from challenger.domain import Address, Wei
-
-#: Codes of the contract's events (``MarketTypes.sol``).
-SETTLED_FOR_CHALLENGER, SETTLED_FOR_PROVIDER = 1, 2
-DEMAND_LOST = 2
-JOB_FINAL, JOB_FRAUD = 1, 2
+from challenger.sim.money import DEMAND_LOST, JOB_FRAUD, Money, Party, count
 
 
 class Truth(StrEnum):
@@ -40,33 +36,6 @@ class Label:
     model: str
     kind: str
     truth: Truth
-
-
-@dataclass(slots=True)
-class Party:
-    """One account's money inside the market, in wei. ``paid_in``: stakes, fees and bonds; ``credited``: whatever the
-    market owed it at some time; ``slashed``: collateral lost; ``fees``: earned; ``bounties``: won from losers."""
-
-    paid_in: int = 0
-    credited: int = 0
-    withdrawn: int = 0
-    slashed: int = 0
-    fees: int = 0
-    bounties: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """In wei. ``slashed = bounties + burnt`` where nothing lapsed and no challenger lost; ``held`` is what the market
-    must still hold: everything paid in, less what was withdrawn and burnt."""
-
-    slashed: Wei
-    bounties: Wei
-    burnt: Wei
-    fees_paid: Wei
-    fees_returned: Wei
-    bonds_lost: Wei
-    held: Wei
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +83,7 @@ def score(events: Sequence[Event], times: Mapping[int, int], labels: Iterable[La
     challenged = Counter(job for _, job in accusations)
     false = [job for _, job in accusations if truth.get(job) is not Truth.WRONG]
     false += [job for job in lost_demands if truth.get(job) is Truth.HONEST]
+    money, parties = count(events, model_bond)
     return Scoreboard(
         commitments=len(jobs),
         wrong=wrong,
@@ -122,12 +92,12 @@ def score(events: Sequence[Event], times: Mapping[int, int], labels: Iterable[La
         ended_by_demand=tuple(job for job in withheld if job in fraudulent and job in lost_demands),
         missed=tuple(job for job in (*wrong, *withheld) if job not in fraudulent),
         false=tuple(false),
-        repeated=tuple(job for (_, job), count in Counter(accusations).items() if count > 1),
+        repeated=tuple(job for (_, job), often in Counter(accusations).items() if often > 1),
         unlabelled=tuple(job for job in jobs if job not in truth),
         slack=_slacks(events, times),
         challenged=challenged,
-        money=_money(events, model_bond),
-        parties=_parties(events, model_bond),
+        money=money,
+        parties=parties,
     )
 
 
@@ -140,97 +110,6 @@ def _slacks(events: Sequence[Event], times: Mapping[int, int]) -> tuple[int, ...
         elif event.name == "Challenged":
             slacks.append(ends[event.args["job"]] - times[event.log.block])
     return tuple(slacks)
-
-
-def _money(events: Sequence[Event], model_bond: Wei) -> Money:
-    total: Counter[str] = Counter()
-    fee_of_task = {e.args["task"]: e.args["fee"] for e in events if e.name == "TaskOpened"}
-    fee_of_job = {e.args["job"]: fee_of_task[e.args["task"]] for e in events if e.name == "Committed"}
-    part_of = {e.args["demand"]: e.args["part"] for e in events if e.name == "Demanded"}
-    forfeited = set()  # jobs whose fee a requester lost by withholding the input
-    for event in events:
-        args = event.args
-        if event.name == "ModelRegistered":
-            total["in"] += model_bond
-        elif event.name == "Staked":
-            total["in"] += args["amount"]
-        elif event.name == "TaskOpened":
-            total["in"] += args["fee"]
-        elif event.name in ("Challenged", "Demanded"):
-            total["in"] += args["bond"]
-        elif event.name == "Withdrawn":
-            total["out"] += args["amount"]
-        elif event.name == "Burnt":
-            total["burnt"] += args["amount"]
-        elif event.name == "TaskLapsed":
-            total["slashed"] += args["paid"] + args["burnt"]
-            total["fees returned"] += fee_of_task[args["task"]]
-        elif event.name == "TaskCancelled":
-            total["fees returned"] += fee_of_task[args["task"]]
-        elif event.name == "Settled" and args["outcome"] == SETTLED_FOR_CHALLENGER:
-            total["slashed"] += args["paid"] + args["burnt"]
-            total["bounties"] += args["paid"]
-        elif event.name == "Settled" and args["outcome"] == SETTLED_FOR_PROVIDER:
-            total["bonds lost"] += args["paid"] + args["burnt"]
-        elif event.name == "DemandClosed" and args["outcome"] == DEMAND_LOST:
-            total["bounties"] += args["paid"]
-            if part_of[args["demand"]] >= 2:  # output, opening: the provider's to give
-                total["slashed"] += args["paid"] + args["burnt"]
-            elif part_of[args["demand"]] == 0:
-                forfeited.add(args["job"])
-        elif event.name == "JobClosed" and args["job"] not in forfeited:
-            total["fees paid" if args["status"] == JOB_FINAL else "fees returned"] += fee_of_job[args["job"]]
-    return Money(
-        slashed=Wei(total["slashed"]),
-        bounties=Wei(total["bounties"]),
-        burnt=Wei(total["burnt"]),
-        fees_paid=Wei(total["fees paid"]),
-        fees_returned=Wei(total["fees returned"]),
-        bonds_lost=Wei(total["bonds lost"]),
-        held=Wei(total["in"] - total["out"] - total["burnt"]),
-    )
-
-
-def _parties(events: Sequence[Event], model_bond: Wei) -> dict[Address, Party]:
-    parties: dict[Address, Party] = {}
-    provider_of = {e.args["job"]: e.args["provider"] for e in events if e.name == "Committed"}
-    fee_of_task = {e.args["task"]: e.args["fee"] for e in events if e.name == "TaskOpened"}
-    task_of = {e.args["job"]: e.args["task"] for e in events if e.name == "Committed"}
-    challenger_of = {e.args["dispute"]: e.args["challenger"] for e in events if e.name == "Challenged"}
-    demander_of = {e.args["demand"]: e.args["demander"] for e in events if e.name == "Demanded"}
-    part_of = {e.args["demand"]: e.args["part"] for e in events if e.name == "Demanded"}
-
-    def party(address: str) -> Party:
-        return parties.setdefault(Address(address), Party())
-
-    for event in events:
-        args = event.args
-        if event.name == "ModelRegistered":
-            party(args["registrar"]).paid_in += model_bond
-        elif event.name == "Staked":
-            party(args["provider"]).paid_in += args["amount"]
-        elif event.name == "TaskOpened":
-            party(args["requester"]).paid_in += args["fee"]
-        elif event.name == "Challenged":
-            party(args["challenger"]).paid_in += args["bond"]
-        elif event.name == "Demanded":
-            party(args["demander"]).paid_in += args["bond"]
-        elif event.name == "Credited":
-            party(args["account"]).credited += args["amount"]
-        elif event.name == "Withdrawn":
-            party(args["account"]).withdrawn += args["amount"]
-        elif event.name == "TaskLapsed":
-            party(args["provider"]).slashed += args["paid"] + args["burnt"]
-        elif event.name == "Settled" and args["outcome"] == SETTLED_FOR_CHALLENGER:
-            party(provider_of[args["job"]]).slashed += args["paid"] + args["burnt"]
-            party(challenger_of[args["dispute"]]).bounties += args["paid"]
-        elif event.name == "DemandClosed" and args["outcome"] == DEMAND_LOST:
-            party(demander_of[args["demand"]]).bounties += args["paid"]
-            if part_of[args["demand"]] >= 2:
-                party(provider_of[args["job"]]).slashed += args["paid"] + args["burnt"]
-        elif event.name == "JobClosed" and args["status"] == JOB_FINAL:
-            party(provider_of[args["job"]]).fees += fee_of_task[task_of[args["job"]]]
-    return parties
 
 
 # --- labels on disk ------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ Not the watcher's sender: nothing is persisted, a wallet lives as long as its wo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from challenger.chain import signers
 from challenger.chain.answers import Receipt
@@ -33,7 +32,7 @@ class Wallet:
     def __init__(self, rpc: Rpc, key: bytes, name: str) -> None:
         self.signer = signers.from_key(key)
         self.name = name
-        self._rpc = rpc
+        self.rpc = rpc
         self._nonce: int | None = None
         self._chain: ChainId | None = None
 
@@ -64,18 +63,18 @@ class Wallet:
 
     async def _send(self, fields: dict[str, object]) -> Hash32:
         if self._nonce is None or self._chain is None:
-            self._chain = await self._rpc.chain_id()
-            self._nonce = await self._rpc.nonce(self.address, "pending")
+            self._chain = await self.rpc.chain_id()
+            self._nonce = await self.rpc.nonce(self.address, "pending")
         fees = {"maxFeePerGas": _MAX_FEE, "maxPriorityFeePerGas": _TIP}
         signed = await self.signer.sign_transaction(fields | fees | {"chainId": self._chain, "nonce": self._nonce})
-        sent = await self._rpc.send_raw(signed.raw)
+        sent = await self.rpc.send_raw(signed.raw)
         self._nonce += 1
         return sent
 
     async def _mined(self, tx_hash: Hash32, seconds: float = 60.0) -> Receipt:
         try:
             async with asyncio.timeout(seconds):
-                while (receipt := await self._rpc.receipt(tx_hash)) is None:  # noqa: ASYNC110  nothing tells of a block
+                while (receipt := await self.rpc.receipt(tx_hash)) is None:  # noqa: ASYNC110  nothing tells of a block
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise ActorFailed("a transaction is not mined", actor=self.name, seconds=seconds) from None
@@ -85,12 +84,7 @@ class Wallet:
         """The revert in words: the call is tried again on the state before its block."""
         try:
             before = receipt.block - 1
-            await self._rpc.call(call.to, call.data, before, sender=self.address, value=call.value)
+            await self.rpc.call(call.to, call.data, before, sender=self.address, value=call.value)
         except Reverted as error:
             return decode_revert(error.data, [entry for name in NAMES for entry in artifact(name).abi])
         return f"reverted, though it would not have one block earlier (gas used: {receipt.gas_used})"
-
-
-async def settle_all(sent: Sequence[tuple[Wallet, Call, Hash32]]) -> list[Receipt]:
-    """Receipts of many calls, in their order; the first that failed raises."""
-    return [await wallet.settled(tx_hash, call) for wallet, call, tx_hash in sent]
