@@ -1,0 +1,454 @@
+"""The way of an honest job, and who gets what at each of its other ends."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from eth_abi import encode
+from market_world import (
+    ANSWERED,
+    BOUNDARIES,
+    CHALLENGER,
+    DEAD,
+    DEMAND_MOOT,
+    ETH,
+    EXPIRED,
+    FINAL,
+    FRAUD,
+    INPUT,
+    JOB_OPEN,
+    LOST,
+    MOOT,
+    OPENING,
+    OUTPUT,
+    PROVIDER,
+    RULING,
+    TILE_LEAVES,
+    TILES,
+    VOID,
+    WEIGHTS,
+    WINDOW,
+    Data,
+    World,
+    account,
+    run_of,
+    word,
+)
+
+import plain_layout as layout
+from challenger.chain.hashing import keccak
+
+FEE = ETH // 2
+
+
+def status(world: World, job: bytes) -> int:
+    return int(world.view("job", job)["status"])
+
+
+def test_an_unchallenged_commitment_finalises_and_everybody_gets_their_own(world: World) -> None:
+    job = world.job()
+    world.wait(WINDOW)
+    outcome = world.do("other", "finalise", job)
+    assert outcome.log("JobClosed") == {"job": job, "status": FINAL}
+    assert world.balance("provider") == FEE
+    assert world.free("provider") == ETH
+    world.do("provider", "unstake", ETH)
+    before = world.evm.balance(account("provider"))
+    assert world.do("provider", "withdraw").log("Withdrawn")["amount"] == FEE + ETH
+    assert world.evm.balance(account("provider")) == before + FEE + ETH
+
+
+def test_identifiers_and_seed_are_what_anyone_computes(world: World) -> None:
+    given, result = Data("in"), Data("out")
+    run = run_of(given, result)
+    model = world.register()
+    flat = ["bytes32", "bytes32", "bytes32", "uint32", "uint8", "uint32", "uint32", "string", "bytes", "bytes32"]
+    here = [world.chain_id, world.market]
+    expected = encode(
+        ["string", "uint256", "address", "address", *flat], ["model/1", *here, account("registrar"), *world.spec()]
+    )
+    assert model == keccak(expected)
+    task = world.open_task(model, given)
+    seed = world.take(task)
+    beacon = world.evm.hash_of(world.view("task", task)["openedBlock"] + 1)
+    packed = b"seed/1" + world.chain_id.to_bytes(32, "big") + world.market + task + word("entropy") + beacon
+    assert seed == hashlib.sha256(packed).digest() == world.view("task", task)["seed"]
+    job = world.commit(task, result, run)
+    fields = [task, account("provider"), model, result.root, run.state_root]
+    types = ["string", "uint256", "address", "bytes32", "address", "bytes32", "bytes32", "bytes32"]
+    assert job == keccak(encode(types, ["job/1", *here, *fields]))
+
+
+def test_the_case_digest_binds_commitment_claim_and_evidence(world: World) -> None:
+    job = world.job()
+    claim = world.claim(job)
+    world.seal("challenger", claim)
+    world.evm.mine()
+    dispute = int.from_bytes(world.do("challenger", "challenge", *claim, value=ETH // 10).output, "big")
+    committed = world.view("job", job)
+    parts = [job, committed["outputRoot"], committed["stateRoot"], claim[1], claim[2], claim[3]]
+    docket = world.evm.view(world.adjudicator, "docketOf", world.market, dispute)
+    assert docket["digest"] == keccak(encode(["string", *["bytes32"] * 6], ["case/1", *parts]))
+    assert docket["rulingBy"] == world.view("dispute", dispute)["rulingBy"] == world.evm.time + RULING
+
+
+def test_a_proven_fraud_pays_the_challenger_and_burns_the_rest(world: World) -> None:
+    job = world.job()
+    dispute = world.challenge(job)
+    world.rule(dispute, fraud=True)
+    paid, burnt = world.split(ETH)
+    settled = world.settle(dispute)
+    assert settled == {"dispute": dispute, "job": job, "outcome": CHALLENGER, "paid": paid, "burnt": burnt}
+    assert world.balance("challenger") == paid + ETH // 10
+    assert world.balance("requester") == FEE
+    assert world.free("provider") == world.balance("provider") == 0
+    assert world.evm.balance(DEAD) == burnt
+    assert status(world, job) == FRAUD
+
+
+def test_a_wrong_accusation_pays_the_provider_and_the_job_goes_on(world: World) -> None:
+    job = world.job()
+    dispute = world.challenge(job)
+    world.rule(dispute, fraud=False)
+    paid, burnt = world.split(ETH // 10)
+    assert world.settle(dispute)["outcome"] == PROVIDER
+    assert world.balance("provider") == paid
+    assert world.evm.balance(DEAD) == burnt
+    assert world.balance("challenger") == 0
+    assert status(world, job) == JOB_OPEN
+    world.wait(WINDOW)
+    world.do("other", "finalise", job)
+    assert status(world, job) == FINAL
+
+
+def test_a_dispute_without_a_ruling_gives_the_bond_back_and_nothing_finalises(world: World) -> None:
+    job = world.job()
+    dispute = world.challenge(job)
+    world.fails("Undecided", "other", "settle", dispute)
+    world.wait(RULING - 1)
+    world.fails("Undecided", "other", "settle", dispute)
+    world.wait(1)
+    assert world.settle(dispute)["outcome"] == EXPIRED
+    assert world.balance("challenger") == ETH // 10
+    world.wait_until(world.view("windowEnd", job))
+    world.do("other", "finalise", job)
+    assert status(world, job) == VOID
+    assert world.balance("requester") == FEE
+    assert (world.balance("provider"), world.free("provider")) == (0, ETH)
+
+
+def test_after_an_expired_dispute_another_one_can_still_prove_the_fraud(world: World) -> None:
+    job = world.job()
+    first = world.challenge(job)
+    world.wait(RULING)
+    world.settle(first)
+    second = world.challenge(job, "other")
+    world.rule(second, fraud=True)
+    world.settle(second)
+    assert status(world, job) == FRAUD
+    assert world.balance("other") == world.split(ETH)[0] + ETH // 10
+
+
+def test_a_ruling_in_time_counts_however_late_it_is_settled(world: World) -> None:
+    job = world.job()
+    dispute = world.challenge(job)
+    world.rule(dispute, fraud=True)
+    world.wait(10 * RULING)
+    assert world.settle(dispute)["outcome"] == CHALLENGER
+
+
+def test_a_conceded_fraud_is_paid_like_a_ruled_one(world: World) -> None:
+    job = world.job()
+    dispute = world.challenge(job)
+    world.fails("NotProvider", "challenger", "concede", dispute)
+    paid, burnt = world.split(ETH)
+    settled = world.do("provider", "concede", dispute).log("Settled")
+    assert settled == {"dispute": dispute, "job": job, "outcome": CHALLENGER, "paid": paid, "burnt": burnt}
+
+
+def test_the_other_disputes_of_a_fraud_are_moot_and_get_their_bond(world: World) -> None:
+    job = world.job()
+    first, second = world.challenge(job, "challenger"), world.challenge(job, "other")
+    world.do("provider", "concede", first)
+    assert world.settle(second)["outcome"] == MOOT
+    assert world.balance("other") == ETH // 10
+
+
+def test_losing_a_dispute_against_oneself_finalises_nothing_and_costs_the_burnt_part(world: World) -> None:
+    before = world.wealth("provider")
+    job = world.job()
+    dispute = world.challenge(job, "provider")
+    world.rule(dispute, fraud=False)
+    world.settle(dispute)
+    assert world.wealth("provider") == before - world.split(ETH // 10)[1]
+    world.fails("WindowOpen", "provider", "finalise", job)
+    real = world.challenge(job)
+    world.rule(real, fraud=True)
+    world.settle(real)
+    assert status(world, job) == FRAUD
+
+
+def test_conceding_to_oneself_costs_the_burnt_part_and_the_fee(world: World) -> None:
+    before = world.wealth("provider")
+    job = world.job()
+    world.do("provider", "concede", world.challenge(job, "provider"))
+    assert world.wealth("provider") == before - world.split(ETH)[1]
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_requester_takes_an_untaken_task_back(world: World) -> None:
+    task = world.open_task(world.register(), Data("in"))
+    world.fails("NotRequester", "other", "cancelTask", task)
+    world.do("requester", "cancelTask", task)
+    assert world.balance("requester") == FEE
+    world.fails("TaskNotOpen", "requester", "cancelTask", task)
+
+
+def test_a_taker_that_misses_the_deadline_is_slashed(world: World) -> None:
+    task = world.open_task(world.register(), Data("in"))
+    world.take(task)
+    world.fails("DeadlineNotPassed", "other", "lapseTask", task)
+    world.wait_until(world.view("task", task)["deadline"])
+    paid, burnt = world.split(ETH)
+    lapsed = world.do("other", "lapseTask", task).log("TaskLapsed")
+    assert (lapsed["paid"], lapsed["burnt"]) == (paid, burnt)
+    assert world.balance("requester") == FEE + paid
+    assert world.free("provider") == 0
+    assert world.view("openWork", account("provider")) == 0
+
+
+def test_a_taker_of_a_model_whose_weights_were_withheld_keeps_its_collateral(world: World) -> None:
+    model = world.register()
+    job = world.job(model=model)
+    task = world.open_task(model, Data("second"), lifetime=5000)
+    world.take(task, "other")
+    demand = world.demand(job, WEIGHTS)
+    world.wait(600)
+    world.do("challenger", "claimDemand", demand)
+    world.wait_until(world.view("task", task)["deadline"])
+    lapsed = world.do("other", "lapseTask", task).log("TaskLapsed")
+    assert (lapsed["paid"], lapsed["burnt"]) == (0, 0)
+    assert world.free("other") == ETH
+
+
+def test_an_answer_to_a_task_on_a_disabled_model_is_still_taken(world: World) -> None:
+    model = world.register()
+    given, result = Data("in"), Data("out")
+    task = world.open_task(model, given)
+    world.take(task)
+    world.do("registrar", "retireModel", model)
+    world.commit(task, result, run_of(given, result))
+    assert world.balance("registrar") == 0
+
+
+@pytest.mark.parametrize(("block", "error"), [(1, "BeaconNotReady"), (2, ""), (256, ""), (257, "BeaconGone")])
+def test_a_task_is_taken_two_to_256_blocks_after_it_was_opened(world: World, block: int, error: str) -> None:
+    task = world.open_task(world.register(), Data("in"), lifetime=100_000)
+    world.do("provider", "stake", value=ETH)
+    world.evm.mine(block)
+    if error:
+        world.fails(error, "provider", "take", task)
+        world.do("requester", "cancelTask", task)
+    else:
+        world.do("provider", "take", task)
+
+
+# --- demands -------------------------------------------------------------------------------------------------------
+
+
+def test_an_answered_input_pays_the_requester_and_extends_the_window(world: World) -> None:
+    job = world.job(input_uri=True)
+    world.wait(100)
+    demand = world.demand(job, INPUT)
+    world.wait(500)
+    outcome = world.do("other", "answer", demand, Data("in").data)
+    closed = outcome.log("DemandClosed")
+    assert (closed["outcome"], closed["data"], closed["paid"]) == (ANSWERED, Data("in").data, ETH // 100)
+    assert world.balance("requester") == ETH // 100
+    assert outcome.log("WindowExtended")["windowEnd"] == world.evm.time + WINDOW == world.view("windowEnd", job)
+
+
+def test_a_withheld_input_costs_the_requester_its_fee_and_the_provider_nothing(world: World) -> None:
+    job = world.job(input_uri=True)
+    demand = world.demand(job, INPUT)
+    world.wait(600)
+    paid, burnt = world.split(FEE)
+    closed = world.do("other", "claimDemand", demand).log("DemandClosed")
+    assert (closed["outcome"], closed["paid"], closed["burnt"]) == (LOST, paid, burnt)
+    assert world.balance("challenger") == paid + ETH // 100
+    assert (world.balance("requester"), world.free("provider")) == (0, ETH)
+    assert status(world, job) == VOID
+
+
+def test_an_answered_weight_tile_pays_the_registrar(world: World) -> None:
+    job = world.job()
+    demand = world.demand(job, WEIGHTS, 4)
+    world.do("other", "answerTile", demand, TILES[4], layout.path(TILE_LEAVES, 4))
+    assert world.balance("registrar") == ETH // 100
+
+
+def test_withheld_weights_cost_the_registrar_its_bond_and_disable_the_model(world: World) -> None:
+    model = world.register()
+    job = world.job(model=model)
+    demand = world.demand(job, WEIGHTS, 1)
+    world.wait(600)
+    paid, burnt = world.split(2 * ETH)
+    outcome = world.do("other", "claimDemand", demand)
+    closed = outcome.log("DemandClosed")
+    assert (closed["outcome"], closed["paid"], closed["burnt"]) == (LOST, paid, burnt)
+    assert outcome.log("ModelDisabled")["model"] == model
+    assert world.balance("requester") == FEE
+    assert world.free("provider") == ETH
+    assert status(world, job) == VOID
+    given = Data("later")
+    args = (model, given.root, given.data, "", len(given.data), word("e"), world.evm.time + 10)
+    world.fails("ModelInactive", "requester", "openTask", *args, value=1)
+    world.fails("ModelInactive", "registrar", "retireModel", model)
+
+
+def test_a_model_pays_its_bond_once_however_many_jobs_lack_its_weights(world: World) -> None:
+    model = world.register()
+    first, second = world.job(model=model, tag="a"), world.job(model=model, tag="b", who="other")
+    demands = [world.demand(first, WEIGHTS), world.demand(second, WEIGHTS)]
+    world.wait(600)
+    world.do("other", "claimDemand", demands[0])
+    closed = world.do("other", "claimDemand", demands[1]).log("DemandClosed")
+    assert (closed["outcome"], closed["paid"], closed["burnt"]) == (LOST, 0, 0)
+    assert status(world, second) == VOID
+
+
+@pytest.mark.parametrize(("part", "index"), [(OUTPUT, 0), (OPENING, 2)])
+def test_withheld_output_or_opening_is_a_fraud(world: World, part: int, index: int) -> None:
+    job = world.job(output_uri=True)
+    demand = world.demand(job, part, index)
+    world.wait(600)
+    paid, burnt = world.split(ETH)
+    closed = world.do("other", "claimDemand", demand).log("DemandClosed")
+    assert (closed["outcome"], closed["paid"], closed["burnt"]) == (LOST, paid, burnt)
+    assert world.balance("challenger") == paid + ETH // 100
+    assert world.balance("requester") == FEE
+    assert world.free("provider") == 0
+    assert status(world, job) == FRAUD
+
+
+def test_answered_output_and_opening_pay_the_provider(world: World) -> None:
+    job = world.job(output_uri=True)
+    run = run_of(Data("in"), Data("out"))
+    output, opening = world.demand(job, OUTPUT), world.demand(job, OPENING, 3)
+    world.do("other", "answer", output, Data("out").data)
+    world.do("provider", "answerTile", opening, run.leaves[3], run.path(3))
+    assert world.balance("provider") == 2 * ETH // 100
+    world.wait(WINDOW)
+    world.do("other", "finalise", job)
+    assert status(world, job) == FINAL
+
+
+def test_a_provider_that_answers_in_anothers_stead_is_paid_for_it(world: World) -> None:
+    job = world.job(input_uri=True)
+    given, weights = world.demand(job, INPUT), world.demand(job, WEIGHTS, 2)
+    world.do("provider", "answer", given, Data("in").data)
+    world.do("provider", "answerTile", weights, TILES[2], layout.path(TILE_LEAVES, 2))
+    assert world.balance("provider") == 2 * ETH // 100
+    assert (world.balance("requester"), world.balance("registrar")) == (0, 0)
+
+
+def test_demands_of_a_closed_job_are_moot(world: World) -> None:
+    job = world.job(output_uri=True)
+    demand, dispute = world.demand(job, WEIGHTS), world.challenge(job, "other")
+    world.do("provider", "concede", dispute)
+    world.fails("JobNotOpen", "other", "answerTile", demand, TILES[0], layout.path(TILE_LEAVES, 0))
+    closed = world.do("other", "claimDemand", demand).log("DemandClosed")
+    assert closed["outcome"] == DEMAND_MOOT
+    assert world.balance("challenger") == ETH // 100
+
+
+def test_an_open_accusation_outlives_withheld_input(world: World) -> None:
+    """A cheater's friend cannot end the job by withholding the input: whoever accused the provider gets a ruling."""
+    job = world.job(input_uri=True)
+    dispute, demand = world.challenge(job), world.demand(job, INPUT, who="other")
+    world.wait(600)
+    world.do("other", "claimDemand", demand)
+    assert status(world, job) == JOB_OPEN
+    claim = world.claim(job)
+    world.seal("other", claim)
+    world.wait(12)
+    world.fails("WindowClosed", "other", "challenge", *claim, value=ETH // 10)
+    world.rule(dispute, fraud=True)
+    world.settle(dispute)
+    assert status(world, job) == FRAUD
+    assert world.balance("requester") == 0
+
+
+@pytest.mark.parametrize("outcome", [PROVIDER, EXPIRED])
+def test_a_job_without_input_is_void_when_its_last_accusation_ends(world: World, outcome: int) -> None:
+    job = world.job(input_uri=True)
+    dispute, demand = world.challenge(job), world.demand(job, INPUT, who="other")
+    world.wait(600)
+    world.do("other", "claimDemand", demand)
+    if outcome == PROVIDER:
+        world.rule(dispute, fraud=False)
+    else:
+        world.wait(RULING)
+    closed = world.do("other", "settle", dispute)
+    assert closed.log("JobClosed")["status"] == VOID
+    assert world.free("provider") == ETH
+
+
+def test_a_job_without_input_waits_for_the_demands_to_its_provider(world: World) -> None:
+    job = world.job(input_uri=True, output_uri=True)
+    given, output = world.demand(job, INPUT), world.demand(job, OUTPUT)
+    world.wait(599)
+    later = world.demand(job, OPENING, 1)
+    world.wait(1)
+    world.do("other", "claimDemand", given)
+    assert status(world, job) == JOB_OPEN
+    run = run_of(Data("in"), Data("out"))
+    outcome = world.do("provider", "answerTile", later, run.leaves[1], run.path(1))
+    assert not [log for log in outcome.logs if log.name == "WindowExtended"]
+    assert status(world, job) == JOB_OPEN
+    world.do("other", "claimDemand", output)
+    assert status(world, job) == FRAUD
+
+
+def test_the_last_answer_of_a_job_without_input_ends_it(world: World) -> None:
+    job = world.job(input_uri=True)
+    given = world.demand(job, INPUT)
+    world.wait(10)
+    opening = world.demand(job, OPENING, BOUNDARIES - 1)
+    world.wait(590)
+    world.do("other", "claimDemand", given)
+    run = run_of(Data("in"), Data("out"))
+    outcome = world.do("provider", "answerTile", opening, run.leaves[-1], run.path(BOUNDARIES - 1))
+    assert outcome.log("JobClosed")["status"] == VOID
+    assert world.balance("provider") == ETH // 100
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def test_a_registrar_gets_its_bond_back_once_no_work_is_open(world: World) -> None:
+    model = world.register()
+    job = world.job(model=model)
+    world.fails("NotRegistrar", "other", "retireModel", model)
+    assert world.do("registrar", "retireModel", model).log("ModelDisabled")["model"] == model
+    assert world.fails("WorkOpen", "registrar", "retireModel", model) == (1,)
+    world.wait(WINDOW)
+    world.do("other", "finalise", job)
+    world.do("registrar", "retireModel", model)
+    assert world.balance("registrar") == 2 * ETH
+    world.fails("ModelInactive", "registrar", "retireModel", model)
+
+
+def test_a_retired_model_still_answers_for_its_weights(world: World) -> None:
+    model = world.register()
+    job = world.job(model=model)
+    world.do("registrar", "retireModel", model)
+    demand = world.demand(job, WEIGHTS)
+    world.wait(600)
+    outcome = world.do("other", "claimDemand", demand)
+    assert outcome.log("DemandClosed")["paid"] == world.split(2 * ETH)[0]
+    assert not [log for log in outcome.logs if log.name == "ModelDisabled"]
+    assert world.view("model", model)["status"] == 3
