@@ -312,7 +312,7 @@ class Sender:
         fields: dict[str, Any] = {
             "chainId": self._policy.chain,
             "nonce": nonce,
-            "to": bytes.fromhex(call.to[2:]),
+            "to": call.to,
             "value": call.value,
             "data": call.data,
             "gas": gas,

@@ -48,7 +48,8 @@ class TransactionSigner(Protocol):
     def address(self) -> Address: ...
 
     async def sign_transaction(self, fields: Mapping[str, Any]) -> SignedTx:
-        """Sign an EIP-1559 transaction: chainId, nonce, to, value, data, gas, maxFeePerGas, maxPriorityFeePerGas."""
+        """Sign an EIP-1559 transaction: chainId, nonce, to, value, data, gas, maxFeePerGas, maxPriorityFeePerGas.
+        ``to`` is a lower-case address, or left out where a contract is created."""
         ...
 
 
@@ -83,7 +84,10 @@ class LocalSigner:
         raise TypeError("a signer is not to be pickled or copied: it holds a key")
 
     async def sign_transaction(self, fields: Mapping[str, Any]) -> SignedTx:
-        signed = self._account.sign_transaction({**fields, "type": 2})
+        typed = {**fields, "type": 2}
+        if isinstance(typed.get("to"), str):
+            typed["to"] = bytes.fromhex(typed["to"][2:])  # as text the library wants it checksummed
+        signed = self._account.sign_transaction(typed)
         return SignedTx(bytes(signed.raw_transaction), Hash32(bytes(signed.hash)))
 
     def sign_message(self, message: bytes) -> bytes:

@@ -140,13 +140,13 @@ class ReferenceAdapter:
                 raise WrongContract(f"there is no contract; is this the chain where {name} stands?", address=address)
             if not artifact(name).matches(code):
                 raise WrongContract(f"its code is not {name} as this version knows it", address=address)
-        self._params = await self._views.params(head.hash)
-        pins = await code_hashes(self._chain, [*expected, self._params.adjudicator], head.hash)
+        params = await self._views.params(head.hash)
+        pins = await code_hashes(self._chain, [*expected, params.adjudicator], head.hash)
         for address, wanted in self._wanted.items():
             if pins.get(address) != wanted:
                 found = pins[address].hex() if address in pins else "nothing"
                 raise WrongContract("its code hash is not the one pinned in the settings", address=address, found=found)
-        self._pins = pins
+        self._pins, self._params = pins, params
 
     async def pinned(self) -> bool:
         head = await self._chain.block("latest")

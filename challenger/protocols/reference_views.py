@@ -162,7 +162,7 @@ class MarketViews:
         )
 
     async def demand(self, demand: DemandId, block: bytes) -> Demand:
-        raw = _existing(await self._ask("demand", (demand,), block), "demander", "demand", demand)
+        raw = _existing(await self._ask("demand(uint256)", (demand,), block), "demander", "demand", demand)
         return _read(
             lambda: Demand(
                 commitment=raw["job"],

@@ -23,7 +23,7 @@ PASSPHRASE = "correct horse battery staple"
 FIELDS = {
     "chainId": 7,
     "nonce": 3,
-    "to": bytes(20),
+    "to": "0x" + "ab" * 20,
     "value": 5,
     "data": b"\x01\x02",
     "gas": 50_000,
