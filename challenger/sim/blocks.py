@@ -8,7 +8,7 @@ from typing import Protocol
 
 from challenger.chain.answers import Receipt
 from challenger.chain.rpc import Rpc
-from challenger.domain import Call, Hash32
+from challenger.domain import Block, Call, Hash32
 from challenger.sim.wallet import ActorFailed, Wallet
 
 _MOST = 60  # blocks after which a transaction that waits is given up
@@ -52,7 +52,10 @@ class Blocks:
 
     async def now(self) -> int:
         """Time of the newest block."""
-        return (await self._devnet.rpc.block("latest")).time
+        return (await self.head()).time
+
+    async def head(self) -> Block:
+        return await self._devnet.rpc.block("latest")
 
     async def travel(self, to: int) -> None:
         """Mines a block at ``to``, unless the chain is there already."""

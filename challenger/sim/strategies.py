@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from challenger.sim.scenario import Kind
-from challenger.sim.workshop import Variant, Workshop
+from challenger.sim.workshop import Variant, Workbench
 from replay.layout import Array, bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root
 from replay.sandbox.outcome import Receipt
 
@@ -51,13 +51,13 @@ class Answer:
 
 
 class Strategy(Protocol):
-    async def answer(self, order: Order, workshop: Workshop) -> Answer: ...
+    async def answer(self, order: Order, workshop: Workbench) -> Answer: ...
 
 
 class Honest:
     """Runs the registered model on the task's input and commits to what came out."""
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         return _plain(await workshop.run(order.model, order.data))
 
 
@@ -67,14 +67,14 @@ class Substituted:
     def __init__(self, variant: Variant) -> None:
         self._variant = variant
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         return _plain(await workshop.run(order.model, order.data, self._variant))
 
 
 class Nudged:
     """Runs the right model, then flips the lowest bit of one element of the output: the smallest lie there is."""
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         honest = await workshop.run(order.model, order.data)
         output = nudge(honest.output)
         return Answer(output, (*honest.leaves[:-1], bundle_root(output)))
@@ -83,7 +83,7 @@ class Nudged:
 class Truncated:
     """Feeds the model half of the input. The state root begins with the task's own input root, as the contract asks."""
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         half = await workshop.run(order.model, truncate(order.data))
         return Answer(half.output, (bundle_root(order.data), *half.leaves[1:]))
 
@@ -91,7 +91,7 @@ class Truncated:
 class Copied:
     """Runs nothing: hands in what is already known of another task."""
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         assert order.borrowed is not None
         other = await workshop.run(order.model, order.borrowed)
         return Answer(other.output, (bundle_root(order.data), *other.leaves[1:]))
@@ -100,7 +100,7 @@ class Copied:
 class Withheld:
     """Computes honestly and then does not let the output be seen."""
 
-    async def answer(self, order: Order, workshop: Workshop) -> Answer:
+    async def answer(self, order: Order, workshop: Workbench) -> Answer:
         return replace(_plain(await workshop.run(order.model, order.data)), served=False)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from challenger.errors import ChallengerError
 from replay.sandbox.outcome import Inconclusive, Receipt, ReplayRequest
@@ -36,6 +37,18 @@ class Artefact:
 
     manifest: Path
     file_digest: bytes
+
+
+class Workbench(Protocol):
+    """What providers and signers compute on."""
+
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
+        """A provider's run; the same one may be answered from memory."""
+        ...
+
+    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
+        """A run of the registered model for oneself, whoever ran it before."""
+        ...
 
 
 class Workshop:

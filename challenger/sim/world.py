@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from challenger.adjudicator import Bench
+from challenger.chain.answers import Receipt as Mined
 from challenger.chain.codec import EventDecoder
 from challenger.chain.devnet.base import Devnet
 from challenger.contracts import artifact
@@ -33,13 +34,13 @@ from challenger.sim.scenario import Scenario, TaskPlan
 from challenger.sim.scoreboard import Label, Truth, write_labels
 from challenger.sim.strategies import STRATEGIES, Answer, Honest, Order
 from challenger.sim.wallet import ActorFailed, Wallet
-from challenger.sim.workshop import Workshop
+from challenger.sim.workshop import Workbench
 from replay.sandbox.outcome import Receipt
 
 #: Who is who among the devnet's accounts.
 REGISTRAR, REQUESTER, FIRST_PROVIDER, FIRST_SIGNER, WATCHER = 0, 1, 2, 12, 15
 SIGNER_BACKENDS = ("torch", "numpy", "torch")
-FEE = Wei(20 * 10**15)
+FEE = Wei(2 * 10**15)
 _DEADLINE = 3_600
 LABELS = "labels.json"
 
@@ -58,7 +59,7 @@ class World:
     models: Mapping[str, ModelId]
     folder: Path
     _kits: Mapping[str, Kit]
-    _workshop: Workshop
+    _workshop: Workbench
     _requester: Requester
     _court: Court
     _relay: Wallet
@@ -72,7 +73,7 @@ class World:
         folder: Path,
         scenario: Scenario,
         kits: Sequence[Kit],
-        workshop: Workshop,
+        workshop: Workbench,
         *,
         params: MarketParams | None = None,
         seconds: int | None = 12,
@@ -151,7 +152,7 @@ class World:
         deadline = await self.blocks.now() + _DEADLINE
         orders = [(self._requester.wallet, self._order(task, deadline)) for task in tasks]
         receipts = await self.blocks.together(orders)
-        ids = [TaskId(self._event(receipt.logs, "TaskOpened")["task"]) for receipt in receipts]
+        ids = [TaskId(self._event(receipt, "TaskOpened")["task"]) for receipt in receipts]
         await self.blocks.tick()  # the beacon is the hash of the block after a task's own
         takers = [self.providers[task.provider.account] for task in tasks]
         await self.blocks.together([(one.wallet, one.take(id_)) for one, id_ in zip(takers, ids, strict=True)])
@@ -162,7 +163,7 @@ class World:
         ]
         mined = await self.blocks.together(commits)
         for task, provider, receipt, (answer, honest) in zip(tasks, takers, mined, answers, strict=True):
-            committed = self._event(receipt.logs, "Committed")
+            committed = self._event(receipt, "Committed")
             truth = _truth(answer, honest)
             kind = str(task.kind) if truth is not Truth.HONEST else "honest"
             self.labels.append(
@@ -264,8 +265,8 @@ class World:
         entropy = Hash32(hashlib.sha256(f"{self.scenario.knobs.seed} {task.index}".encode()).digest())
         return self._requester.order(self.models[task.model], data, task.input_by_uri, entropy, deadline, FEE)
 
-    def _event(self, logs: Iterable[object], name: str) -> dict[str, bytes]:
-        events = map(self._decoder.decode, logs)  # type: ignore[arg-type]
+    def _event(self, receipt: Mined, name: str) -> dict[str, Any]:
+        events = map(self._decoder.decode, receipt.logs)
         return next(event.args for event in events if event is not None and event.name == name)
 
     async def _react(self, calls: Sequence[tuple[Wallet, Call]]) -> bool:
@@ -293,7 +294,7 @@ class World:
 class _Machine:
     """A signer's: knows models by their id on chain."""
 
-    workshop: Workshop
+    workshop: Workbench
     names: Mapping[ModelId, str]
 
     async def rerun(self, model: bytes, data: bytes, backend: str) -> Receipt:

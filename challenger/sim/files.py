@@ -1,0 +1,104 @@
+"""The demonstration's folder: where it is, the settings file in it, and what stays when it is over."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from challenger.errors import ConfigError
+from challenger.settings import Settings, load
+from challenger.sim.deploy import Deployment
+
+DEFAULT = "challenger-demo"
+CONFIG, DATABASE, HEADS = "challenger.toml", "challenger.sqlite", "heads.jsonl"
+#: An epoch of sampling is short here, so that several are over before the demonstration is.
+EPOCH_BLOCKS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / CONFIG
+
+    @property
+    def database(self) -> Path:
+        return self.path / DATABASE
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    def write_config(self, where: Deployment, key: bytes, rate: float) -> Settings:
+        """Writes the settings and reads them back: the watcher runs on what the file says."""
+        millionths = round(rate * 1_000_000)
+        text = f"""\
+# Settings of the watcher of this demonstration, for a look at its record:
+#   challenger commitments -c {self.config}
+# The chain lived inside the demonstration and ended with it.
+[chain]
+embedded = true
+chain_id = {where.chain}
+market = "{where.market}"
+anchor = "{where.anchor}"
+start_block = {where.start_block}
+confirmations = 2
+
+[store]
+url = "sqlite+aiosqlite:///{_escaped(self.database)}"
+heads = "{_escaped(self.path / HEADS)}"
+
+[signer]
+# a devnet's key: public knowledge
+key = "{key.hex()}"
+
+[sampling]
+base = {millionths}
+newcomer = {millionths}
+epoch_blocks = {EPOCH_BLOCKS}
+
+[replay]
+cache = "{_escaped(self.cache)}"
+roots = ["{_escaped(self.path)}"]
+memory_bytes = {3 << 30}
+
+[filing]
+mode = "live"
+exposure = {10 * 10**18}
+"""
+        self.config.write_text(text, encoding="utf-8")
+        return load(self.config, {})
+
+    def tidy(self) -> None:
+        """Removes what is large and can be made again: models and cache."""
+        for folder in (self.models, self.cache):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make(wanted: Path | None) -> Folder:
+    """The folder asked for, or the first free of challenger-demo, challenger-demo-2, … in the working directory.
+
+    ``ConfigError`` when it holds something already, or cannot be made: nothing of anybody's is overwritten.
+    """
+    if wanted is None:
+        names = itertools.chain([DEFAULT], (f"{DEFAULT}-{number}" for number in itertools.count(2)))
+        wanted = next(path for path in map(Path, names) if not path.exists())
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(wanted.iterdir()):
+            raise ConfigError("the folder is not empty: name another with --out", folder=wanted)
+    except OSError as error:
+        raise ConfigError(f"the folder cannot be made: {error.strerror}", folder=wanted) from None
+    return Folder(wanted.resolve())
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')
