@@ -147,10 +147,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last block whose events are in the store."""
+    """The last block whose events are in the store; ``version`` counts its moves, so that a move away and back shows."""
 
-    number: BlockNumber
+    block: BlockNumber
     hash: Hash32
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
