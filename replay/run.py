@@ -91,6 +91,11 @@ def _proved(name: str) -> Any:
     return kind
 
 
+def prove(backend: str) -> None:
+    """Run a backend's known answers now, once per process. Raises ``UnknownBackend``, ``BackendRefused``."""
+    _proved(backend)
+
+
 def prepare(model: Model, backend: str = "torch") -> Prepared:
     """The model on a backend that has passed its known answers (once per process).
 
