@@ -159,15 +159,23 @@ class Evm:
         self.state.set_code(account, code)
 
     def message(
-        self, sender: bytes, to: bytes, data: bytes, value: int = 0, *, create: bytes = b"", static: bool = False
+        self,
+        sender: bytes,
+        to: bytes,
+        data: bytes,
+        value: int = 0,
+        *,
+        create: bytes = b"",
+        static: bool = False,
+        gas: int = GAS,
     ) -> tuple[bool, bytes, list[tuple[bytes, list[int], bytes]], int]:
         context = self.state.get_transaction_context_class()(gas_price=0, origin=sender)
         if create:
-            message = Message(GAS, b"", sender, value, b"", data, create_address=create)
+            message = Message(gas, b"", sender, value, b"", data, create_address=create)
             run = self.state.computation_class.apply_create_message
         else:
             code = self.state.get_code(to)
-            message = Message(GAS, to, sender, value, data, code, is_static=static, should_transfer_value=not static)
+            message = Message(gas, to, sender, value, data, code, is_static=static, should_transfer_value=not static)
             run = self.state.computation_class.apply_message
         computation = run(self.state, message, context)
         logs = [] if computation.is_error else list(computation.get_log_entries())
