@@ -126,8 +126,6 @@ class Cache:
                 for name in one.names:
                     name.unlink(missing_ok=True)
                     self._verified.pop(name, None)
-                    with contextlib.suppress(OSError):  # a folder with other files in it stays
-                        name.parent.rmdir()
                 total -= one.size
             if total > self._max_bytes:
                 raise ArtifactTooLarge(

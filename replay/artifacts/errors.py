@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from replay.errors import ReplayError
+
 
 class ArtifactReason(StrEnum):
     """What went wrong, in one word. Only the first four can mean that somebody withholds data."""
@@ -25,13 +27,12 @@ class ArtifactReason(StrEnum):
     STORE = "store"
 
 
-class ArtifactError(Exception):
+class ArtifactError(ReplayError):
     """the artefact could not be had"""
 
     def __init__(self, reason: ArtifactReason, detail: str = "", *, uri: str = "") -> None:
-        super().__init__(reason, detail)
+        super().__init__(detail)
         self.reason = reason
-        self.detail = detail
         self.uri = masked(uri) if uri else ""
 
     def __str__(self) -> str:
