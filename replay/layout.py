@@ -18,6 +18,29 @@ import numpy.typing as npt
 
 from replay.errors import LayoutError
 
+__all__ = [
+    "MAX_TENSORS",
+    "PAD_LEAF",
+    "TAG_OPERATOR",
+    "TAG_PROGRAM",
+    "TILE_BYTES",
+    "TILE_ELEMENTS",
+    "Array",
+    "LayoutError",
+    "Tree",
+    "bundle_root",
+    "decode_bundle",
+    "encode_bundle",
+    "hash_tile",
+    "merkle_path",
+    "merkle_root",
+    "tensor_root",
+    "tile_bytes",
+    "tile_count",
+    "tile_hashes",
+    "verify_path",
+]
+
 Array = npt.NDArray[Any]
 
 TILE_BYTES = 1024
@@ -156,7 +179,8 @@ def tile_bytes(array: Array, index: int) -> bytes:
     if not 0 <= index < tile_count(array.shape):
         raise LayoutError(f"tile {index} is outside a tensor of {tile_count(array.shape)} tiles")
     part = np.ascontiguousarray(array).reshape(-1, array.shape[-1])[row]
-    return part[column * TILE_ELEMENTS : (column + 1) * TILE_ELEMENTS].tobytes().ljust(TILE_BYTES, b"\0")
+    data: bytes = part[column * TILE_ELEMENTS : (column + 1) * TILE_ELEMENTS].tobytes()
+    return data.ljust(TILE_BYTES, b"\0")
 
 
 def hash_tile(tile: bytes) -> bytes:

@@ -147,6 +147,7 @@ def _check(program: Program) -> Mapping[str, TensorType]:
     weights = {weight.name: weight for weight in program.weights}
     types: dict[str, TensorType] = {port.name: port.type for port in program.inputs}
     used: set[str] = set()
+    classes: dict[str, Dim] = {}  # values that are indices, with how many classes they choose from
     for op in program.operators:
         where = {"operator": op.kind, "output": op.output}
         _need(op.kind in SIGNATURES, f"unknown operator kind {op.kind!r}", **where)
@@ -156,12 +157,20 @@ def _check(program: Program) -> Mapping[str, TensorType]:
             _need(name in types, f"reads {name!r}, which no earlier operator writes", **where)
         for name in op.weights:
             _need(name in weights, f"uses the weight {name!r}, which is not declared", **where)
+        if op.kind == "take":
+            count, table = classes.get((*op.inputs, "")[0]), weights.get((*op.weights, "")[0])
+            good = isinstance(count, int) and table is not None and count <= table.shape[0]
+            _need(
+                good, "the index of a take comes from an argmax over at most as many classes as the table has", **where
+            )
         if op.kind == "embedding":
             ports = {port.name for port in program.inputs}
             _need(op.inputs[:1] != () and op.inputs[0] in ports, "ids of an embedding must be an input", **where)
         values = tuple(types[name] for name in op.inputs)
         site = Site(op, values, tuple(weights[name] for name in op.weights), program.symbols)
         types[op.output] = infer(site)
+        if op.kind == "argmax":
+            classes[op.output] = values[0].shape[-1]
         used |= set(op.weights)
     unused = [name for name in weights if name not in used]
     _need(not unused, f"the weight {unused[:1]} is never used")

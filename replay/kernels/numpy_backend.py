@@ -212,7 +212,8 @@ def _tanh(_: Operator, x: Array) -> Array:
 
 
 def _argmax(_: Operator, x: Array) -> Array:
-    return np.argmax(x, axis=-1).astype(np.int32)
+    places: Array = np.argmax(x, axis=-1)
+    return places.astype(np.int32)
 
 
 def _transpose(op: Operator, x: Array) -> Array:

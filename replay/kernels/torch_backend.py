@@ -201,9 +201,10 @@ class TorchKernels:
         # packed: [heads + 2·groups, tokens, size], contiguous per head
         packed = self._buffers.take("att.x", (heads + 2 * groups, tokens, size), _F32)
         packed.copy_(x.view(tokens, heads + 2 * groups, size).transpose(0, 1))
-        q, k, v = packed.split([heads, groups, groups])
+        parts = (slice(0, heads), slice(heads, heads + groups), slice(heads + groups, None))
+        q, k, v = (packed[part] for part in parts)
         top = self._top(packed)
-        tops = [Top(e, None) for e in top.exponent.split([heads, groups, groups])]
+        tops = [Top(top.exponent[part], None) for part in parts]
         qs = self._grid(q, tops[0], op.integer("q_bits"), "att.q")
         ks = self._grid(k, tops[1], op.integer("k_bits"), "att.k")
         vs = self._grid(v, tops[2], spec.VALUE_BITS, "att.v").mul_(tops[2].per_unit(spec.VALUE_BITS))
