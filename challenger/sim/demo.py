@@ -101,7 +101,7 @@ async def play(
             await show.turn()
         screen.phase("disputes", "challenges are filed, three signers replay for themselves, two of them decide")
         await show.until_quiet()
-        while (deadline := world.next_demand()) is not None:
+        while (deadline := world.last_demand()) is not None:
             screen.phase("demands", "whoever was asked for data lets the answer's deadline pass, and loses")
             await world.blocks.travel(deadline)
             await show.until_quiet()

@@ -12,7 +12,7 @@ from challenger.settings import Settings, load
 from challenger.sim.deploy import Deployment
 
 DEFAULT = "challenger-demo"
-CONFIG, DATABASE, HEADS = "challenger.toml", "challenger.sqlite", "heads.jsonl"
+CONFIG, DATABASE, HEADS, KEY = "challenger.toml", "challenger.sqlite", "heads.jsonl", "watcher.key"
 #: An epoch of sampling is short here, so that several are over before the demonstration is.
 EPOCH_BLOCKS = 24
 
@@ -40,6 +40,9 @@ class Folder:
     def write_config(self, where: Deployment, key: bytes, rate: float) -> Settings:
         """Writes the settings and reads them back: the watcher runs on what the file says."""
         millionths = round(rate * 1_000_000)
+        key_file = self.path / KEY
+        key_file.touch(mode=0o600)
+        key_file.write_text(key.hex() + "\n", encoding="ascii")
         text = f"""\
 # Settings of the watcher of this demonstration, for a look at its record:
 #   challenger commitments -c {self.config}
@@ -57,8 +60,8 @@ url = "sqlite+aiosqlite:///{_escaped(self.database)}"
 heads = "{_escaped(self.path / HEADS)}"
 
 [signer]
-# a devnet's key: public knowledge
-key = "{key.hex()}"
+# the key of a devnet's account: public knowledge
+key_file = "{_escaped(key_file)}"
 
 [sampling]
 base = {millionths}

@@ -202,9 +202,9 @@ class World:
 
     # the end
 
-    def next_demand(self) -> int | None:
-        """When the first unanswered demand runs out."""
-        return min((one.answer_by for one in self.market.demands.values()), default=None)
+    def last_demand(self) -> int | None:
+        """When the last unanswered demand runs out."""
+        return max((one.answer_by for one in self.market.demands.values()), default=None)
 
     def last_window(self) -> int | None:
         """When the last window of an open commitment ends."""

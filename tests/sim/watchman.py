@@ -1,0 +1,117 @@
+"""A watcher of a hundred lines behind the demonstration's seam: no database, no caution, on the toy model.
+
+It sees what any stranger sees: the chain and the data. ``blind`` makes it miss a kind of fraud, ``mad`` makes it accuse
+the first honest answer: the scoreboard has to notice either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from challenger.chain.rpc import Rpc
+from challenger.domain import CommitmentId, DemandId, DisputeId, Hash32, Part, VerdictKind, Wei
+from challenger.errors import DataUnavailable
+from challenger.protocols.reference_calls import Claim, MarketCalls, seal_digest
+from challenger.settings import Settings
+from challenger.sim import data
+from challenger.sim.history import History
+from challenger.sim.market import Job, Market
+from challenger.sim.wallet import Wallet
+from tests.sim.toy import ToyBench
+
+
+@dataclass
+class Sight:
+    commitment: bytes
+    sampled: bool
+    verdict: str = ""
+
+
+@dataclass
+class Watchman:
+    rpc: Rpc
+    wallet: Wallet
+    calls: MarketCalls
+    history: History
+    draws: Callable[[bytes], bool]
+    mad: bool
+    market: Market = field(default_factory=Market)
+    seen: dict[bytes, Sight] = field(default_factory=dict)
+    sealed: dict[bytes, Claim] = field(default_factory=dict)
+    approved: set[bytes] = field(default_factory=set)
+    accused: dict[bytes, set[str]] = field(default_factory=dict)
+
+    async def step(self) -> bool:
+        for event in await self.history.refresh():
+            self.market.take(event)
+        before = len(self.seen)
+        todo = [(await self._challenge(claim)) for claim in self.sealed.values()]
+        self.sealed.clear()
+        for job in list(self.market.jobs.values()):
+            if job.id not in self.seen:
+                todo += await self._look(job)
+        todo += [self.calls.settle(DisputeId(one.id)) for one in self.market.disputes.values() if one.ruled]
+        now = (await self.rpc.block("latest")).time
+        todo += [self.calls.claim_demand(DemandId(d.id)) for d in self.market.demands.values() if d.answer_by <= now]
+        if not todo and self.market.balances.get(self.wallet.address, 0) and not self.market.open_jobs:
+            todo.append(self.calls.withdraw())
+        for call in todo:
+            await self.wallet.send(call)
+        return bool(todo) or len(self.seen) > before
+
+    async def _challenge(self, claim):
+        return self.calls.challenge(claim, Wei(50 * 10**15))
+
+    async def _look(self, job: Job) -> list:
+        sight = self.seen[job.id] = Sight(job.id, self.draws(job.id))
+        if not sight.sampled:
+            return []
+        task = self.market.tasks[job.task]
+        given = data.read(task.input_data, task.input_uri)
+        committed = next(e.args for e in self.history.events if e.name == "Committed" and e.args["job"] == job.id)
+        try:
+            data.read(committed["outputData"], committed["outputUri"])
+        except DataUnavailable:
+            sight.verdict = VerdictKind.UNAVAILABLE
+            return [self.calls.demand(CommitmentId(job.id), Part.OUTPUT, 0, Wei(5 * 10**15))]
+        own = await ToyBench().run("toy", given)
+        wrong = (own.output_root, own.state_root) != (job.output_root, job.state_root)
+        if self.mad and not wrong:
+            self.mad, wrong = False, True
+            own = await ToyBench().run("toy", given[:-4] + bytes([given[-4] ^ 1]) + given[-3:])
+        sight.verdict = VerdictKind.FRAUD if wrong else VerdictKind.VALID
+        if not wrong:
+            return []
+        self.accused.setdefault(task.model, set()).add(job.provider)
+        salt = Hash32(hashlib.sha256(job.id).digest())
+        roots = Hash32(own.output_root), Hash32(own.state_root)
+        claim = Claim(CommitmentId(job.id), *roots, Hash32(bytes(32)), salt)
+        self.sealed[job.id] = claim
+        return [self.calls.seal(seal_digest(self.wallet.address, claim))]
+
+    async def sights(self) -> Sequence[Sight]:
+        return list(self.seen.values())
+
+    async def paused(self) -> Sequence[bytes]:
+        return [model for model, whom in self.accused.items() if len(whom) > 1 and model not in self.approved]
+
+    async def approve(self, model: bytes, note: str) -> None:
+        assert note
+        self.approved.add(model)
+
+
+def posted(draws: Callable[[bytes], bool] = lambda _job: True, *, mad: bool = False):
+    """A factory for ``demo.play``. ``draws``: which commitments it looks at."""
+
+    @contextlib.asynccontextmanager
+    async def watching(settings: Settings, rpc: Rpc) -> AsyncIterator[Watchman]:
+        wallet = Wallet(rpc, bytes.fromhex(settings.signer.key_file.read_text().strip()), "watchman")
+        calls = MarketCalls(settings.chain.market)
+        adjudicator = "0x" + (await rpc.call(calls.market, bytes.fromhex("cff0ab96")))[-20:].hex()
+        history = History(rpc, (calls.market, adjudicator), settings.chain.start_block)
+        yield Watchman(rpc, wallet, calls, history, draws, mad)
+
+    return watching
