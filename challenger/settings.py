@@ -43,9 +43,12 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class SignerSettings:
+    """Names where a key lies; settings never hold one."""
+
     keystore: Path | None = None
-    passphrase: str = field(default="", repr=False)
-    key: str = field(default="", repr=False)
+    passphrase_file: Path | None = None
+    key_file: Path | None = None
+    key_env: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class ReplaySettings:
     backend: str = "torch"
     confirm_backend: str = "numpy"
     attempts: int = 5
+    retry_seconds: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class Settings:
 
     @property
     def has_key(self) -> bool:
-        return bool(self.signer.key or self.signer.keystore)
+        return bool(self.signer.keystore or self.signer.key_file or self.signer.key_env)
 
     @property
     def mode(self) -> Mode:
@@ -168,6 +172,8 @@ def check(settings: Settings) -> Settings:
             raise say(f"[chain] {key} must be 0x and 40 hex digits", got=value)
     if settings.mode in (Mode.LIVE, Mode.DRY_RUN) and not settings.has_key:
         raise say(f"[filing] mode {settings.mode} needs a key in [signer]; without one use watch")
+    if settings.signer.keystore and not settings.signer.passphrase_file:
+        raise say("[signer] keystore needs passphrase_file: the file that holds its passphrase")
     if settings.mode is Mode.CONFIRM:
         raise say("[filing] mode confirm is not there yet; use watch, dry-run or live")
     if settings.mode is Mode.LIVE and len(set(settings.chain.rpc)) < 2 and not settings.chain.embedded:

@@ -18,12 +18,20 @@ ALLOWED = {
     "challenger.errors": set(),
     "challenger.settings": {"challenger.domain", "challenger.errors"},
     "challenger.sampling": {"challenger.domain", "challenger.errors"},
-    "challenger.contracts": {"challenger.errors"},
-    "challenger.chain": {"challenger.domain", "challenger.errors", "challenger.contracts"},
+    "challenger.contracts": {"challenger.errors", "challenger.chain"},
+    "challenger.chain": {"challenger.domain", "challenger.errors"},
     "challenger.store": {"challenger.domain", "challenger.errors", "migrations"},
     "challenger.protocols": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.contracts"},
     "challenger.adjudicator": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.protocols"},
-    "challenger.audit": {"challenger.domain", "challenger.errors", "challenger.store", "challenger.sampling"},
+    "challenger.telemetry": {"challenger.domain", "challenger.errors"},
+    "challenger.audit": {
+        "challenger.domain",
+        "challenger.errors",
+        "challenger.store",
+        "challenger.sampling",
+        "challenger.chain",
+        "challenger.contracts",
+    },
 }
 INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,6 @@ from challenger.domain import Mode
 from challenger.errors import ChallengerError, ConfigError
 from challenger.settings import addresses, build, check, every_setting, load
 
-KEY = "0x" + "11" * 32
 TWO = {"rpc": ["http://a", "http://b"]}
 
 
@@ -21,15 +22,20 @@ def test_defaults_watch_and_hold_no_key():
 def test_environment_wins_over_the_file_and_secrets_come_from_files(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text('[chain]\nrpc = ["http://a"]\nchain_id = 5\n')
-    secret = tmp_path / "key"
-    secret.write_text(KEY + "\n")
-    env = {"CHALLENGER_CHAIN_CHAIN_ID": "7", "CHALLENGER_SIGNER_KEY_FILE": str(secret), "CHALLENGER_CHAIN_RPC": "x, y"}
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://u:hush@db/w\n")
+    env = {
+        "CHALLENGER_CHAIN_CHAIN_ID": "7",
+        "CHALLENGER_STORE_URL_FILE": str(secret),
+        "CHALLENGER_SIGNER_KEY_FILE": "some/key",
+        "CHALLENGER_CHAIN_RPC": "x, y",
+    }
     settings = load(file, env)
     assert settings.chain.chain_id == 7
     assert settings.chain.rpc == ("x", "y")
-    assert settings.signer.key == KEY
+    assert settings.store.url == "postgresql://u:hush@db/w"
+    assert settings.signer.key_file == Path("some/key")
     assert settings.mode is Mode.DRY_RUN
-    assert KEY[2:] not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +53,9 @@ def test_environment_wins_over_the_file_and_secrets_come_from_files(tmp_path):
         ({"chain": {"market": "0x12"}}, "40 hex digits"),
         ({"filing": {"mode": "bold"}}, "watch, dry-run, confirm, live"),
         ({"filing": {"mode": "live"}}, "needs a key"),
-        ({"filing": {"mode": "live"}, "signer": {"key": KEY}}, "single endpoint"),
-        ({"filing": {"mode": "confirm"}, "signer": {"key": KEY}}, "not there yet"),
+        ({"filing": {"mode": "live"}, "signer": {"key_env": "K"}}, "single endpoint"),
+        ({"signer": {"keystore": "k.json"}}, "passphrase_file"),
+        ({"filing": {"mode": "confirm"}, "signer": {"key_env": "K"}}, "not there yet"),
         ({"sampling": {"base": 1_000_001}}, "millionths"),
         ({"sampling": {"delay": 0}}, "delay"),
         ({"replay": {"backend": "numpy"}}, "not proof"),
@@ -62,11 +69,11 @@ def test_each_mistake_is_one_clear_line(raw, says):
 
 
 def test_live_needs_a_key_and_two_endpoints_or_the_embedded_chain():
-    two = {"chain": TWO, "filing": {"mode": "live"}, "signer": {"key": KEY}}
+    two = {"chain": TWO, "filing": {"mode": "live"}, "signer": {"key_env": "K"}}
     assert check(build(two, {}, "-")).mode is Mode.LIVE
-    one = {"chain": {"embedded": True}, "filing": {"mode": "live"}, "signer": {"key": KEY}}
+    one = {"chain": {"embedded": True}, "filing": {"mode": "live"}, "signer": {"key_env": "K"}}
     assert check(build(one, {}, "-")).mode is Mode.LIVE
-    same = {"chain": {"rpc": ["http://a", "http://a"]}, "filing": {"mode": "live"}, "signer": {"key": KEY}}
+    same = {"chain": {"rpc": ["http://a", "http://a"]}, "filing": {"mode": "live"}, "signer": {"key_env": "K"}}
     with pytest.raises(ConfigError, match="single endpoint"):
         check(build(same, {}, "-"))
 
@@ -81,8 +88,8 @@ def test_files_that_cannot_be_read(tmp_path):
     bad.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(bad, {})
-    with pytest.raises(ConfigError, match="KEY_FILE cannot be read"):
-        load(None, {"CHALLENGER_SIGNER_KEY_FILE": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError, match="URL_FILE cannot be read"):
+        load(None, {"CHALLENGER_STORE_URL_FILE": str(tmp_path / "gone")})
 
 
 def test_contract_and_chain_id_are_asked_for():

@@ -1,0 +1,327 @@
+"""The one place that wires the parts: settings in, a running watcher out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from challenger.chain import signers
+from challenger.chain.endpoint import connect
+from challenger.chain.fees import FeePolicy
+from challenger.chain.follower import Follower, Malformed
+from challenger.chain.follower import Options as FollowerOptions
+from challenger.chain.rpc import Rpc
+from challenger.chain.sender import Sender
+from challenger.chain.signers import LocalSigner
+from challenger.chain.step import SenderPolicy
+from challenger.domain import Block, BlockNumber, ChainId, Hash32, Intent, Mode, UnixTime, Wei
+from challenger.errors import ChallengerError, CursorMoved, Expected, StaleRow, StoreError
+from challenger.pipeline.agree import Endpoints
+from challenger.pipeline.engine import Engine
+from challenger.pipeline.file import Filer, Patience
+from challenger.pipeline.gates import Limits
+from challenger.pipeline.investigate import Investigator, Pace
+from challenger.pipeline.pursue import Pursuer
+from challenger.pipeline.sample import Sampler
+from challenger.protocols.reference import ReferenceAdapter, explain
+from challenger.sampling.policy import Policy
+from challenger.settings import Settings, addresses
+from challenger.store.engine import Store, open_store
+from challenger.store.outbox import Outbox
+from challenger.telemetry.logs import say
+from replay.artifacts import ArtifactStore
+from replay.sandbox import Limits as WorkerLimits
+from replay.sandbox import ReplayPool
+
+#: One turn of a loop: True when something moved and the next turn should follow at once.
+Turn = Callable[[], Awaitable[bool]]
+
+
+class App:
+    """A watcher, opened. ``step`` does the quick work on the chain, ``investigate`` the replays; both are safe to call
+    at any time and from two tasks, and both may be killed at any point."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        rpc: Rpc,
+        adapter: ReferenceAdapter,
+        follower: Follower,
+        sampler: Sampler,
+        investigator: Investigator,
+        pursuer: Pursuer,
+        filer: Filer | None,
+        sender: Sender | None,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.rpc = rpc
+        self.adapter = adapter
+        self._follower = follower
+        self._sampler = sampler
+        self._investigator = investigator
+        self._pursuer = pursuer
+        self._filer = filer
+        self._sender = sender
+        self._said: dict[str, str] = {}
+
+    async def step(self) -> bool:
+        """Follow, sample, file, pursue, send: one round; True when something moved."""
+        moved = False
+        while await self._follower.step():
+            moved = True
+        async with self.store.read() as view:
+            head = await view.chain.head()
+        if head is None:
+            return moved
+        moved |= await self._sampler.step(head)
+        if self._filer is not None:
+            moved |= await self._filer.step(head)
+        moved |= await self._pursuer.step(head)
+        return await self._send() or moved
+
+    async def investigate(self) -> bool:
+        """Replays and confirmations that may be done now; True when something moved."""
+        return await self._investigator.step()
+
+    async def approve(self, model: str, person: str, note: str) -> int:
+        """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""
+        return await approve(self.store, await self._now(), model, person, note)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Both loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
+        process that took over the account, or a bug, ends the service."""
+        say("started", mode=str(self.settings.mode), database=self.store.where, endpoint=self.rpc.name)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._loop("chain", self.step, stop))
+            group.create_task(self._loop("replay", self.investigate, stop))
+        say("stopped")
+
+    async def _loop(self, name: str, turn: Turn, stop: asyncio.Event) -> None:
+        pause = self.settings.chain.poll
+        while not stop.is_set():
+            try:
+                moved = await turn()
+                self._said.pop(name, None)
+            except (Expected, CursorMoved) as error:
+                moved = False
+                self._once(name, error)
+            except StaleRow:
+                raise
+            except StoreError as error:
+                moved = False
+                self._once(name, error)
+            if not moved:
+                await _wait(stop, pause)
+
+    def _once(self, name: str, error: ChallengerError) -> None:
+        """The same trouble is said once, not at every poll."""
+        if self._said.get(name) != str(error):
+            self._said[name] = str(error)
+            say("trouble", level=logging.WARNING, loop=name, error=str(error))
+
+    async def _send(self) -> bool:
+        if self._sender is None:
+            return False
+        report = await self._sender.step()
+        for move in report.moved:
+            intent = move.intent
+            say(
+                "transaction",
+                purpose=intent.action.value,
+                subject=intent.subject,
+                state=move.new.value,
+                why=move.detail,
+            )
+        for trouble in report.troubles:
+            self._once(f"transaction {trouble.row}", Expected(f"{trouble.kind}: {trouble.detail}"))
+        return bool(report.moved)
+
+    async def _now(self) -> UnixTime:
+        return (await self.rpc.block("latest")).time
+
+
+async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> int:
+    async with store.begin(now) as unit:
+        pauses = [pause for pause in await unit.approvals.active() if not model or pause.subject == model.lower()]
+        for pause in pauses:
+            await unit.approvals.resume(pause.id, person, note)
+    return len(pauses)
+
+
+class Anchoring:
+    """Publishes epochs where there is a contract and a key in live mode; nowhere else."""
+
+    def __init__(self, adapter: ReferenceAdapter, *, live: bool) -> None:
+        self._adapter = adapter
+        self._live = live
+
+    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:
+        return self._adapter.anchor(epoch, commitment, deadline) if self._live else None
+
+    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:
+        return self._adapter.reveal(epoch, secret) if self._live else None
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, rpc: Rpc | None = None) -> AsyncIterator[App]:
+    """The watcher that ``settings`` describe, everything checked that must hold before it starts.
+
+    ``rpc`` stands in for the first endpoint (a chain in this process). Raises ConfigError, WrongChain, WrongContract,
+    EndpointError or StoreError, one line each.
+    """
+    addresses(settings)
+    chain = settings.chain
+    async with AsyncExitStack() as stack:
+        urls = chain.rpc[1:] if rpc is not None else chain.rpc
+        rpcs = [
+            await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+            for url in urls
+        ]
+        rpcs = [rpc, *rpcs] if rpc is not None else rpcs
+        signer = load_signer(settings)
+        account = None if signer is None else signer.address
+        secret = b"" if signer is None else signer.derive_secret(b"salt")
+        adapter = ReferenceAdapter(
+            rpcs[0],
+            ChainId(chain.chain_id),
+            chain.market,
+            account=account,
+            secret=secret,
+            anchor=chain.anchor or None,
+        )
+        await adapter.check()
+        store = await stack.enter_async_context(open_store(settings.store.url))
+        head = await rpcs[0].block("latest")
+        async with store.begin(head.time) as unit:
+            await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
+        files = await stack.enter_async_context(artifact_store(settings))
+        pool = await stack.enter_async_context(replay_pool(settings))
+        yield await _wire(settings, store, rpcs, adapter, signer, files, pool, head)
+
+
+async def _wire(
+    settings: Settings,
+    store: Store,
+    rpcs: list[Rpc],
+    adapter: ReferenceAdapter,
+    signer: LocalSigner | None,
+    files: ArtifactStore,
+    pool: ReplayPool,
+    head: Block,
+) -> App:
+    rpc, chain, filing = rpcs[0], settings.chain, settings.filing
+    live = settings.mode is Mode.LIVE and signer is not None
+    account = None if signer is None else signer.address
+
+    async def clock() -> UnixTime:
+        return (await rpc.block("latest")).time
+
+    lead = filing.safety_seconds
+    engine = Engine(files, pool, model_bytes=settings.replay.fetch_bytes, bundle_bytes=settings.replay.input_bytes)
+    pace = Pace(
+        settings.replay.backend,
+        settings.replay.confirm_backend,
+        settings.replay.attempts,
+        settings.replay.retry_seconds,
+        settings.replay.workers,
+        inclusion=float(lead),
+        depth=0.0,
+    )
+    filer = sender = None
+    if account is not None and signer is not None and settings.mode is not Mode.WATCH:
+        limits = Limits(
+            settings.mode,
+            filing.exposure,
+            filing.min_value,
+            filing.certainty,
+            filing.correlated_providers,
+            filing.safety_seconds,
+        )
+        patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
+        filer = Filer(store, adapter, rpc, account, limits, patience)
+        outbox = await Outbox.claim(store, account, f"{socket.gethostname()}/{os.getpid()}", head.time)
+        policy = SenderPolicy(
+            ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
+        )
+        sender = Sender(rpc, outbox, account, policy, signer=signer if live else None, explain=explain)
+    rates = settings.sampling
+    sampler = Sampler(
+        store,
+        rpc,
+        Policy(rates.base, rates.newcomer, rates.trusted_after, rates.offender, margin=rates.margin),
+        Anchoring(adapter, live=live),
+        account=account,
+        burnt=burnt_share(adapter),
+        start=BlockNumber(chain.start_block),
+        length=rates.epoch_blocks,
+        delay=rates.delay,
+    )
+    following = FollowerOptions(start=chain.start_block, depth=chain.ledger_depth)
+    return App(
+        settings,
+        store,
+        rpc,
+        adapter,
+        Follower(rpc, store.index(), adapter, following, on_malformed=_left_out),
+        sampler,
+        Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace),
+        Pursuer(store, adapter, account),
+        filer,
+        sender,
+    )
+
+
+def load_signer(settings: Settings) -> LocalSigner | None:
+    """The key that the settings name, None where they name none."""
+    where = settings.signer
+    if where.keystore is not None and where.passphrase_file is not None:
+        return signers.from_keystore(where.keystore, where.passphrase_file)
+    if where.key_file is not None:
+        return signers.from_key_file(where.key_file)
+    return signers.from_environment(where.key_env) if where.key_env else None
+
+
+def burnt_share(adapter: ReferenceAdapter) -> Wei:
+    """What a slashed provider loses even if it challenges itself."""
+    collateral = adapter.params.job_collateral
+    return Wei(collateral - adapter.params.bounty_of(collateral))
+
+
+def artifact_store(settings: Settings) -> ArtifactStore:
+    wanted = settings.replay
+    return ArtifactStore(
+        wanted.cache,
+        roots=[Path(root) for root in wanted.roots],
+        max_bytes=wanted.cache_bytes,
+        timeout=wanted.fetch_seconds,
+        allow_private=wanted.allow_private,
+    )
+
+
+def replay_pool(settings: Settings) -> ReplayPool:
+    wanted = settings.replay
+    limits = WorkerLimits(
+        memory_bytes=wanted.memory_bytes, cpu_seconds=int(2 * wanted.seconds) + 1, wall_seconds=wanted.seconds
+    )
+    return ReplayPool(limits=limits, workers=wanted.workers)
+
+
+def _left_out(malformed: Malformed) -> None:
+    """A log that its contract cannot have written: said, skipped, and the service goes on."""
+    log = malformed.log
+    say("malformed-log", level=logging.WARNING, block=log.block, tx=log.tx_hash, error=str(malformed.error))
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

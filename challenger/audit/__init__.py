@@ -1,0 +1,1 @@
+"""Checking the record: for us, and for those who do not trust us."""

@@ -1,0 +1,125 @@
+"""Gathers what ``sampling.audit`` judges: an epoch's rows from the database, and what the chain itself says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from challenger.chain.answers import RawLog
+from challenger.chain.codec import encode_call
+from challenger.contracts import artifact
+from challenger.domain import (
+    Action,
+    Address,
+    Block,
+    BlockNumber,
+    ChainEvent,
+    CommitmentId,
+    Committed,
+    Hash32,
+    State,
+    VerdictKind,
+)
+from challenger.errors import EndpointError, MalformedLog, StoreError
+from challenger.sampling.audit import Anchor, Drawn, Report, check_epoch
+from challenger.sampling.draw import Epoch
+from challenger.sampling.policy import Inputs, Policy
+from challenger.store.rows import EpochRow
+from challenger.store.unit import View
+from challenger.store.work import Item
+
+#: Blocks asked for at once; endpoints limit ranges.
+_RANGE = 2_000
+
+
+class Chain(Protocol):
+    async def blocks(self, which: Sequence[int]) -> list[Block]: ...
+    async def logs(
+        self, addresses: Sequence[Address], first: int, last: int, topics: Sequence[Sequence[bytes]]
+    ) -> list[RawLog]: ...
+    async def call(self, to: Address, data: bytes) -> bytes: ...
+    async def block(self, which: str) -> Block: ...
+
+
+class Decoding(Protocol):
+    @property
+    def emitters(self) -> tuple[Address, ...]: ...
+    @property
+    def topics(self) -> tuple[bytes, ...]: ...
+    def decode(self, log: RawLog) -> ChainEvent | None: ...
+
+
+async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: Decoding, anchor: Address) -> Report:
+    """The report on one epoch; without ``chain`` it says what could not be compared."""
+    items = await view.work.between(row.opens_block, row.closes_block)
+    rows = [await _drawn(view, item) for item in items]
+    if chain is None:
+        on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
+        hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
+        found = None
+    else:
+        on_chain = await _on_chain(chain, decoder, row)
+        wanted = sorted({r.draw_block for r in rows if r.draw_block is not None and r.draw_hash is not None})
+        hashes = {block.number: block.hash for block in await chain.blocks(wanted)} if wanted else {}
+        found = await _anchor(view, chain, anchor, row)
+    epoch = Epoch(row.number, row.opens_block, row.closes_block, row.delay, row.secret, Hash32(row.policy_digest))
+    report = check_epoch(epoch, _policy(row), row.commitment, on_chain, rows, hashes, found)
+    if row.revealed_at is None:
+        report.notes.append("the secret is not revealed yet: only the watcher itself can run this audit now")
+    if chain is None:
+        report.notes.append("offline: the list of commitments, the draw blocks and the anchor are the database's word")
+    return report
+
+
+async def _drawn(view: View, item: Item) -> Drawn:
+    work = item.work
+    verdicts = await view.verdicts.of(CommitmentId(work.commitment))
+    return Drawn(
+        CommitmentId(work.commitment),
+        item.commitment.block,
+        None if work.inputs is None else Inputs.from_json(json.loads(work.inputs)),
+        work.p_millionths,
+        work.draw_block,
+        work.draw_hash,
+        work.selected,
+        State(work.state),
+        any(verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD) for verdict in verdicts),
+    )
+
+
+async def _on_chain(chain: Chain, decoder: Decoding, row: EpochRow) -> dict[CommitmentId, BlockNumber]:
+    """Every commitment that the endpoint shows in the epoch's blocks so far."""
+    head = (await chain.block("latest")).number
+    found: dict[CommitmentId, BlockNumber] = {}
+    first, end = row.opens_block, min(row.closes_block, head + 1)
+    while first < end:
+        last = min(first + _RANGE, end) - 1
+        for log in await chain.logs(decoder.emitters, first, last, [decoder.topics]):
+            try:
+                event = decoder.decode(log)
+            except MalformedLog:
+                continue
+            if isinstance(event, Committed):
+                found[event.commitment] = log.block
+        first = BlockNumber(last + 1)
+    return found
+
+
+async def _anchor(view: View, chain: Chain, contract: Address, row: EpochRow) -> Anchor | None:
+    """What the anchor contract holds for the account that anchored this epoch; None where nothing stands."""
+    sent = await view.transactions.find("reference", f"epoch/{row.number}", Action.ANCHOR)
+    if sent is None or not contract:
+        return None
+    answer = await chain.call(contract, encode_call(artifact("EpochAnchor").abi, "entryOf", [sent.account, row.number]))
+    if len(answer) != 128:
+        raise EndpointError("the anchor contract's answer is malformed", address=contract)
+    commitment, block = answer[:32], int.from_bytes(answer[64:96], "big")
+    return Anchor(Hash32(commitment), BlockNumber(block)) if any(commitment) else None
+
+
+def _policy(row: EpochRow) -> Policy:
+    try:
+        return Policy(**json.loads(row.policy))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the recorded policy of epoch {row.number} cannot be read: {error}") from error

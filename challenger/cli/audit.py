@@ -1,0 +1,107 @@
+"""`challenger audit`: does the record hold?"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from challenger.cli.common import print_json, print_table, settings_of
+from challenger.errors import ConfigError
+from challenger.settings import Settings, addresses
+
+if TYPE_CHECKING:
+    from challenger.sampling.audit import Report
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", choices=["sampling", "journal"])
+    sub.add_argument("--epoch", type=int, default=None, help="sampling: this epoch alone")
+    sub.add_argument("--offline", action="store_true", help="sampling: do not ask the chain")
+
+
+def run(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+    if options.what == "journal":
+        return asyncio.run(_journal(settings, as_json=options.json))
+    return asyncio.run(_sampling(addresses(settings), options))
+
+
+async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
+    from challenger.audit.sampling import audit_epoch
+    from challenger.chain.endpoint import connect
+    from challenger.protocols.reference_logs import MarketLogs
+    from challenger.store.engine import open_store
+
+    chain = settings.chain
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings.store.url))
+        rpc: Any = None
+        if not options.offline:
+            url = chain.rpc[0]
+            rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+        view = await stack.enter_async_context(store.read())
+        rows = [r for r in await view.epochs.all() if options.epoch is None or r.number == options.epoch]
+        if options.epoch is not None and not rows:
+            raise ConfigError("no such epoch", epoch=options.epoch)
+        logs = _Decoder(MarketLogs(chain.market), chain.market)
+        reports = [await audit_epoch(view, row, rpc, logs, chain.anchor) for row in rows]
+    holds = all(report.holds for report in reports)
+    if options.json:
+        print_json({"holds": holds, "epochs": [_as_json(report) for report in reports]})
+    else:
+        _print(reports, holds=holds)
+    return 0 if holds else 1
+
+
+class _Decoder:
+    def __init__(self, logs: Any, market: Any) -> None:
+        self.emitters = (market,)
+        self.topics = logs.topics
+        self.decode = logs.decode
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch,
+        "holds": report.holds,
+        "anchored": report.anchored,
+        "commitments": report.commitments,
+        "selected": report.selected,
+        "pending": report.pending,
+        "before_anchor": report.before_anchor,
+        "findings": [{"commitment": f.commitment, "what": f.what} for f in report.findings],
+        "notes": report.notes,
+    }
+
+
+def _print(reports: list[Report], *, holds: bool) -> None:
+    print_table(
+        "Sampling, as promised and as drawn",
+        ["epoch", "commitments", "drawn for replay", "not drawn yet", "anchored", "holds"],
+        [
+            (r.epoch, r.commitments, r.selected, r.pending, "yes" if r.anchored else "no", "yes" if r.holds else "NO")
+            for r in reports
+        ],
+    )
+    for report in reports:
+        for finding in report.findings:
+            subject = "" if finding.commitment is None else f" 0x{finding.commitment.hex()}"
+            print(f"epoch {report.epoch}:{subject} {finding.what}")
+        for note in report.notes:
+            print(f"epoch {report.epoch}: note: {note}")
+    print("The sampling holds." if holds else "The sampling does NOT hold.")
+
+
+async def _journal(settings: Settings, *, as_json: bool) -> int:
+    from challenger.store.engine import open_store
+    from challenger.store.heads import check_journal
+
+    async with open_store(settings.store.url) as store:
+        report = await check_journal(store, settings.store.heads)
+    if as_json:
+        print_json(report._asdict())
+    else:
+        print(report.text())
+    return 0 if report.holds else 1

@@ -1,0 +1,214 @@
+"""`challenger status`, `commitments`, `disputes`: what the database says, without touching the chain."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from challenger.cli.common import ether, print_json, print_table, settings_of, short
+from challenger.domain import Address, CommitmentId, DisputeOutcome, State
+from challenger.errors import ConfigError
+
+if TYPE_CHECKING:
+    from challenger.store.unit import View
+
+
+def arguments(name: str, sub: argparse.ArgumentParser) -> None:
+    if name == "status":
+        return
+    sub.add_argument("--limit", type=int, default=50, help="how many of the newest")
+    if name == "commitments":
+        sub.add_argument("id", nargs="?", default="", help="show one in full (0x…, a unique beginning is enough)")
+        sub.add_argument("--state", type=State, choices=list(State), default=None, help="only those in this state")
+        sub.add_argument("--provider", type=str.lower, default=None, help="only those of this address")
+
+
+def run(options: argparse.Namespace) -> int:
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    from challenger.store.engine import open_store
+
+    settings = settings_of(options)
+    async with open_store(settings.store.url) as store, store.read() as view:
+        if options.command == "status":
+            await _status(view, options, store.where)
+        elif options.command == "disputes":
+            await _disputes(view, options)
+        elif options.id:
+            await _one(view, options)
+        else:
+            await _commitments(view, options)
+    return 0
+
+
+async def _status(view: View, options: argparse.Namespace, where: str) -> None:
+    head = await view.chain.head()
+    counts = await view.work.counts()
+    transactions = await view.transactions.counts()
+    pauses = await view.approvals.active()
+    money = await view.chain.money()
+    waiting = [State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING]
+    nearest = await view.work.items(waiting, limit=1)
+    slack = nearest[0].commitment.closes - head.time if nearest and head else None
+    disputes = await view.chain.disputes(outcome=DisputeOutcome.OPEN, limit=10_000)
+    facts: dict[str, Any] = {
+        "database": where,
+        "block": head.number if head else None,
+        "chain_time": head.time if head else None,
+        "commitments": {state.value: count for state, count in sorted(counts.items())},
+        "transactions": {state.value: count for state, count in sorted(transactions.items())},
+        "open_disputes": len(disputes),
+        "bonds_in_disputes": sum(d.bond for d in disputes),
+        "nearest_deadline_seconds": slack,
+        "paid_by_losers": money.paid,
+        "burnt": money.burnt,
+        "pauses": [{"reason": p.reason, "subject": p.subject, "detail": p.detail} for p in pauses],
+    }
+    if options.json:
+        print_json(facts)
+        return
+    rows = [
+        ("database", where),
+        ("indexed to block", f"{head.number} (chain time {head.time})" if head else "nothing yet"),
+        ("commitments", _counts(facts["commitments"])),
+        ("transactions", _counts(facts["transactions"])),
+        ("open disputes", f"{len(disputes)}, bonds {ether(facts['bonds_in_disputes'])} ETH"),
+        ("nearest deadline", "none" if slack is None else f"{slack} s"),
+        ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
+    ]
+    rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume`") for p in pauses]
+    print_table("Status", ["what", "now"], rows)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+async def _commitments(view: View, options: argparse.Namespace) -> None:
+    provider = None if options.provider is None else Address(options.provider)
+    items = await view.work.listing(state=options.state, provider=provider, limit=options.limit)
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        verdict = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
+        rows.append(
+            {
+                "id": item.work.commitment,
+                "block": item.commitment.block,
+                "provider": item.commitment.provider,
+                "state": item.work.state,
+                "verdict": None if verdict is None else verdict.kind,
+                "detail": item.work.detail,
+                "on_chain": item.commitment.status,
+                "closes": item.commitment.closes,
+            }
+        )
+    if options.json:
+        print_json(rows)
+        return
+    columns = ["id", "block", "provider", "state", "verdict", "detail", "on chain"]
+    body = [
+        (
+            short(r["id"]),
+            r["block"],
+            r["provider"][:10] + "…",
+            r["state"],
+            r["verdict"] or "",
+            r["detail"],
+            r["on_chain"],
+        )
+        for r in rows
+    ]
+    print_table(f"Commitments ({len(rows)} newest)", columns, body)
+
+
+async def _one(view: View, options: argparse.Namespace) -> None:
+    found = await _find(view, options.id)
+    item = await view.work.item(found)
+    assert item is not None
+    verdicts = await view.verdicts.of(found)
+    journal = await view.journal.about("0x" + found.hex())
+    facts = {
+        "commitment": item.commitment._asdict(),
+        "work": item.work._asdict(),
+        "verdicts": [{**v._asdict(), "environment": json.loads(v.environment)} for v in verdicts],
+        "disputes": [d._asdict() for d in await view.chain.disputes(commitment=found)],
+        "demands": [d._asdict() for d in await view.chain.demands(commitment=found)],
+        "transactions": [
+            {"action": t.intent.action, "state": t.state, "nonce": t.nonce, "hash": t.hash, "error": t.error}
+            for t in await view.transactions.about(found)
+        ],
+        "journal": [{**j._asdict(), "payload": json.loads(j.payload)} for j in journal],
+    }
+    if options.json:
+        print_json(facts)
+        return
+    row = item.commitment
+    about = [(name, "0x" + v.hex() if isinstance(v, bytes) else v) for name, v in row._asdict().items()]
+    print_table("Commitment", ["field", "value"], [*about, ("state", item.work.state), ("detail", item.work.detail)])
+    print_table(
+        "Verdicts",
+        ["kind", "detail", "backend", "output root", "state root"],
+        [(v.kind, v.detail, v.backend, short(v.output_root), short(v.state_root)) for v in verdicts],
+    )
+    print_table("Its life", ["chain time", "what", "payload"], [(j.time, j.kind, j.payload[:120]) for j in journal])
+
+
+async def _find(view: View, text: str) -> CommitmentId:
+    """The commitment whose id begins with ``text``. ConfigError when none or several do."""
+    wanted = text.lower().removeprefix("0x")
+    if not wanted or any(c not in "0123456789abcdef" for c in wanted):
+        raise ConfigError("a commitment's id is hex, or a beginning of it", got=text)
+    matches = [
+        row.commitment
+        for row in await view.chain.commitments(limit=1_000_000)
+        if row.commitment.hex().startswith(wanted)
+    ]
+    if len(matches) != 1:
+        raise ConfigError(f"{len(matches)} commitments begin with this id", got=text)
+    return matches[0]
+
+
+async def _disputes(view: View, options: argparse.Namespace) -> None:
+    disputes = await view.chain.disputes(limit=options.limit)
+    demands = await view.chain.demands(limit=options.limit)
+    if options.json:
+        print_json({"disputes": [d._asdict() for d in disputes], "demands": [d._asdict() for d in demands]})
+        return
+    print_table(
+        f"Disputes ({len(disputes)} newest)",
+        ["id", "block", "commitment", "challenger", "bond", "outcome", "paid", "burnt"],
+        [
+            (
+                d.dispute,
+                d.block,
+                short(d.commitment),
+                d.challenger[:10] + "…",
+                ether(d.bond),
+                d.outcome,
+                ether(d.paid),
+                ether(d.burnt),
+            )
+            for d in disputes
+        ],
+    )
+    print_table(
+        f"Demands ({len(demands)} newest)",
+        ["id", "block", "commitment", "demander", "part", "outcome", "paid", "burnt"],
+        [
+            (
+                d.demand,
+                d.block,
+                short(d.commitment),
+                d.demander[:10] + "…",
+                f"{d.part}/{d.index}",
+                d.outcome,
+                ether(d.paid),
+                ether(d.burnt),
+            )
+            for d in demands
+        ],
+    )

@@ -1,0 +1,37 @@
+"""`challenger resume`: a person has looked at correlated accusations and lets filing go on."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+
+from challenger.cli.common import print_json, settings_of
+from challenger.settings import Settings, addresses
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", nargs="?", default="", help="model id (0x…); without one, every pause")
+    sub.add_argument("--note", default="", help="what you looked at; kept in the journal")
+
+
+def run(options: argparse.Namespace) -> int:
+    lifted = asyncio.run(_resume(addresses(settings_of(options)), options.model, options.note))
+    if options.json:
+        print_json({"lifted": lifted})
+    else:
+        print(f"Lifted {lifted} pause{'' if lifted == 1 else 's'}." if lifted else "No such pause is in force.")
+    return 0 if lifted else 1
+
+
+async def _resume(settings: Settings, model: str, note: str) -> int:
+    from challenger.app import approve
+    from challenger.chain.endpoint import connect
+    from challenger.store.engine import open_store
+
+    url = settings.chain.rpc[0]
+    async with (
+        connect(url, chain_id=settings.chain.chain_id, timeout=settings.chain.timeout) as rpc,
+        open_store(settings.store.url) as store,
+    ):
+        return await approve(store, (await rpc.block("latest")).time, model, getpass.getuser(), note)

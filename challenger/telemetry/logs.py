@@ -1,0 +1,55 @@
+"""Structured logs: every line carries ``action=`` and its ids as fields, never glued into a sentence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any, TextIO
+
+LOGGER = logging.getLogger("challenger")
+
+
+def say(action: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """One line about ``action``; bytes are shown as 0x hex. Nothing secret belongs in a field."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, action, extra={"action": action, "fields": {k: _shown(v) for k, v in fields.items()}})
+
+
+def _shown(value: Any) -> Any:
+    return "0x" + value.hex() if isinstance(value, bytes) else value
+
+
+class KeyValue(logging.Formatter):
+    """``time level action=… key=value``; values with spaces are quoted, control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"action": getattr(record, "action", record.name), **getattr(record, "fields", {})}
+        if "action" not in record.__dict__:
+            fields["message"] = record.getMessage()
+        body = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        return f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')} {record.levelname.lower()} {body}"
+
+
+class Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname.lower()}
+        fields |= {"action": getattr(record, "action", record.name), **getattr(record, "fields", {})}
+        if "action" not in record.__dict__:
+            fields["message"] = record.getMessage()
+        return json.dumps(fields, default=str)
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    plain = text.isprintable() and " " not in text and '"' not in text and text
+    return text if plain else json.dumps(text)
+
+
+def configure(*, as_json: bool, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Logs of ours go to ``stream`` (stderr), once."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Json() if as_json else KeyValue())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
