@@ -13,7 +13,6 @@ from hashlib import sha256
 import numpy as np
 
 from replay.importers.build import Builder
-from replay.kernels import spec
 from replay.layout import Array, encode_bundle
 from replay.operators import TensorType
 from replay.program import Port
@@ -170,5 +169,32 @@ def judge(case: Case, output: bytes) -> Answer:
 
 
 #: First 16 bytes (hex) of the SHA-256 of each case's output bundle, spec version 0.
-KNOWN: Mapping[str, str] = {}
-assert spec.SPEC_VERSION == 0
+KNOWN: Mapping[str, str] = {
+    "linear/17x384/120-130/10": "a00ad2966cb7ea2305b3b534193d57a0",
+    "linear/5x1536/127-127/11": "08d8729c90935157458f67b68134b833",
+    "linear/3x4096/127-127/01": "349350780b96e79fc0bee9645b03a33e",
+    "linear/4x40/1-30/10": "2523f594eb5f8907ec5e7c5238c73d22",
+    "linear/4x40/189-189/00": "e06bb81a01599b44c2ced8f1b394c0cd",
+    "linear/corner": "f4279c5fcbb5f01d14bc68528b6f6ed4",
+    "linear/no-grid": "f60604f36db8f96faf03c4f8f5d0aee5",
+    "attention/33/4.2x32/both/9": "3738b5bde2bbd58653a88cf565ea09a6",
+    "attention/33/4.4x16/causal/9": "e976b43312cbb4e28de9162784741f16",
+    "attention/64/2.2x32/both/0": "1875a8fb6357996ea82564fbb5df30b6",
+    "attention/masked": "007c3d8620faf105d1dd18cb7d56d8ac",
+    "layer_norm/9x384/1.0": "6b93e40a33fa8e9b5ebd0303d98248cc",
+    "layer_norm/9x384/1000.0": "487eeaeb1c56fa9021d958e19845b7fb",
+    "layer_norm/3x4000/30.0": "000a9ed569458cca34ed23b6f9462e54",
+    "l2_normalise/wide": "56119ad40e06d5143ccb64bce877db18",
+    "mean_tokens/wide": "cb12658fbdbb94e0b916cd4af4ba6a2c",
+    "gelu_erf/special": "1a26eaf495550d5ee07c8fc6c5f1cf09",
+    "gelu_tanh/special": "59098bcec0d4d5a72e10c849685d3b73",
+    "relu/special": "6f99cff54384e74db207e021f73b846a",
+    "tanh/special": "257aa0afddb8605073ce81b6b1e25ec2",
+    "sigmoid/special": "04c089ebcd45c829f92701a144168daa",
+    "softmax/wide": "1746e252061357280f39bc0daaf27213",
+    "argmax/ties": "70e7baf3f19580aec03e1e69bcbd0f00",
+    "subnormal/add": "fb789e041983f96b4ae5840ae9abd9c3",
+    "subnormal/mul": "92cef25d03dab954e6d24c5b0c8cac89",
+    "overflow/mul": "01c5d654fc533c6c160c1b9a9666fb61",
+    "div/zero": "ddbf43a0fd4fc8dedec077d1f6d996de",
+}
