@@ -199,17 +199,22 @@ class Sender:
             await self._give_up(view, nonce)
             if view.cancelling(nonce):
                 return
-        waited = view.head.time - (last.sent_at or last.signed_at)
-        blocked = nonce == view.taken or last.max_fee < view.base_fee
-        if blocked and waited >= fees.waits(self._policy.fees, view.slack(nonce)):
-            offer = fees.bump(self._policy.fees, Fees(last.max_fee, last.tip), view.base_fee, view.slack(nonce))
-            if offer is not None:
-                last = await self._sign(view, row, nonce, last.gas, offer)
-                await self._broadcast(view, row, last)
-                return
-            view.trouble(row, "fees", f"unmined for {waited} s, and the fee cap leaves no room for a replacement")
+        elif (offer := self._replacement(view, row)) is not None:
+            await self._broadcast(view, row, await self._sign(view, row, nonce, last.gas, offer))
+            return
         if last.sent_at is None or await self._chain.transaction(last.hash) is None:
             await self._broadcast(view, row, last)
+
+    def _replacement(self, view: View, row: Row) -> Fees | None:
+        """Higher fees for a transaction that is the next to be mined, or too cheap for this block, and waited enough."""
+        last, nonce, policy = row.attempts[-1], _nonce(row), self._policy.fees
+        slack, waited = view.slack(nonce), view.head.time - (last.sent_at or last.signed_at)
+        if (nonce != view.taken and last.max_fee >= view.base_fee) or waited < fees.waits(policy, slack):
+            return None
+        offer = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
+        if offer is None:
+            view.trouble(row, "fees", f"unmined for {waited} s, and the fee cap leaves no room for a replacement")
+        return offer
 
     # nonces to be given up
 
