@@ -1,10 +1,11 @@
-"""Which network addresses a fetch may reach: public ones only, unless private ones are allowed explicitly."""
+"""Which network addresses a fetch may reach: public ones, and those networks that were allowed explicitly."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -14,13 +15,32 @@ from replay.artifacts.errors import ArtifactReason, ArtifactRefused
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-def is_public(address: str) -> bool:
-    """Whether ``address`` (textual IP) lies in the public internet; embedded IPv4 addresses are looked through."""
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    return all(one.is_global and not one.is_multicast and not one.is_reserved for one in _layers(ip))
+class Addresses:
+    """``allowed``: networks in CIDR form that may be reached although they are not public. Raises ``ValueError``."""
+
+    def __init__(self, allowed: Sequence[str] = ()) -> None:
+        self._allowed: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(one) for one in allowed)
+
+    def permits(self, address: str) -> bool:
+        """Whether a textual IP address may be reached; IPv4 addresses embedded in IPv6 are looked through."""
+        try:
+            ip = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return all(_public(one) or any(one in network for network in self._allowed) for one in _layers(ip))
+
+    def check_literal(self, host: str) -> None:
+        """Refuse a literal IP that is not permitted: aiohttp connects to literals without asking its resolver."""
+        try:
+            ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        if not self.permits(host):
+            raise ArtifactRefused(ArtifactReason.ADDRESS, f"{host} is a private address")
+
+
+def _public(ip: IPv4Address | IPv6Address) -> bool:
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _layers(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
@@ -37,24 +57,14 @@ def _layers(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
     return [ip]
 
 
-def check_literal(host: str, *, allow_private: bool) -> None:
-    """Refuse a literal private IP: aiohttp connects to literals without asking its resolver."""
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return
-    if not allow_private and not is_public(host):
-        raise ArtifactRefused(ArtifactReason.ADDRESS, f"{host} is a private address")
-
-
 class GuardedResolver(AbstractResolver):
     """Resolves a name once and hands out only addresses that were checked, so the connection goes to these.
 
     A name with even one private address is refused: which of its addresses gets used is not ours to choose.
     """
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -65,7 +75,7 @@ class GuardedResolver(AbstractResolver):
         results = []
         for kind, _, proto, _, where in found:
             address = str(where[0])
-            if not self._allow_private and not is_public(address):
+            if not self._addresses.permits(address):
                 raise ArtifactRefused(ArtifactReason.ADDRESS, f"{host} leads to the private address {address}")
             results.append(
                 ResolveResult(

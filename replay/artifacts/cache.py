@@ -57,8 +57,8 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
-    def look_up(self, path: Path, check: Check) -> bool:
-        """Whether ``path`` is there and passes ``check``; a damaged one is removed. Marks it as used.
+    def look_up(self, path: Path, check: Check) -> int | None:
+        """The size of ``path`` when it is there and passes ``check``; a damaged one is removed. Marks it as used.
 
         A file is read again only when its stamps have changed since this process last verified it.
         """
@@ -66,15 +66,16 @@ class Cache:
             if self._verified.get(path) != _stamp(path):
                 if not check(path):
                     path.unlink(missing_ok=True)
-                    return False
+                    return None
                 self._verified[path] = _stamp(path)
-            if self._clock() - path.stat().st_mtime > self._grace / 2:
+            status = path.stat()
+            if self._clock() - status.st_mtime > self._grace / 2:
                 os.utime(path, (self._clock(), self._clock()))
                 self._verified[path] = _stamp(path)
         except FileNotFoundError:
             self._verified.pop(path, None)
-            return False
-        return True
+            return None
+        return status.st_size
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
@@ -88,11 +89,13 @@ class Cache:
 
     def adopt(self, temporary: Path, place: Path) -> None:
         """Give a verified temporary file its name, after making room for it. Raises ``ArtifactTooLarge``."""
-        self.make_room(temporary.stat().st_size)
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.utime(temporary, (self._clock(), self._clock()))
-        temporary.replace(place)
-        self._verified[place] = _stamp(place)
+        with self._alone():
+            place.unlink(missing_ok=True)  # another process had it meanwhile, or it is damaged
+            self._make_room(temporary.stat().st_size)
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.utime(temporary, (self._clock(), self._clock()))
+            temporary.replace(place)
+            self._verified[place] = _stamp(place)
 
     def link(self, source: Path, name: Path) -> None:
         """Let ``name`` in a view be ``source``: a hard link, or a copy where the file system has none."""
@@ -107,31 +110,35 @@ class Cache:
             except FileNotFoundError:
                 raise
             except OSError:
-                self.make_room(source.stat().st_size)
+                with self._alone():
+                    self._make_room(source.stat().st_size)
                 shutil.copyfile(source, scratch)
             scratch.replace(name)
 
-    def make_room(self, wanted: int) -> None:
-        """Evict what was used longest ago until ``wanted`` more bytes fit. One process at a time does this."""
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread of one process at a time evicts and adopts."""
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            inodes = self._inodes()
-            total = sum(one.size for one in inodes) + wanted
-            now = self._clock()
-            for one in sorted(inodes, key=lambda inode: inode.used):
-                if total <= self._max_bytes:
-                    break
-                if now - one.used < self._grace:
-                    break
-                for name in one.names:
-                    name.unlink(missing_ok=True)
-                    self._verified.pop(name, None)
-                total -= one.size
-            if total > self._max_bytes:
-                raise ArtifactTooLarge(
-                    ArtifactReason.ROOM,
-                    f"{wanted} bytes do not fit: the cache may hold {self._max_bytes}, and what is there is in use",
-                )
+            yield
+
+    def _make_room(self, wanted: int) -> None:
+        """Evict what was used longest ago until ``wanted`` more bytes fit."""
+        inodes = self._inodes()
+        total = sum(one.size for one in inodes) + wanted
+        now = self._clock()
+        for one in sorted(inodes, key=lambda inode: inode.used):
+            if total <= self._max_bytes or now - one.used < self._grace:
+                break
+            for name in one.names:
+                name.unlink(missing_ok=True)
+                self._verified.pop(name, None)
+            total -= one.size
+        if total > self._max_bytes:
+            raise ArtifactTooLarge(
+                ArtifactReason.ROOM,
+                f"{wanted} bytes do not fit: the cache may hold {self._max_bytes}, and what is there is in use",
+            )
 
     def _inodes(self) -> list[_Inode]:
         found: dict[tuple[int, int], _Inode] = {}

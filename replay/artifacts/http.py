@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from replay.artifacts.addresses import GuardedResolver, check_literal
+from replay.artifacts.addresses import Addresses, GuardedResolver
 from replay.artifacts.errors import ArtifactMissing, ArtifactReason, ArtifactRefused, masked
 from replay.artifacts.sources import too_large
 
@@ -24,15 +24,13 @@ class HttpSource:
     """
 
     def __init__(
-        self, *, timeout: float, idle_timeout: float = 20.0, max_redirects: int = 3, allow_private: bool = False
+        self, *, timeout: float, idle_timeout: float = 20.0, max_redirects: int = 3, addresses: Addresses
     ) -> None:
         self._timeout = timeout
         self._max_redirects = max_redirects
-        self._allow_private = allow_private
+        self._addresses = addresses
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(allow_private=allow_private), use_dns_cache=False, limit=16
-            ),
+            connector=aiohttp.TCPConnector(resolver=GuardedResolver(addresses), use_dns_cache=False, limit=16),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=idle_timeout, sock_read=idle_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "inference-challenger"},
@@ -60,7 +58,7 @@ class HttpSource:
             parts = urlsplit(at)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(at)} is neither http nor https", uri=uri)
-            check_literal(parts.hostname, allow_private=self._allow_private)
+            self._addresses.check_literal(parts.hostname)
             async with self._session.get(at, allow_redirects=False) as answer:
                 if answer.status not in _REDIRECTS:
                     await self._body(answer, uri, into, max_bytes)

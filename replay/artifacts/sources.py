@@ -51,11 +51,11 @@ class FileSource:
         except (OSError, RuntimeError) as error:
             detail = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise ArtifactMissing(ArtifactReason.NOT_FOUND, detail, uri=uri) from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise ArtifactRefused(ArtifactReason.ROOTS, "it is not a regular file", uri=uri)
         with os.fdopen(handle, "rb") as source:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise ArtifactRefused(ArtifactReason.ROOTS, "it is not a regular file", uri=uri)
-            if status.st_size > max_bytes:
+            if os.fstat(handle).st_size > max_bytes:
                 raise too_large(uri, max_bytes)
             left = max_bytes
             while piece := source.read(min(_PIECE, left + 1)):

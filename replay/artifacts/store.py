@@ -26,6 +26,7 @@ class ArtifactStore:
 
     ``roots``: folders that ``file:`` URLs may name (none: the scheme is refused). ``max_bytes`` bounds the cache,
     ``grace`` (seconds) protects what was just handed out from eviction, ``timeout`` (seconds) bounds a transfer.
+    ``private_networks`` (CIDR) may be reached by http(s) although they are not public.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class ArtifactStore:
         timeout: float = 120.0,
         idle_timeout: float = 20.0,
         max_redirects: int = 3,
-        allow_private: bool = False,
+        private_networks: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cache = Cache(folder, max_bytes=max_bytes, grace=grace, clock=clock)
         self._files = FileSource(roots)
         self._http: Source | None = None
-        self._http_options = (timeout, idle_timeout, max_redirects, allow_private)
+        self._http_options = (timeout, idle_timeout, max_redirects, tuple(private_networks))
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -116,11 +117,11 @@ class ArtifactStore:
         place = self._cache.place(key)
         async with self._locks.setdefault(key, asyncio.Lock()):
             try:
-                if await asyncio.to_thread(self._cache.look_up, place, check):
-                    if (await asyncio.to_thread(place.stat)).st_size > max_bytes:
-                        raise ArtifactTooLarge(ArtifactReason.SIZE, f"more than {max_bytes} bytes", uri=uri)
-                    return place
-                await self._get(place, uri, max_bytes, check)
+                size = await asyncio.to_thread(self._cache.look_up, place, check)
+                if size is None:
+                    await self._get(place, uri, max_bytes, check)
+                elif size > max_bytes:
+                    raise ArtifactTooLarge(ArtifactReason.SIZE, f"more than {max_bytes} bytes", uri=uri)
             except OSError as error:
                 raise disk_trouble(error) from error
         return place
@@ -148,10 +149,13 @@ class ArtifactStore:
         if scheme not in ("http", "https"):
             raise ArtifactRefused(ArtifactReason.SCHEME, "only file:, http: and https: are fetched", uri=uri)
         if self._http is None:
+            from replay.artifacts.addresses import Addresses
             from replay.artifacts.http import HttpSource
 
             timeout, idle, redirects, private = self._http_options
-            self._http = HttpSource(timeout=timeout, idle_timeout=idle, max_redirects=redirects, allow_private=private)
+            self._http = HttpSource(
+                timeout=timeout, idle_timeout=idle, max_redirects=redirects, addresses=Addresses(private)
+            )
         return self._http
 
 
