@@ -1,0 +1,184 @@
+"""Opening the database, and the two kinds of transaction there are: ``begin`` writes, ``read`` looks.
+
+*SQLite*: WAL, so that readers never wait for the writer; every writing transaction starts with ``BEGIN IMMEDIATE``,
+since one that reads first and locks later loses updates silently; inside the process an asyncio lock queues the
+writers, so that none runs into the busy timeout. *PostgreSQL*: every writing transaction first takes one advisory
+lock, which makes several processes one writer: compare-and-set and the journal's chain then need no other care.
+
+``synchronous=FULL`` for everything, not for the spending rows alone: a hash persisted before sending must outlive a
+power cut, and so must the journal up to a head that was published; one fsync a transaction is what that costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from sqlalchemy import URL, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from challenger.domain import UnixTime
+from challenger.errors import ConfigError, NotMigrated, StoreError
+from challenger.store.faults import translated
+from challenger.store.index import Index
+from challenger.store.schema import HEAD
+from challenger.store.unit import Unit, View
+
+#: The advisory lock of all writers: "chlg" in ASCII.
+WRITE_LOCK = 0x63686C67
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+psycopg",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+_MODE = "challenger_mode"
+
+
+def normalise(url: str) -> URL:
+    """The URL with the driver in it. Raises ConfigError for one that cannot be used."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            "the database URL does not parse; expected sqlite:///file or postgresql://user@host/name"
+        ) from error
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise ConfigError("only SQLite and PostgreSQL are supported", database=parsed.drivername)
+    if driver == "sqlite+aiosqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError("the database must be a file: a record that ends with the process is none")
+    return parsed.set(drivername=driver)
+
+
+def create_engine(url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = True) -> AsyncEngine:
+    """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock."""
+    if url.get_backend_name() == "postgresql":
+        milliseconds = int(busy_seconds * 1000)
+        options = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+        return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
+    engine = create_async_engine(url)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin on its own
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
+        cursor.execute("PRAGMA cache_size = -65536")
+        cursor.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MiB: an index would copy hot pages at every commit
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        reads = connection.get_execution_options().get(_MODE) == "read"
+        connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Store:
+    """The database, opened and found at the schema's head. Safe to share between tasks."""
+
+    def __init__(self, engine: AsyncEngine, where: str) -> None:
+        self._engine = engine
+        self._where = where
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._one_writer = asyncio.Lock()
+
+    @property
+    def where(self) -> str:
+        """The URL without its password."""
+        return self._where
+
+    def index(self, name: str = "chain") -> Index:
+        """The follower's ledger under cursor ``name``."""
+        return Index(self, name)
+
+    @asynccontextmanager
+    async def begin(self, now: UnixTime) -> AsyncIterator[Unit]:
+        """One writing transaction at chain time ``now``: all of it, or on any exception nothing.
+
+        Raises StoreError when the database refuses.
+        """
+        async with self._one_writer, self._transaction("write") as connection:
+            if not self._sqlite:
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+            yield Unit(connection, now)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[View]:
+        """One consistent snapshot; writing through it fails."""
+        async with self._transaction("read") as connection:
+            if not self._sqlite:
+                await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            yield View(connection)
+
+    @asynccontextmanager
+    async def _transaction(self, mode: str) -> AsyncIterator[AsyncConnection]:
+        with translated(self._where):
+            async with self._engine.connect() as plain:
+                connection = await plain.execution_options(**{_MODE: mode})
+                async with connection.begin():
+                    yield connection
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+@asynccontextmanager
+async def open_store(url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Store]:
+    """The store at ``url`` (``sqlite:///file`` or ``postgresql://…``), closed at the end of the block.
+
+    Raises ConfigError for a URL that cannot be used, NotMigrated when its schema is another one than this
+    program's, StoreError when it cannot be opened.
+    """
+    parsed = normalise(url)
+    where = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "sqlite":
+        # SQLite would create an empty file; a mistyped path should say so instead
+        await asyncio.to_thread(_must_exist, parsed.database or "", where)
+    engine = create_engine(parsed, busy_seconds)
+    async with Store(engine, where) as store:
+        revision = await _revision(store)
+        if revision != HEAD:
+            raise NotMigrated(database=where, found=revision or "nothing", expected=HEAD)
+        yield store
+
+
+def _must_exist(path: str, where: str) -> None:
+    from pathlib import Path
+
+    if not Path(path).exists():
+        raise NotMigrated("there is no such file", database=where)
+
+
+async def _revision(store: Store) -> str | None:
+    async with store.read() as view:
+        try:
+            found = await view.connection.execute(text("SELECT version_num FROM alembic_version"))
+        except DBAPIError as error:
+            if _no_such_table(error):
+                return None
+            raise
+        return found.scalar_one_or_none()
+
+
+def _no_such_table(error: DBAPIError) -> bool:
+    return "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"
+
+
+__all__ = ["Store", "StoreError", "create_engine", "normalise", "open_store"]

@@ -1,0 +1,82 @@
+"""``Transactions``, one SQL transaction a call, for the sender: the one writer that owns an account's nonces.
+
+Ownership is a fence: whoever claims it last owns it, and every write of an older owner raises ``StaleRow``. So a
+second process that is started by mistake, or one that was thought dead, cannot sign beside the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+from challenger.domain import Address, BlockNumber, Hash32, Intent, TxState, UnixTime
+from challenger.store.rows import AttemptRow, TransactionRow
+from challenger.store.transactions import SignedVersion, Transactions
+from challenger.store.unit import Unit, View
+
+
+class Opens(Protocol):
+    """The store, as far as the outbox needs it."""
+
+    def begin(self, now: UnixTime) -> AbstractAsyncContextManager[Unit]: ...
+    def read(self) -> AbstractAsyncContextManager[View]: ...
+
+
+class Outbox:
+    """Made by ``claim``. Every method raises StaleRow once another process has claimed the account."""
+
+    def __init__(self, store: Opens, account: Address, token: int) -> None:
+        self._store = store
+        self._account = account
+        self._token = token
+
+    @classmethod
+    async def claim(cls, store: Opens, account: Address, holder: str, now: UnixTime) -> Outbox:
+        """The outbox of ``account`` in the hands of ``holder`` (a name for the record: host and process)."""
+        async with store.begin(now) as unit:
+            return cls(store, account, await unit.fences.claim(account, holder))
+
+    async def propose(self, intent: Intent, account: Address, now: UnixTime, *, again: bool = False) -> TransactionRow:
+        async with self._owned(now) as transactions:
+            return await transactions.propose(intent, account, again=again)
+
+    async def unfinished(self, account: Address) -> list[TransactionRow]:
+        async with self._store.read() as view:
+            return await view.transactions.unfinished(account)
+
+    async def next_nonce(self, account: Address) -> int | None:
+        async with self._store.read() as view:
+            return await view.transactions.next_nonce(account)
+
+    async def signed(self, row: int, made: SignedVersion) -> AttemptRow:
+        async with self._owned(made.signed_at) as transactions:
+            return await transactions.signed(row, made)
+
+    async def sent(self, row: int, number: int, now: UnixTime) -> None:
+        async with self._owned(now) as transactions:
+            await transactions.sent(row, number)
+
+    async def mined(
+        self, row: int, tx_hash: Hash32, block: BlockNumber, block_hash: Hash32, gas_used: int, now: UnixTime
+    ) -> None:
+        async with self._owned(now) as transactions:
+            await transactions.mined(row, tx_hash, block, block_hash, gas_used)
+
+    async def unmined(self, row: int, now: UnixTime) -> None:
+        async with self._owned(now) as transactions:
+            await transactions.unmined(row)
+
+    async def requeued(self, row: int, detail: str, now: UnixTime) -> None:
+        async with self._owned(now) as transactions:
+            await transactions.requeued(row, detail)
+
+    async def closed(self, row: int, state: TxState, detail: str, now: UnixTime) -> None:
+        async with self._owned(now) as transactions:
+            await transactions.closed(row, state, detail)
+
+    @asynccontextmanager
+    async def _owned(self, now: UnixTime) -> AsyncIterator[Transactions]:
+        async with self._store.begin(now) as unit:
+            await unit.fences.hold(self._account, self._token)
+            yield unit.transactions

@@ -1,0 +1,63 @@
+"""What each replay said, append-only."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from challenger.domain import Address, CommitmentId, ModelId, UnixTime, Verdict, VerdictKind
+from challenger.store.journal import Journal, canonical
+from challenger.store.rows import VerdictRow
+from challenger.store.schema import commitments, verdicts, work
+from challenger.store.subjects import subject_of
+
+
+class Verdicts:
+    def __init__(self, connection: AsyncConnection, journal: Journal, now: UnixTime) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._now = now
+
+    async def add(self, commitment: CommitmentId, verdict: Verdict, *, fresh: bool) -> int:
+        """Keeps ``verdict`` and gives its id; ``fresh``: from a process started for this replay alone."""
+        values = {
+            "commitment": commitment,
+            "kind": verdict.kind.value,
+            "detail": verdict.detail,
+            "backend": verdict.backend,
+            "fresh": fresh,
+            "output_root": verdict.output_root,
+            "state_root": verdict.state_root,
+            "environment": canonical(verdict.environment),
+            "microseconds": round(verdict.seconds * 1_000_000),
+            "time": self._now,
+        }
+        result = await self._connection.execute(insert(verdicts).values(**values).returning(verdicts.c.id))
+        identity: int = result.scalar_one()
+        told = {**values, "id": identity, "environment": verdict.environment}
+        del told["commitment"], told["time"]
+        await self._journal.write(self._now, "verdict", subject_of(commitment), told)
+        return identity
+
+    async def get(self, identity: int) -> VerdictRow | None:
+        row = (await self._connection.execute(select(verdicts).where(verdicts.c.id == identity))).one_or_none()
+        return None if row is None else VerdictRow(*row)
+
+    async def of(self, commitment: CommitmentId) -> list[VerdictRow]:
+        """Every verdict on ``commitment``, oldest first."""
+        query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
+        return [VerdictRow(*row) for row in await self._connection.execute(query)]
+
+    async def accused(self, model: ModelId, since: UnixTime) -> frozenset[Address]:
+        """Providers of ``model`` with a confirmed FRAUD at or after ``since``: correlated accusations start here."""
+        query = (
+            select(commitments.c.provider)
+            .distinct()
+            .select_from(
+                verdicts.join(work, work.c.confirmation == verdicts.c.id).join(
+                    commitments, commitments.c.commitment == verdicts.c.commitment
+                )
+            )
+            .where(verdicts.c.kind == VerdictKind.FRAUD.value, verdicts.c.time >= since, commitments.c.model == model)
+        )
+        return frozenset((await self._connection.execute(query)).scalars())

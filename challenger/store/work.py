@@ -1,0 +1,193 @@
+"""Where each commitment stands with us: one row each, moved along the arrows of ``domain.TRANSITIONS`` only.
+
+A move names the state it starts from; when the row is no longer there it raises ``StaleRow`` and writes nothing.
+Every move is journalled in its own transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, and_, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from challenger.domain import (
+    Address,
+    BlockNumber,
+    CommitmentId,
+    JobStatus,
+    State,
+    UnixTime,
+    VerdictKind,
+    may_move,
+)
+from challenger.errors import IllegalMove, StaleRow
+from challenger.store.journal import Journal, canonical
+from challenger.store.rows import CommitmentRow, WorkRow
+from challenger.store.schema import chain_moves, commitments, verdicts, work
+from challenger.store.subjects import subject_of
+
+#: Columns that a move may set besides the state.
+_FIELDS = frozenset(
+    [
+        "epoch",
+        "p_millionths",
+        "draw_block",
+        "draw_hash",
+        "drawn",
+        "selected",
+        "inputs",
+        "verdict",
+        "confirmation",
+        "detail",
+        "attempts",
+        "next_try",
+    ]
+)
+_DONE = tuple(state.value for state in (State.FINALISED, State.WITHDRAWN, State.LOST))
+
+
+class Item(NamedTuple):
+    """A piece of work with the commitment as the chain has it."""
+
+    work: WorkRow
+    commitment: CommitmentRow
+
+
+class Work:
+    def __init__(self, connection: AsyncConnection, journal: Journal, now: UnixTime) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._now = now
+
+    async def get(self, commitment: CommitmentId) -> WorkRow | None:
+        row = (await self._connection.execute(select(work).where(work.c.commitment == commitment))).one_or_none()
+        return None if row is None else WorkRow(*row)
+
+    async def move(
+        self, commitment: CommitmentId, old: State, new: State, *, on: BlockNumber | None = None, **changes: Any
+    ) -> None:
+        """``old → new`` and the columns in ``changes``; ``inputs`` may be a mapping. ``on``: the block that holds the
+        chain event this move rests on (a dispute, a finalisation); a reorg that takes it away takes the move back.
+
+        Raises IllegalMove for an arrow that does not exist, StaleRow when the row is not in ``old``.
+        """
+        if new is State.ORPHANED or old is State.ORPHANED or not may_move(old, new):
+            raise IllegalMove(commitment=subject_of(commitment), old=old, new=new)
+        await self._write(commitment, old, {**changes, "state": new.value}, new.value)
+        if on is not None:
+            resting = {"commitment": commitment, "block": on, "before": old.value}
+            await self._connection.execute(insert(chain_moves).values(**resting))
+
+    async def note(self, commitment: CommitmentId, state: State, **changes: Any) -> None:
+        """Changes columns of a row that stays in ``state``: an attempt, the time of the next one, a draw.
+
+        Raises StaleRow when the row is not in ``state``.
+        """
+        await self._write(commitment, state, changes, "note")
+
+    async def _write(self, commitment: CommitmentId, old: State, changes: dict[str, Any], kind: str) -> None:
+        unknown = changes.keys() - _FIELDS - {"state"}
+        if unknown:
+            raise TypeError(f"work has no columns {sorted(unknown)}")
+        values = {name: canonical(v) if isinstance(v, Mapping) else v for name, v in changes.items()}
+        statement = (
+            update(work)
+            .where(work.c.commitment == commitment, work.c.state == old.value)
+            .values(**values, updated=self._now, version=work.c.version + 1)
+        )
+        if (await self._connection.execute(statement)).rowcount != 1:
+            raise StaleRow(commitment=subject_of(commitment), expected=old)
+        # the HMAC would help nobody before the reveal and follows from the secret after it
+        told = {name: value for name, value in changes.items() if name not in ("state", "drawn")}
+        await self._journal.write(self._now, kind, subject_of(commitment), {"from": old.value, **told})
+
+    async def items(
+        self,
+        states: Collection[State],
+        *,
+        limit: int = 1000,
+        ready: UnixTime | None = None,
+        closes_after: UnixTime | None = None,
+    ) -> list[Item]:
+        """Work in ``states``, the window that closes first coming first. ``ready``: only what may be tried at that
+        time (``next_try``); ``closes_after``: only windows still open then."""
+        query = _items().where(work.c.state.in_([state.value for state in states]))
+        if ready is not None:
+            query = query.where(work.c.next_try <= ready)
+        if closes_after is not None:
+            query = query.where(commitments.c.closes > closes_after)
+        query = query.order_by(commitments.c.closes, commitments.c.block, commitments.c.log_index).limit(limit)
+        return await self._items(query)
+
+    async def item(self, commitment: CommitmentId) -> Item | None:
+        """The work on one commitment, None when the chain does not show it (now)."""
+        found = await self._items(_items().where(work.c.commitment == commitment))
+        return found[0] if found else None
+
+    async def closed_on_chain(self, limit: int = 1000) -> list[Item]:
+        """Work not at its end although the chain has closed the job: for finalisations and fraud by others."""
+        query = _items().where(commitments.c.status != JobStatus.COMMITTED.value, work.c.state.not_in(_DONE))
+        return await self._items(query.order_by(commitments.c.closed_block).limit(limit))
+
+    async def between(self, opens: BlockNumber, closes: BlockNumber) -> list[Item]:
+        """Everything committed in blocks ``opens ≤ b < closes``, in chain order: an epoch, for its audit."""
+        query = _items().where(commitments.c.block >= opens, commitments.c.block < closes)
+        return await self._items(query.order_by(commitments.c.block, commitments.c.log_index))
+
+    async def listing(
+        self,
+        *,
+        state: State | None = None,
+        provider: Address | None = None,
+        before: tuple[BlockNumber, int] | None = None,
+        limit: int = 100,
+    ) -> list[Item]:
+        """The newest first, ``limit`` a page; ``before`` is the (block, log index) of the last one seen."""
+        query = _items()
+        if state is not None:
+            query = query.where(work.c.state == state.value)
+        if provider is not None:
+            query = query.where(commitments.c.provider == provider)
+        if before is not None:
+            block, log = before
+            query = query.where(
+                (commitments.c.block < block) | and_(commitments.c.block == block, commitments.c.log_index < log)
+            )
+        newest = (commitments.c.block.desc(), commitments.c.log_index.desc())
+        return await self._items(query.order_by(*newest).limit(limit))
+
+    async def counts(self) -> dict[State, int]:
+        """How many rows stand in each state; states without rows are absent."""
+        query = select(work.c.state, func.count()).group_by(work.c.state)
+        return {State(state): count for state, count in await self._connection.execute(query)}
+
+    async def provider_record(self, provider: Address) -> tuple[int, int]:
+        """(commitments of ``provider`` that were drawn, those with a confirmed fraud): what a policy looks at."""
+        drawn = (
+            select(func.count())
+            .select_from(work.join(commitments, commitments.c.commitment == work.c.commitment))
+            .where(commitments.c.provider == provider, work.c.selected.is_(True))
+        )
+        frauds = (
+            select(func.count())
+            .select_from(
+                work.join(commitments, commitments.c.commitment == work.c.commitment).join(
+                    verdicts, verdicts.c.id == work.c.confirmation
+                )
+            )
+            .where(commitments.c.provider == provider, verdicts.c.kind == VerdictKind.FRAUD.value)
+        )
+        sampled = (await self._connection.execute(drawn)).scalar_one()
+        return sampled, (await self._connection.execute(frauds)).scalar_one()
+
+    async def _items(self, query: Select[Any]) -> list[Item]:
+        cut = len(WorkRow._fields)
+        rows = await self._connection.execute(query)
+        return [Item(WorkRow(*row[:cut]), CommitmentRow(*row[cut:])) for row in rows]
+
+
+def _items() -> Select[Any]:
+    joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
+    return select(work, commitments).select_from(joined)

@@ -1,0 +1,1 @@
+"""The schema's history, shipped with the program: ``challenger db upgrade`` runs it."""
