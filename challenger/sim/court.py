@@ -15,7 +15,7 @@ from challenger.sim import data
 from challenger.sim.market import Dispute, Job, Market, Task
 from challenger.sim.workshop import ReplayFailed
 from replay.layout import bundle_root
-from replay.sandbox.outcome import Receipt
+from replay.sandbox import Receipt
 
 
 class Machine(Protocol):

@@ -37,6 +37,11 @@ class Folder:
     def cache(self) -> Path:
         return self.path / "cache"
 
+    def shown(self, path: Path) -> str:
+        """``path`` as a person in the working directory would write it."""
+        here = Path.cwd()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
     def write_config(self, where: Deployment, key: bytes, rate: float) -> Settings:
         """Writes the settings and reads them back: the watcher runs on what the file says."""
         millionths = round(rate * 1_000_000)

@@ -10,7 +10,7 @@ import numpy as np
 from challenger.sim.scenario import Kind
 from challenger.sim.workshop import Variant, Workbench
 from replay.layout import Array, bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root
-from replay.sandbox.outcome import Receipt
+from replay.sandbox import Receipt
 
 
 @dataclass(frozen=True, slots=True)

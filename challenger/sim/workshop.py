@@ -7,16 +7,14 @@ demonstration fits on a small computer; the watcher shares nothing with them.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from challenger.errors import ChallengerError
-from replay.sandbox.outcome import Inconclusive, Receipt, ReplayRequest
-from replay.sandbox.pool import ReplayPool
+from replay.sandbox import Inconclusive, Receipt, ReplayPool, ReplayRequest
 
 
 class Variant(StrEnum):
@@ -25,6 +23,13 @@ class Variant(StrEnum):
     REGISTERED = "registered"
     INT8 = "int8"
     OLDER = "older"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    model: str
+    variant: Variant
+    data: bytes
 
 
 class ReplayFailed(ChallengerError):
@@ -57,23 +62,33 @@ class Workshop:
     def __init__(self, pool: ReplayPool, models: Mapping[str, Mapping[Variant, Artefact]]) -> None:
         self.models = models
         self._pool = pool
-        self._done: dict[tuple[str, Variant, bytes], asyncio.Task[Receipt]] = {}
+        self._done: dict[Run, asyncio.Task[Receipt]] = {}
 
     async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
         """A provider's run, on torch."""
-        key = model, variant, hashlib.sha256(data).digest()
-        if key not in self._done:
-            self._done[key] = asyncio.create_task(self.replay(model, data, "torch", variant))
-        # one caller that gives up must not take the run away from the others
-        return await asyncio.shield(self._done[key])
+        return await self._once(Run(model, variant, data), self._pool)
 
-    async def replay(self, model: str, data: bytes, backend: str, variant: Variant = Variant.REGISTERED) -> Receipt:
+    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
         """Runs it now, whoever did before. ``ReplayFailed`` when the worker comes to nothing."""
-        artefact = self.models[model][variant]
-        request = ReplayRequest(artefact.manifest, artefact.file_digest, None, None, 0, data, backend)
-        outcome = await self._pool.replay(request)
+        return await self._replay(Run(model, Variant.REGISTERED, data), backend, self._pool)
+
+    async def ahead(self, pool: ReplayPool, runs: Sequence[Run]) -> None:
+        """Makes ``runs`` on another pool, in their order, and remembers them."""
+        for run in runs:
+            await self._once(run, pool)
+
+    async def _once(self, run: Run, pool: ReplayPool) -> Receipt:
+        if run not in self._done:
+            self._done[run] = asyncio.create_task(self._replay(run, "torch", pool))
+        # one caller that gives up must not take the run away from the others
+        return await asyncio.shield(self._done[run])
+
+    async def _replay(self, run: Run, backend: str, pool: ReplayPool) -> Receipt:
+        artefact = self.models[run.model][run.variant]
+        request = ReplayRequest(artefact.manifest, artefact.file_digest, None, None, 0, run.data, backend)
+        outcome = await pool.replay(request)
         if isinstance(outcome, Inconclusive):
-            raise ReplayFailed(outcome.detail, model=model, reason=outcome.reason, backend=backend)
+            raise ReplayFailed(outcome.detail, model=run.model, reason=outcome.reason, backend=backend)
         return outcome.receipt
 
     async def close(self) -> None:

@@ -35,7 +35,7 @@ from challenger.sim.scoreboard import Label, Truth, write_labels
 from challenger.sim.strategies import STRATEGIES, Answer, Honest, Order
 from challenger.sim.wallet import ActorFailed, Wallet
 from challenger.sim.workshop import Workbench
-from replay.sandbox.outcome import Receipt
+from replay.sandbox import Receipt
 
 #: Who is who among the devnet's accounts.
 REGISTRAR, REQUESTER, FIRST_PROVIDER, FIRST_SIGNER, WATCHER = 0, 1, 2, 12, 15

