@@ -209,6 +209,17 @@ async def test_a_reorg_deeper_than_the_dense_part_goes_back_to_an_older_block_of
     assert ledger.rewinds == 1
 
 
+async def test_a_reorg_of_the_very_first_blocks_goes_back_to_the_block_before_them():
+    chain, ledger = ToyChain(), ToyLedger()
+    chain.extend([[b"a"]] * 40)
+    options = Options(start=10, depth=5)
+    one = follower(ToyProvider(chain), ledger, options)
+    await one.step()  # far from the head
+    chain.reorg(31, [[b"b"]] * 40)  # block 10 and all after it
+    await settle(one)
+    agrees(ledger, chain, options)
+
+
 async def test_a_reorg_below_the_ledger_is_the_end():
     chain, ledger = ToyChain(), ToyLedger()
     chain.extend([[b"a"]] * 20)
@@ -232,6 +243,17 @@ async def test_a_lagging_endpoint_is_no_reorg():
     assert ledger.rewinds == 0
     assert one.head is not None
     assert one.head.number == 5
+
+
+async def test_an_endpoint_that_lags_into_a_gap_of_the_ledger_is_no_reorg():
+    chain, ledger = ToyChain(), ToyLedger()
+    chain.extend([[]] * 100)
+    provider = ToyProvider(chain)
+    one = follower(provider, ledger, Options(depth=3))
+    await settle(one)
+    provider.views = [chain.copy(50)]
+    assert not await one.step()
+    assert ledger.rewinds == 0
 
 
 async def test_before_the_first_block_there_is_nothing_to_do():
