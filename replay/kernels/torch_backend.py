@@ -38,6 +38,11 @@ _C1, _C2, _C3, _C4, _C5 = (_single(text) for text in spec.EXP2)
 _K0, _K1 = (_single(text) for text in spec.GELU_TANH)
 _P, _SQRT_HALF = _single(spec.ERF_P), _single(spec.SQRT_HALF)
 _A1, _A2, _A3, _A4, _A5 = (_single(text) for text in spec.ERF_A)
+_FIELD_MAX = spec.EXPONENT_MAX << 23
+#: fp32 adding of this rounds |z| < 2²² to an integer, which then stands in the low bits.
+_ROUND = 12582912.0
+#: Elements of attention scores worked on at once: they stay in cache.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -65,22 +70,31 @@ class Buffers:
 
 @dataclass(frozen=True)
 class Top:
-    """Biased exponents of row maxima, clamped to those that have a grid; ``bad`` marks rows beyond, None if none is."""
+    """Row maxima: ``field`` is the biased exponent e in its place among the fp32 bits (e << 23, int32), clamped to the
+    exponents that have a grid; ``bad`` marks rows beyond, None if there is none. All powers of two come from bits."""
 
-    exponent: Tensor
-    bad: Tensor | None
+    field: Tensor
+    bad: Tensor | None = None
 
     def magic(self, bits: int) -> Tensor:
         """1.5·2^23 units: adding it to x in fp32 rounds x half-even to the grid of ``bits``."""
-        return ((self.exponent + (24 - bits)) << 23).bitwise_or_(0x400000).view(_F32)
+        return (self.field + (((24 - bits) << 23) | 0x400000)).view(_F32)
+
+    def power(self) -> Tensor:
+        """2^(e − 127) in fp32."""
+        return self.field.view(_F32)
+
+    def inverse(self) -> Tensor:
+        """2^(127 − e) in fp32."""
+        return (0x7F000000 - self.field).view(_F32)
 
     def unit(self, bits: int) -> Tensor:
-        """2^(exponent − 126 − bits) in fp64."""
-        return ((self.exponent.to(_I64) + (1023 - 126 - bits)) << 52).view(_F64)
+        """2^(e − 126 − bits) in fp64."""
+        return self.power().to(_F64).mul_(2.0 ** (1 - bits))
 
     def per_unit(self, bits: int) -> Tensor:
-        """2^−(exponent − 126 − bits) in fp64."""
-        return ((1023 + 126 + bits - self.exponent.to(_I64)) << 52).view(_F64)
+        """2^(126 + bits − e) in fp64."""
+        return self.inverse().to(_F64).mul_(2.0 ** (bits - 1))
 
 
 class TorchKernels:
@@ -157,9 +171,9 @@ class TorchKernels:
 
     def _top(self, x: Tensor, dim: int = -1) -> Top:
         size = torch.abs(x, out=self._buffers.take("abs", x.shape, _F32))
-        exponent = size.amax(dim, keepdim=True).view(_I32) >> 23
-        bad = exponent > spec.EXPONENT_MAX if int(exponent.max()) > spec.EXPONENT_MAX else None
-        return Top(exponent.clamp_(spec.EXPONENT_MIN, spec.EXPONENT_MAX), bad)
+        field = size.amax(dim, keepdim=True).view(_I32).bitwise_and_(0x7F800000)
+        bad = field > _FIELD_MAX if int(field.max()) > _FIELD_MAX else None
+        return Top(field.clamp_(spec.EXPONENT_MIN << 23, _FIELD_MAX), bad)
 
     def _grid(self, x: Tensor, top: Top, bits: int, name: str) -> Tensor:
         """Values on their grid, as fp64 in a buffer."""
@@ -167,16 +181,17 @@ class TorchKernels:
         near = torch.add(x, magic, out=self._buffers.take("near", x.shape, _F32)).sub_(magic)
         return self._buffers.take(name, x.shape, _F64).copy_(near)
 
-    def _exp2(self, z: Tensor, bias: int = 0) -> Tensor:
-        """2^(z + bias) in fp32 for |z| ≤ 60, in a buffer; z is consumed."""
-        n = torch.round(z, out=self._buffers.take("exp2.n", z.shape, _F32))
-        f = z.sub_(n)
-        p = torch.mul(f, _C5, out=self._buffers.take("exp2.p", z.shape, _F32))
-        p.add_(_C4).mul_(f).add_(_C3).mul_(f).add_(_C2).mul_(f).add_(_C1).mul_(f).add_(1.0)
-        e = self._buffers.take("exp2.e", z.shape, _I32).copy_(n)
-        if bias:
-            e.add_(bias)
-        p.view(_I32).add_(e.bitwise_left_shift_(23))
+    def _exp2(self, z: Tensor, scale: float = 1.0) -> Tensor:
+        """``scale``·2^z in fp32 for |z| ≤ 60 and ``scale`` a power of two, in a buffer; z is consumed.
+
+        Scaling the polynomial by a power of two scales each of its roundings, so the bits are those of 2^z.
+        """
+        n = torch.add(z, _ROUND, out=self._buffers.take("exp2.n", z.shape, _F32))
+        p = torch.sub(n, _ROUND, out=self._buffers.take("exp2.p", z.shape, _F32))
+        f = z.sub_(p)
+        torch.mul(f, _C5 * scale, out=p)
+        p.add_(_C4 * scale).mul_(f).add_(_C3 * scale).mul_(f).add_(_C2 * scale).mul_(f).add_(_C1 * scale).mul_(f)
+        p.add_(scale).view(_I32).add_(n.view(_I32).bitwise_left_shift_(23))
         return p
 
     # ---- operators ---------------------------------------------------------------------------------------------------
@@ -197,49 +212,59 @@ class TorchKernels:
 
     def _attention(self, op: Operator, x: Tensor) -> Tensor:
         heads, groups, size = op.integer("heads"), op.integer("kv_heads"), op.integer("head_dim")
-        tokens, causal, scale = x.shape[0], op.integer("causal") == 1, _double(op.text("scale"))
+        tokens, causal = x.shape[0], op.integer("causal") == 1
         # packed: [heads + 2·groups, tokens, size], contiguous per head
         packed = self._buffers.take("att.x", (heads + 2 * groups, tokens, size), _F32)
         packed.copy_(x.view(tokens, heads + 2 * groups, size).transpose(0, 1))
-        parts = (slice(0, heads), slice(heads, heads + groups), slice(heads + groups, None))
-        q, k, v = (packed[part] for part in parts)
         top = self._top(packed)
-        tops = [Top(top.exponent[part], None) for part in parts]
-        qs = self._grid(q, tops[0], op.integer("q_bits"), "att.q")
-        ks = self._grid(k, tops[1], op.integer("k_bits"), "att.k")
-        vs = self._grid(v, tops[2], spec.VALUE_BITS, "att.v").mul_(tops[2].per_unit(spec.VALUE_BITS))
-        ev = tops[2].exponent  # [groups, tokens, 1]
-        running = ev.cummax(1).values if causal else ev.amax(1, keepdim=True)
-        unit = Top(running, None).unit(spec.VALUE_BITS)
-        level = bool((ev == ev[:, :1]).all())  # all exponents equal: scaling by 2^0 is left out, same bits
+        query, key, value = slice(0, heads), slice(heads, heads + groups), slice(heads + groups, None)
+        qs = self._grid(packed[query], Top(top.field[query]), op.integer("q_bits"), "att.q")
+        ks = self._grid(packed[key], Top(top.field[key]), op.integer("k_bits"), "att.k")
+        tv = Top(top.field[value])  # [groups, tokens, 1]
+        vs = self._grid(packed[value], tv, spec.VALUE_BITS, "att.v").mul_(tv.per_unit(spec.VALUE_BITS))
+        bad_kv = None if top.bad is None else top.bad[key] | top.bad[value]
+        if groups != heads:
+            serves = torch.arange(heads) * groups // heads
+            ks, vs, tv = ks[serves], vs[serves], Top(tv.field[serves])
+            bad_kv = None if bad_kv is None else bad_kv[serves]
         later = torch.ones(tokens, tokens, dtype=torch.bool).triu_(1) if causal else None
         y = torch.empty(tokens, heads, size, dtype=_F32)
-        square = (tokens, tokens)
-        lost: dict[int, Tensor] = {}
-        for head in range(heads):
-            group = head * groups // heads
-            s = torch.mm(qs[head], ks[group].t(), out=self._buffers.take("att.s", square, _F64)).mul_(scale)
-            t = self._buffers.take("att.t", square, _F32).copy_(s)
-            if top.bad is not None or not bool(torch.isfinite(t.sum())):
-                lost[head] = _lost_rows(t, top.bad, (head, heads + group, heads + groups + group), later)
-            if later is not None:
-                t.masked_fill_(later, -torch.inf)  # the neutral element of max: masked logits have no value
-            z = t.sub_(t.amax(-1, keepdim=True)).clamp_(min=-spec.CLAMP)
-            u = self._exp2(z, spec.WEIGHT_BITS)
-            if later is not None:
-                u.masked_fill_(later, 0.0)
-            w = self._buffers.take("att.w", square, _F64)
-            if level:
-                total = w.copy_(u.round_()).sum(-1, keepdim=True)
-            else:
-                total = torch.round(u, out=t).sum(-1, keepdim=True, dtype=_F64)
-                steps = ((ev[group] << 23).view(_F32), ((254 - running[group]) << 23).view(_F32))
-                w.copy_(u.mul_(steps[0].view(1, -1)).mul_(steps[1]).round_())
-            o = torch.mm(w, vs[group], out=self._buffers.take("att.o", (tokens, size), _F64))
-            y[:, head].copy_(o.mul_(unit[group]).div_(total))
-        none = torch.zeros(tokens, 1, dtype=torch.bool)
-        bad = torch.stack([lost.get(head, none) for head in range(heads)], 1) if lost else None  # [tokens, heads, 1]
-        return _finish(y, bad).view(tokens, heads * size)
+        bad = torch.zeros(tokens, heads, 1, dtype=torch.bool) if top.bad is None else top.bad[query].transpose(0, 1)
+        step = max(1, _BLOCK // (tokens * tokens))
+        for first in range(0, heads, step):
+            part = slice(first, min(heads, first + step))
+            t = self._logits(qs[part], ks[part], _double(op.text("scale")))
+            if bad_kv is not None or not bool(torch.isfinite(t.sum())):
+                lost = _lost_rows(t, None if bad_kv is None else bad_kv[part], later)
+                bad = bad.clone()
+                bad[:, part] |= lost.transpose(0, 1)
+            y[:, part].copy_(self._mix(t, vs[part], Top(tv.field[part]), later).transpose(0, 1))
+        return _finish(y, bad if bool(bad.any()) else None).view(tokens, heads * size)
+
+    def _logits(self, q: Tensor, k: Tensor, scale: float) -> Tensor:
+        """fp32 logits in base 2, [heads, i, j] in a buffer. q, k: [heads, tokens, size], gridded fp64."""
+        shape = (q.shape[0], q.shape[1], k.shape[1])
+        s = torch.bmm(q, k.transpose(1, 2), out=self._buffers.take("att.s", shape, _F64))
+        return self._buffers.take("att.t", shape, _F32).copy_(s.mul_(scale))
+
+    def _mix(self, t: Tensor, v: Tensor, tv: Top, later: Tensor | None) -> Tensor:
+        """Values mixed by the weights that the logits t (consumed) give: fp64 [heads, tokens, size] in a buffer.
+        v: integers; tv: exponents of the values' rows [heads, tokens, 1]; later: positions left out."""
+        if later is not None:
+            t.masked_fill_(later, -torch.inf)  # the neutral element of max: a masked logit has no value
+        u = self._exp2(t.sub_(t.amax(-1, keepdim=True)).clamp_(min=-spec.CLAMP), 2.0**spec.WEIGHT_BITS)
+        if later is not None:
+            u.masked_fill_(later, 0.0)
+        field = tv.field
+        running = Top(field.amax(1, keepdim=True) if later is None else field.cummax(1).values)
+        w = self._buffers.take("att.w", t.shape, _F64)
+        if bool((field == field[:, :1]).all()):  # the scaling below would be by 2^0
+            total = w.copy_(u.round_()).sum(-1, keepdim=True)
+        else:
+            total = torch.round(u, out=t).sum(-1, keepdim=True, dtype=_F64)
+            w.copy_(u.mul_(tv.power().transpose(1, 2)).mul_(running.inverse()).round_())
+        mixed = torch.bmm(w, v, out=self._buffers.take("att.o", v.shape, _F64))
+        return mixed.mul_(running.unit(spec.VALUE_BITS)).div_(total)
 
     def _sums(self, x: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """(Σq, Σq², unit, rows without grid) as fp64, both sums exact: |q| ≤ 2^bits and n·2^(2·bits) ≤ 2⁵³."""
@@ -272,16 +297,17 @@ class TorchKernels:
     def _softmax(self, _: Operator, x: Tensor) -> Tensor:
         bad = self._top(x).bad
         t = x * _LOG2E
-        u = self._exp2(t.sub_(t.amax(-1, keepdim=True)).clamp_(min=-spec.CLAMP), spec.WEIGHT_BITS).to(_F64)
+        u = self._exp2(t.sub_(t.amax(-1, keepdim=True)).clamp_(min=-spec.CLAMP), 2.0**spec.WEIGHT_BITS).to(_F64)
         return _finish((u / u.round().sum(-1, keepdim=True)).to(_F32), bad)
 
     def _gelu_erf(self, _: Operator, x: Tensor) -> Tensor:
-        z = torch.mul(x, _SQRT_HALF, out=self._buffers.take("erf.z", x.shape, _F32)).abs_()
+        size = torch.abs(x, out=self._buffers.take("erf.x", x.shape, _F32))
+        z = torch.mul(size, _SQRT_HALF, out=self._buffers.take("erf.z", x.shape, _F32))
         t = torch.mul(z, _P, out=self._buffers.take("erf.t", x.shape, _F32)).add_(1.0).reciprocal_()
         p = torch.mul(t, _A5, out=self._buffers.take("erf.p", x.shape, _F32))
         p.add_(_A4).mul_(t).add_(_A3).mul_(t).add_(_A2).mul_(t).add_(_A1).mul_(t)
-        tail = p.mul_(self._exp2(z.mul_(z).mul_(-_LOG2E).clamp_(min=-spec.CLAMP))).mul_(x).mul_(0.5)
-        return _finish(torch.where(x < 0, tail, x - tail))
+        p.mul_(self._exp2(z.mul_(z).mul_(-_LOG2E).clamp_(min=-spec.CLAMP))).mul_(size).mul_(0.5)
+        return _finish(x.clamp(min=0.0).sub_(p))
 
     def _gelu_tanh(self, _: Operator, x: Tensor) -> Tensor:
         w = (x * x).mul_(_K1).add_(_K0).mul_(x).clamp_(-spec.CLAMP, spec.CLAMP)
@@ -313,17 +339,13 @@ def _rsqrt(v: Tensor) -> Tensor:
     return y.to(_F32)
 
 
-def _lost_rows(t: Tensor, bad: Tensor | None, at: tuple[int, int, int], later: Tensor | None) -> Tensor:
-    """Rows of one head whose result is not finite [tokens, 1]: a logit, or a query, key or value without grid.
-    ``at``: where query, key and value of the head stand in ``bad``."""
+def _lost_rows(t: Tensor, bad: Tensor | None, later: Tensor | None) -> Tensor:
+    """Rows whose result is not finite [heads, tokens, 1]: a logit, or (``bad`` [heads, tokens, 1]) a key or value."""
     wrong = ~torch.isfinite(t)
     if bad is not None:
-        _, key, value = at
-        wrong |= bad[key].t() | bad[value].t()
+        wrong |= bad.transpose(1, 2)
     if later is not None:
         wrong &= ~later
-    if bad is not None:
-        wrong |= bad[at[0]]
     return wrong.any(-1, keepdim=True)
 
 
