@@ -227,9 +227,8 @@ class Sender:
 
     async def _mind_gap(self, view: View, flying: Sequence[Row]) -> None:
         """A nonce that no transaction has, below some that wait for it, is given up once they have waited enough."""
-        unmined = [row for row in flying if row.state in UNMINED]
-        held = {row.nonce for row in unmined}
-        behind = [row for row in unmined if _nonce(row) > view.pending]
+        held = {row.nonce for row in flying}
+        behind = [row for row in flying if row.state in UNMINED and _nonce(row) > view.pending]
         if view.pending in held or not behind:
             return
         since = min(attempt.signed_at for row in behind for attempt in row.attempts)
