@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from web3 import AsyncHTTPProvider
 
+from challenger.chain import wire
 from challenger.chain.rpc import Rpc
 from challenger.errors import AnswerTooLarge, ConfigError, EndpointError, RateLimited, WrongChain
 
@@ -74,8 +74,8 @@ class HttpProvider(AsyncHTTPProvider):
         if status == 429 or (status == 503 and retry_after is not None):
             raise RateLimited(f"HTTP {status}", retry_after=_seconds(retry_after), endpoint=self.name)
         try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError):
+            answer = wire.parse_json(raw)
+        except ValueError:
             what = "the answer is not JSON" if status == 200 else f"HTTP {status}"
             raise EndpointError(what, endpoint=self.name) from None
         if status == 200 or (isinstance(answer, dict) and answer.get("error")):
@@ -97,8 +97,8 @@ async def connect(url: str, *, chain_id: int | None = None, **options: Any) -> A
 
     ``ConfigError``: the URL is none. With ``chain_id``: ``WrongChain`` when the endpoint serves another.
     """
-    if urlsplit(url).scheme not in {"http", "https"} or mask_url(url) == "…":
-        raise ConfigError("an RPC endpoint is an http:// or https:// URL", url=mask_url(url))
+    if not (masked := mask_url(url)).startswith(("http://", "https://")):
+        raise ConfigError("an RPC endpoint is an http:// or https:// URL", url=masked)
     # Rpc bounds every request in time
     limits = aiohttp.ClientTimeout(total=None, connect=None)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32), timeout=limits) as session:

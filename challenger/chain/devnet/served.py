@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from challenger.chain import wire
 from challenger.chain.devnet.base import ACCOUNTS, FUNDS, Account
 from challenger.chain.devnet.controls import Controls
 from challenger.chain.devnet.embedded import EmbeddedDevnet
@@ -154,8 +155,8 @@ def _is_loopback(host: str) -> bool:
 
 def _answered(methods: Methods, body: bytes) -> bytes:
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
+        request = wire.parse_json(body)
+    except ValueError:
         return json.dumps(_error(None, -32700, "parse error")).encode()
     if not isinstance(request, list):
         return json.dumps(_one(methods, request)).encode()
