@@ -107,6 +107,10 @@ class Outbox(Protocol):
         """One above the highest nonce that was ever signed for the account; None when there is none."""
         ...
 
+    async def settled_version(self, account: Address, nonce: int) -> Attempt | None:
+        """The version that was mined with this nonce, of a row that is final or reverted by now."""
+        ...
+
     async def signed(self, row: int, made: Signed) -> Attempt:
         """Keeps a signed version, before it is sent. intent → signed; a row further on keeps its state. Fails when
         another process owns the account by now."""

@@ -37,6 +37,8 @@ from challenger.chain.step import (
     SenderPolicy,
     View,
     cost,
+    outbid,
+    replacement,
 )
 from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei
 from challenger.errors import ChallengerError, ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
@@ -46,6 +48,9 @@ _ONE = 1_000_000
 _TAKEN = re.compile(
     r"already known|known transaction|already imported|already exists|nonce (?:is )?too low", re.IGNORECASE
 )
+
+#: … and when its fees are too low for them.
+_CHEAP = re.compile(r"underpriced|fee too low|less than (?:the )?block base fee|below minimum", re.IGNORECASE)
 
 
 class SignerLied(ChallengerError):
@@ -193,28 +198,20 @@ class Sender:
         self._moved(view, row, TxState.INTENT, what, "requeued")
 
     async def _push(self, view: View, row: Row) -> None:
-        """Not mined: given up when too late, replaced when stuck, sent again when the node does not know it."""
+        """Not mined: given up when too late, sent again when the node does not know it, replaced when stuck."""
         last, nonce = row.attempts[-1], _nonce(row)
         if row.intent.deadline <= view.head.time:
             await self._give_up(view, nonce)
-            if view.cancelling(nonce):
-                return
-        elif (offer := self._replacement(view, row)) is not None:
-            await self._broadcast(view, row, await self._sign(view, row, nonce, last.gas, offer))
             return
-        if last.sent_at is None or await self._chain.transaction(last.hash) is None:
+        if last.sent_at is None:
+            refused = await self._broadcast(view, row, last)
+            if not _CHEAP.search(refused):
+                return  # it is on its way; or no fee would help
+        offer = replacement(view, row, nonce, self._policy.fees)
+        if offer is not None:
+            await self._broadcast(view, row, await self._sign(view, row, nonce, last.gas, offer))
+        elif last.sent_at is not None and await self._chain.transaction(last.hash) is None:
             await self._broadcast(view, row, last)
-
-    def _replacement(self, view: View, row: Row) -> Fees | None:
-        """Higher fees for a transaction that is the next to be mined, or too cheap for this block, and waited enough."""
-        last, nonce, policy = row.attempts[-1], _nonce(row), self._policy.fees
-        slack, waited = view.slack(nonce), view.head.time - (last.sent_at or last.signed_at)
-        if (nonce != view.taken and last.max_fee >= view.base_fee) or waited < fees.waits(policy, slack):
-            return None
-        offer = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
-        if offer is None:
-            view.trouble(row, "fees", f"unmined for {waited} s, and the fee cap leaves no room for a replacement")
-        return offer
 
     # nonces to be given up
 
@@ -226,15 +223,22 @@ class Sender:
             self._crossing("intent")
 
     async def _mind_gap(self, view: View, flying: Sequence[Row]) -> None:
-        """A nonce that no transaction has, below some that wait for it, is given up once they have waited enough."""
-        held = {row.nonce for row in flying}
-        behind = [row for row in flying if row.state in UNMINED and _nonce(row) > view.pending]
-        if view.pending in held or not behind:
+        """The next nonce of the chain belongs to no open row, though higher ones were signed: sent again when it is a
+        transaction of ours that was final and has left the chain, given up when nobody's and some wait behind it."""
+        nonce = view.pending
+        stored = await self._outbox.next_nonce(self._account)
+        if stored is None or nonce >= stored or any(row.nonce == nonce for row in flying):
             return
-        since = min(attempt.signed_at for row in behind for attempt in row.attempts)
-        if view.head.time - since >= fees.waits(self._policy.fees, view.slack(view.pending)):
-            view.trouble(None, "gap", f"nonce {view.pending} is used by nothing and keeps {len(behind)} waiting")
-            await self._give_up(view, view.pending)
+        settled = await self._outbox.settled_version(self._account, nonce)
+        if settled is not None:
+            view.trouble(None, "reorg", f"a final transaction has left the chain, sent again: 0x{settled.hash.hex()}")
+            await self._send(view, None, settled)
+            return
+        behind = [row for row in flying if row.state in UNMINED and _nonce(row) > nonce]
+        since = min((attempt.signed_at for row in behind for attempt in row.attempts), default=NEVER)
+        if view.head.time - since >= fees.waits(self._policy.fees, view.slack(nonce)):
+            view.trouble(None, "gap", f"nonce {nonce} is used by nothing and keeps {len(behind)} waiting")
+            await self._give_up(view, nonce)
 
     # rows that are not signed
 
@@ -255,17 +259,7 @@ class Sender:
         if view.taken > nonce:
             await self._close(view, row, TxState.ABANDONED, f"nonce {nonce} is used by now")
             return
-        slack, policy = view.slack(nonce), self._policy.fees
-        offers = [fees.offer(policy, view.base_fee, slack)]
-        for rival in view.rows:
-            if rival.nonce == nonce and rival.attempts:
-                last = rival.attempts[-1]
-                raised = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
-                if raised is None:
-                    view.trouble(row, "fees", f"nonce {nonce} cannot be given up: the fee cap leaves no room")
-                    return
-                offers.append(raised)
-        offer = Fees(max(o.max_fee for o in offers), max(o.tip for o in offers))
+        offer = outbid(view, nonce, self._policy.fees)
         await self._broadcast(view, row, await self._sign(view, row, nonce, TRANSFER_GAS, offer))
 
     async def _launch_call(self, view: View, row: Row) -> None:
@@ -333,7 +327,18 @@ class Sender:
         self._moved(view, row, state, f"nonce {nonce}, at most {offer.max_fee} wei per gas", "signed")
         return attempt
 
-    async def _broadcast(self, view: View, row: Row, attempt: Attempt) -> None:
+    async def _broadcast(self, view: View, row: Row, attempt: Attempt) -> str:
+        """Hands the attempt to the node; the refusal, empty when it was taken or may have been."""
+        refused = await self._send(view, row, attempt)
+        if refused:
+            return refused
+        self._crossing("broadcast")
+        if attempt.sent_at is None:
+            await self._outbox.sent(row.id, attempt.number, view.head.time)
+            self._moved(view, row, TxState.SENT, f"0x{attempt.hash.hex()}", "sent")
+        return ""
+
+    async def _send(self, view: View, row: Row | None, attempt: Attempt) -> str:
         try:
             await self._chain.send_raw(attempt.raw)
         except (EndpointError, RateLimited) as error:
@@ -341,11 +346,8 @@ class Sender:
         except RpcError as error:
             if not _TAKEN.search(error.detail):
                 view.trouble(row, "refused", error)
-                return
-        self._crossing("broadcast")
-        if attempt.sent_at is None:
-            await self._outbox.sent(row.id, attempt.number, view.head.time)
-            self._moved(view, row, TxState.SENT, f"0x{attempt.hash.hex()}", "sent")
+                return error.detail
+        return ""
 
     async def _close(self, view: View, row: Row, state: TxState, detail: str) -> None:
         await self._outbox.closed(row.id, state, detail, view.head.time)

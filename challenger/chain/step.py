@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from challenger.chain.fees import FeePolicy
+from challenger.chain import fees
+from challenger.chain.fees import FeePolicy, Fees
 from challenger.chain.outbox import Attempt, Row
 from challenger.domain import Block, ChainId, Intent, TxState, UnixTime, Wei
 from challenger.errors import ConfigError
@@ -48,7 +49,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, gas, funds, foreign, gap."""
+    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, funds, foreign, gap, reorg."""
 
     row: int
     kind: str
@@ -95,3 +96,28 @@ class View:
 def cost(row: Row, attempt: Attempt) -> int:
     """The most wei that this version can take."""
     return row.intent.call.value + attempt.gas * attempt.max_fee
+
+
+def replacement(view: View, row: Row, nonce: int, policy: FeePolicy) -> Fees | None:
+    """Higher fees for a transaction that is the next to be mined, or too cheap for this block, and has waited enough."""
+    last, slack = row.attempts[-1], view.slack(nonce)
+    waited = view.head.time - (last.sent_at or last.signed_at)
+    if (nonce != view.taken and last.max_fee >= view.base_fee) or waited < fees.waits(policy, slack):
+        return None
+    offer = fees.bump(policy, Fees(last.max_fee, last.tip), view.base_fee, slack)
+    if offer is None:
+        view.trouble(row, "fees", f"unmined for {waited} s, and the fee cap leaves no room for a replacement")
+    return offer
+
+
+def outbid(view: View, nonce: int, policy: FeePolicy) -> Fees:
+    """What an empty transaction must offer in place of all that is signed with its nonce. Where the cap leaves no room
+    it offers the cap: a node that has forgotten the other one takes it."""
+    slack = view.slack(nonce)
+    best = fees.offer(policy, view.base_fee, slack)
+    for rival in view.rows:
+        if rival.nonce == nonce and rival.attempts:
+            last = Fees(rival.attempts[-1].max_fee, rival.attempts[-1].tip)
+            raised = fees.bump(policy, last, view.base_fee, slack) or Fees(policy.cap, last.tip)
+            best = Fees(max(best.max_fee, raised.max_fee), max(best.tip, raised.tip))
+    return best

@@ -49,6 +49,10 @@ class Outbox:
         async with self._store.read() as view:
             return await view.transactions.next_nonce(account)
 
+    async def settled_version(self, account: Address, nonce: int) -> AttemptRow | None:
+        async with self._store.read() as view:
+            return await view.transactions.settled_version(account, nonce)
+
     async def signed(self, row: int, made: SignedVersion) -> AttemptRow:
         async with self._owned(made.signed_at) as transactions:
             return await transactions.signed(row, made)

@@ -150,6 +150,14 @@ class Transactions:
         highest: int | None = (await self._connection.execute(query)).scalar()
         return None if highest is None else highest + 1
 
+    async def settled_version(self, account: Address, nonce: int) -> AttemptRow | None:
+        """The version that was mined with this nonce, of a row that is FINAL or REVERTED by now."""
+        ended = transactions.c.state.in_([_T.FINAL.value, _T.REVERTED.value])
+        query = select(attempts).join(transactions, transactions.c.hash == attempts.c.hash)
+        query = query.where(transactions.c.account == account, attempts.c.nonce == nonce, ended)
+        row = (await self._connection.execute(query)).one_or_none()
+        return None if row is None else AttemptRow(*row)
+
     async def signed(self, identity: int, made: SignedVersion) -> AttemptRow:
         """Keeps a signed form before it is sent. INTENT → SIGNED; a row further on keeps its state."""
         row = await self.get(identity)

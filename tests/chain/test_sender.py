@@ -11,10 +11,11 @@ from sender_stage import GWEI, POLICY, Stage, Unreliable, stage
 
 from challenger.chain import inclusion, signers
 from challenger.chain.fees import FeePolicy
+from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender, SignerLied
 from challenger.chain.signers import SignedTx
 from challenger.domain import Address, Call, Hash32, TxState, UnixTime, Wei
-from challenger.errors import ConfigError, EndpointError, StaleRow
+from challenger.errors import ConfigError, EndpointError, RpcError, StaleRow
 from challenger.sim.wallet import Wallet
 
 S = TxState
@@ -543,3 +544,61 @@ async def test_who_used_a_nonce_is_found_in_any_block(place: Stage) -> None:
     assert last is not None
     assert last.empty
     assert await inclusion.find_consumer(place.devnet.rpc, place.account, len(sent) + 1, head) is None
+
+
+async def test_a_reorg_deeper_than_finality_brings_the_very_same_transaction_back(place: Stage) -> None:
+    await place.propose(1, 2)
+    sender = await place.sender()
+    await place.finish(sender)
+    await place.devnet.reorg(3)
+    assert await place.mined() == {}
+    await place.propose(3)
+    kinds = []
+    for _ in range(6):
+        kinds += [t.kind for t in (await sender.step()).troubles]
+        await place.devnet.mine()
+    assert kinds.count("reorg") == 2
+    await place.finish(sender)
+    assert await place.mined() == {1: 1, 2: 1, 3: 1}
+    assert await place.own_rows() == []
+
+
+async def test_a_refusal_that_no_fee_would_change_raises_none(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender(node=Refusing(place.devnet.rpc, "insufficient funds for gas * price + value"))
+    for _ in range(3):
+        report = await sender.step()
+        assert [t.kind for t in report.troubles] == ["refused"]
+        await place.mine_without_us(4)
+    assert await place.states(1) == [S.SIGNED]
+    assert len((await place.row(1)).attempts) == 1
+    await place.finish(await place.sender())
+    assert await place.mined() == {1: 1}
+
+
+async def test_a_refusal_as_too_cheap_is_met_by_a_higher_offer(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender(node=Refusing(place.devnet.rpc, "replacement transaction underpriced"))
+    await sender.step()
+    await place.mine_without_us(4)
+    await sender.step()
+    assert len((await place.row(1)).attempts) == 2
+    await place.finish(await place.sender())
+    assert await place.mined() == {1: 1}
+
+
+class Refusing(Unreliable):
+    """Takes no transaction."""
+
+    def __init__(self, rpc: Rpc, reason: str) -> None:
+        super().__init__(rpc)
+        self.reason = reason
+
+    def __getattr__(self, name: str) -> object:
+        if name == "send_raw":
+
+            async def refuse(_raw: bytes) -> None:
+                raise RpcError(self.reason)
+
+            return refuse
+        return super().__getattr__(name)
