@@ -41,7 +41,7 @@ def main(engine: Engine | None = None) -> int:
     except Exception as error:  # noqa: BLE001  whatever a backend dies of, the parent learns that it is no backend
         _send(answers, _refused(Reason.BACKEND_REFUSED, f"{type(error).__name__}: {error}"))
         return 1
-    isolation |= confine.after_imports(limits)
+    isolation = confine.after_imports(limits, isolation)
     _send(answers, {"status": "ready", "isolation": isolation})
     while (frame := read_frame(requests, limits.answer_bytes)) is not None:
         confine.grant_cpu(limits.cpu_seconds)

@@ -53,19 +53,21 @@ def before_imports(limits: Limits) -> dict[str, str]:
     if force["privileges"] == "none-new" and _drop_capabilities(libc):
         force["privileges"] = "none-new+no-capabilities"
     if _landlock(libc):
-        force["files"] = "landlock"
+        force["files"] += "+landlock"
     return force
 
 
-def after_imports(limits: Limits) -> dict[str, str]:
-    """The second step; from here on the process can read files, compute, and answer on its pipe."""
+def after_imports(limits: Limits, force: dict[str, str]) -> dict[str, str]:
+    """The second step, given what the first put in force; from here on the process can read files, compute, and
+    answer on its channel."""
     if sys.platform != "linux":
-        return {}
+        return force
     # shared mappings escape RLIMIT_DATA, so the address space is bounded too, above what the libraries reserved
     lower(resource.RLIMIT_AS, _address_space() + limits.memory_bytes)
-    force = {"memory": "data+address-space"}
+    force = force | {"memory": "data+address-space"}
     if seccomp.install():
-        force["calls"] = "seccomp"
+        network = "seccomp" if force["network"] == "open" else force["network"] + "+seccomp"
+        force |= {"network": network, "files": force["files"] + "+seccomp"}
     return force
 
 

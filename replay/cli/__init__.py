@@ -1,0 +1,144 @@
+"""The `replay` command: thin; parses and hands over. Loads no heavy library until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+BACKENDS = ("torch", "numpy")
+
+
+class UsageError(Exception):
+    """What the user wrote cannot be used: exit code 2."""
+
+
+class Failure(Exception):
+    """The command could not do its work: exit code 1."""
+
+    def __init__(self, message: str, reason: str = "error") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option; docs/replay.md has a line for each, and a test says so."""
+    top = _Parser(
+        prog="replay",
+        description="Re-run a model deterministically, commit to what was computed, check another's commitment.",
+        epilog="Exit codes: 0 fine (verify: VALID), 1 operational failure (verify: FRAUD or INCONCLUSIVE), 2 usage.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    show = commands.add_parser("show", help="print a model's program so that a person can read it")
+    _model(show)
+
+    run = commands.add_parser("run", help="run a model and print its output")
+    _model(run)
+    _input(run)
+    _backend(run)
+
+    commit = commands.add_parser("commit", help="run a model and print the roots an honest provider commits to")
+    _model(commit)
+    _input(commit)
+    _backend(commit)
+    commit.add_argument("--output", type=Path, metavar="FILE", help="write the canonical output bundle to FILE")
+
+    verify = commands.add_parser("verify", help="check a commitment: VALID, FRAUD or INCONCLUSIVE")
+    _model(verify)
+    _input(verify)
+    _backend(verify)
+    verify.add_argument(
+        "--output-root", type=_root, required=True, metavar="HEX", help="the root claimed for the output"
+    )
+    verify.add_argument("--state-root", type=_root, required=True, metavar="HEX", help="the state root claimed")
+    verify.add_argument(
+        "--leaves", type=Path, metavar="FILE", help="the claimed leaves (what commit --json prints): says which differs"
+    )
+
+    selftest = commands.add_parser("selftest", help="known answers of every backend on this machine, and the isolation")
+    selftest.add_argument("--backend", choices=BACKENDS, action="append", help="only this backend (may be repeated)")
+
+    bench = commands.add_parser("bench", help="time replays of a model on each backend")
+    _model(bench)
+    bench.add_argument("--backend", choices=BACKENDS, action="append", help="only this backend (may be repeated)")
+    bench.add_argument(
+        "--size", type=_positive, default=128, metavar="N", help="value of each symbolic dimension (128)"
+    )
+    bench.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed runs after the first (5)")
+
+    for sub in commands.choices.values():
+        sub.add_argument("--json", action="store_true", help="machine-readable output")
+        sub.add_argument("--seconds", type=_positive, default=300, metavar="S", help="wall limit of one run (300)")
+        sub.add_argument(
+            "--memory", type=_positive, default=4096, metavar="MIB", help="memory limit of a worker (4096)"
+        )
+        sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of a worker (1)")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; every error is one line on stderr (with --json, an object on stdout)."""
+    options = parser().parse_args(argv)
+    run = import_module("replay.cli.commands").COMMANDS[options.command]
+    try:
+        code: int = run(options)
+    except UsageError as error:
+        return _failed(options, str(error), "usage", 2)
+    except Failure as error:
+        return _failed(options, str(error), error.reason, 1)
+    except KeyboardInterrupt:
+        return _failed(options, "interrupted", "interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return code
+
+
+def _failed(options: argparse.Namespace, message: str, reason: str, code: int) -> int:
+    if options.json:
+        print(json.dumps({"error": message, "reason": reason}))
+    else:
+        print(f"replay {options.command}: {message}", file=sys.stderr)
+    return code
+
+
+def _model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("manifest", type=Path, metavar="MANIFEST", help="the model's manifest, its files beside it")
+    sub.add_argument("--digest", type=_root, metavar="HEX", help="the SHA-256 that the manifest must have")
+
+
+def _input(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "input", nargs="?", type=Path, metavar="INPUT", help='a bundle file, or JSON like {"input_ids": [101, 102]}'
+    )
+    sub.add_argument("--text", metavar="TEXT", help="a sentence instead of INPUT, for models with a tokenizer")
+
+
+def _backend(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--backend", choices=BACKENDS, default="torch", help="what computes (torch)")
+
+
+def _root(text: str) -> bytes:
+    try:
+        root = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        root = b""
+    if len(root) != 32:
+        raise argparse.ArgumentTypeError("write 32 bytes as 64 hex digits")
+    return root
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 30:
+        raise argparse.ArgumentTypeError("write a positive number")
+    return int(text)

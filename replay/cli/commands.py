@@ -1,0 +1,264 @@
+"""What each command does: ask a sandboxed worker, print what it says."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+
+from replay.cli import BACKENDS, Failure, UsageError, render
+from replay.cli.inputs import MAX_INPUT_BYTES, read_bounded, read_input
+from replay.kernels.spec import SPEC_VERSION
+from replay.layout import decode_bundle, encode_bundle, merkle_root
+from replay.localise import first_difference
+from replay.sandbox import Completed, Inconclusive, Limits, Receipt, ReplayPool, ReplayRequest
+
+_Value = TypeVar("_Value")
+
+
+def show(options: argparse.Namespace) -> int:
+    facts = _within(options, _facts)
+    print(json.dumps(facts)) if options.json else render.program(facts)
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    receipt = _within(options, _replayed)
+    outputs = decode_bundle(receipt.output)
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "output_root": receipt.output_root.hex(),
+                    "outputs": {
+                        name: {"dtype": str(array.dtype), "shape": list(array.shape), "data": array.tolist()}
+                        for name, array in outputs.items()
+                    },
+                    "environment": dict(receipt.environment),
+                    "seconds": receipt.seconds,
+                }
+            )
+        )
+    else:
+        render.outputs(outputs, receipt)
+    return 0
+
+
+def commit(options: argparse.Namespace) -> int:
+    receipt = _within(options, _replayed)
+    if options.output is not None:
+        try:
+            options.output.write_bytes(receipt.output)
+        except OSError as error:
+            raise Failure(f"{options.output} cannot be written: {error.strerror}", "unwritable") from error
+    if options.json:
+        print(json.dumps(_receipt(receipt)))
+    else:
+        render.receipt(receipt)
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    claimed = None if options.leaves is None else _leaves(options.leaves)
+    if claimed is not None and merkle_root(claimed) != options.state_root:
+        raise UsageError("the leaves given do not hash to the state root given")
+    verdict = _within(options, lambda pool, opts: _verdict(pool, opts, claimed))
+    print(json.dumps(verdict)) if options.json else render.verdict(verdict)
+    return 0 if verdict["verdict"] == "VALID" else 1
+
+
+def selftest(options: argparse.Namespace) -> int:
+    from replay.errors import ReplayError
+    from replay.kernels.selftest import known_answers
+
+    rows, failures = {}, {}
+    for backend in options.backend or BACKENDS:
+        try:
+            rows[backend] = [(one.name, one.ok, one.detail) for one in known_answers(backend)]
+        except (ReplayError, ImportError) as error:
+            failures[backend] = f"{type(error).__name__}: {error}"
+
+    async def confined(pool: ReplayPool, _: argparse.Namespace) -> dict[str, str]:
+        for backend in rows:
+            if (refusal := await pool.warm(backend)) is not None:
+                failures.setdefault(backend, f"{refusal.reason}: {refusal.detail}")
+        return pool.isolation()
+
+    isolation = _within(options, confined)
+    good = not failures and all(ok for answers in rows.values() for _, ok, _ in answers)
+    if options.json:
+        answers = {
+            backend: [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in given]
+            for backend, given in rows.items()
+        }
+        print(json.dumps({"ok": good, "answers": answers, "failures": failures, "isolation": isolation}))
+    else:
+        render.selftest(rows, failures, isolation)
+    return 0 if good else 1
+
+
+def bench(options: argparse.Namespace) -> int:
+    results = _within(options, _timed)
+    print(json.dumps(results)) if options.json else render.bench(results)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "show": show,
+    "run": run,
+    "commit": commit,
+    "verify": verify,
+    "selftest": selftest,
+    "bench": bench,
+}
+
+
+def _within(
+    options: argparse.Namespace, act: Callable[[ReplayPool, argparse.Namespace], Coroutine[Any, Any, _Value]]
+) -> _Value:
+    """The value of ``act`` with a pool that has the limits asked for."""
+    limits = Limits(
+        memory_bytes=options.memory << 20,
+        wall_seconds=options.seconds,
+        cpu_seconds=options.seconds * options.threads,
+        threads=options.threads,
+    )
+
+    async def inside() -> _Value:
+        async with ReplayPool(limits=limits) as pool:
+            return await act(pool, options)
+
+    return asyncio.run(inside())
+
+
+async def _facts(pool: ReplayPool, options: argparse.Namespace, backend: str = "numpy") -> dict[str, Any]:
+    described = await pool.describe(_request(options, b"", backend))
+    if isinstance(described, Inconclusive):
+        raise Failure(f"{described.reason}: {described.detail}", described.reason)
+    return described.facts
+
+
+async def _replayed(pool: ReplayPool, options: argparse.Namespace) -> Receipt:
+    outcome = await pool.replay(await _asked(pool, options))
+    if isinstance(outcome, Inconclusive):
+        raise Failure(f"{outcome.reason}: {outcome.detail}", outcome.reason)
+    return outcome.receipt
+
+
+async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
+    facts = await _facts(pool, options, options.backend)
+    data = await asyncio.to_thread(read_input, options.input, options.text, options.manifest, facts["inputs"])
+    return _request(options, data, options.backend)
+
+
+def _request(options: argparse.Namespace, data: bytes, backend: str) -> ReplayRequest:
+    return ReplayRequest(options.manifest, options.digest, None, None, SPEC_VERSION, data, backend)
+
+
+async def _verdict(pool: ReplayPool, options: argparse.Namespace, claimed: tuple[bytes, ...] | None) -> dict[str, Any]:
+    """VALID when this machine computes both roots; FRAUD when a fresh process on the other backend, which shares no
+    kernel code with the first, computes the same other roots; INCONCLUSIVE otherwise."""
+    request = await _asked(pool, options)
+    first = await pool.replay(request)
+    if isinstance(first, Inconclusive):
+        return {"verdict": "INCONCLUSIVE", "reason": first.reason.value, "detail": first.detail}
+    mine = first.receipt
+    said = {
+        "backends": [options.backend],
+        "input_root": mine.input_root.hex(),
+        "output_root": mine.output_root.hex(),
+        "state_root": mine.state_root.hex(),
+    }
+    if (mine.output_root, mine.state_root) == (options.output_root, options.state_root):
+        return {"verdict": "VALID", **said}
+    other = next(name for name in BACKENDS if name != options.backend)
+    second = await pool.replay(replace(request, backend=other, fresh=True))
+    if not isinstance(second, Completed):
+        detail = f"{options.backend} finds a difference, {other} cannot confirm it: {second.reason}: {second.detail}"
+        return {"verdict": "INCONCLUSIVE", "reason": second.reason.value, "detail": detail, **said}
+    if second.receipt.leaves != mine.leaves:
+        return {"verdict": "INCONCLUSIVE", "reason": "backends-disagree", "detail": "the backends disagree", **said}
+    said["backends"] = [options.backend, other]
+    differs = "output" if mine.output_root != options.output_root else "state"
+    leaf = None if claimed is None else first_difference(mine.leaves, claimed)
+    return {"verdict": "FRAUD", "differs": differs, "leaf": leaf, "leaves": len(mine.leaves), **said}
+
+
+async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:
+    results: dict[str, Any] = {"size": options.size, "threads": options.threads, "backends": {}}
+    for backend in options.backend or BACKENDS:
+        facts = await _facts(pool, options, backend)
+        data = sample(facts, options.size)
+        times, receipt = [], None
+        clock = asyncio.get_running_loop().time
+        for _ in range(options.repeat + 1):
+            before = clock()
+            outcome = await pool.replay(_request(options, data, backend))
+            if isinstance(outcome, Inconclusive):
+                raise Failure(f"{backend}: {outcome.reason}: {outcome.detail}", outcome.reason)
+            receipt = outcome.receipt
+            times.append((clock() - before, receipt.seconds))
+        assert receipt is not None
+        results["backends"][backend] = {
+            "replay_seconds": median(whole for whole, _ in times[1:]),
+            "execute_seconds": median(inner for _, inner in times[1:]),
+            "replays_per_second": 1 / median(whole for whole, _ in times[1:]),
+            "output_root": receipt.output_root.hex(),
+        }
+    return results
+
+
+def sample(facts: dict[str, Any], size: int) -> bytes:
+    """An input of the model with every symbol at ``size`` (at most what the model allows): ids 1, 2, 3 … below the
+    smallest table's rows, floats from a fixed ramp."""
+    tables = {w["name"]: _shape(w["type"])[0] for w in facts["weights"]}
+    rows = [tables[op["weights"][0]] for op in facts["operators"] if op["kind"] == "embedding"]
+    arrays = {}
+    for port in facts["inputs"]:
+        shape = [min(size, facts["symbols"][d]) if isinstance(d, str) else d for d in _shape(port["type"])]
+        ramp = np.arange(1, int(np.prod(shape)) + 1)
+        arrays[port["name"]] = (
+            (ramp % min(rows, default=2)).astype(np.int32).reshape(shape)
+            if port["type"].startswith("int32")
+            else np.sin(ramp).astype(np.float32).reshape(shape)
+        )
+    return encode_bundle(arrays)
+
+
+def _shape(described: str) -> list[Any]:
+    """The dimensions in ``"float32[T, 384]"``."""
+    inner = described.partition("[")[2].rstrip("]")
+    return [int(part) if part.strip().isdecimal() else part.strip() for part in inner.split(",")]
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "input_root": receipt.input_root.hex(),
+        "output_root": receipt.output_root.hex(),
+        "state_root": receipt.state_root.hex(),
+        "leaves": [leaf.hex() for leaf in receipt.leaves],
+        "first_path": [one.hex() for one in receipt.first_path],
+        "last_path": [one.hex() for one in receipt.last_path],
+        "output": receipt.output.hex(),
+        "environment": dict(receipt.environment),
+        "seconds": receipt.seconds,
+    }
+
+
+def _leaves(path: Path) -> tuple[bytes, ...]:
+    try:
+        document = json.loads(read_bounded(path, MAX_INPUT_BYTES))
+        listed = document["leaves"] if isinstance(document, dict) else document
+        leaves = tuple(bytes.fromhex(leaf) for leaf in listed)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} holds no leaves: write what commit --json prints") from error
+    if not leaves or any(len(leaf) != 32 for leaf in leaves):
+        raise UsageError(f"{path} holds leaves that are not 32 bytes long")
+    return leaves

@@ -1,0 +1,101 @@
+"""From what a user has (a bundle, JSON, a sentence) to the canonical bundle that a model takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from replay.artifacts import ArtifactError, manifest_files
+from replay.artifacts.manifest import MAX_MANIFEST_BYTES
+from replay.cli import Failure, UsageError
+from replay.errors import LayoutError
+from replay.layout import encode_bundle
+
+MAX_INPUT_BYTES = 64 << 20
+_TOKENIZER = "tokenizer.json"
+
+
+def read_input(path: Path | None, text: str | None, manifest: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
+    """The bundle that INPUT or --text stands for; ``ports`` are the model's inputs as it describes itself.
+
+    Raises ``UsageError`` for what cannot be meant, ``Failure`` for what cannot be read.
+    """
+    if (path is None) == (text is None):
+        raise UsageError("give INPUT or --text, one of them")
+    if text is not None:
+        return from_text(text, manifest, ports)
+    assert path is not None
+    data = read_bounded(path, MAX_INPUT_BYTES)
+    return from_json(data, ports) if data[:1] == b"{" else data
+
+
+def from_json(data: bytes, ports: Sequence[Mapping[str, str]]) -> bytes:
+    """``{"name": nested lists}`` with the dtypes that the model declares; its inputs' order is the model's."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the input is not JSON: {error}") from error
+    names = [port["name"] for port in ports]
+    if sorted(document) != sorted(names):
+        raise UsageError(f"the input names {', '.join(sorted(document))}; the model takes {', '.join(names)}")
+    try:
+        return encode_bundle({port["name"]: _array(document[port["name"]], port) for port in ports})
+    except LayoutError as error:
+        raise UsageError(str(error)) from error
+
+
+def from_text(text: str, manifest: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
+    """The token ids of one sentence, by the tokenizer that the manifest names (its digest is checked)."""
+    if [port["name"] for port in ports] != ["input_ids"]:
+        raise UsageError("--text is for models whose only input is input_ids")
+    try:
+        digest = manifest_files(read_bounded(manifest, MAX_MANIFEST_BYTES)).get(_TOKENIZER)
+    except ArtifactError as error:
+        raise Failure(str(error), error.reason) from error
+    if digest is None:
+        raise UsageError(f"--text needs a model with a {_TOKENIZER}")
+    from hashlib import sha256
+
+    data = read_bounded(manifest.with_name(_TOKENIZER), MAX_INPUT_BYTES)
+    if sha256(data).digest() != digest:
+        raise Failure(f"{_TOKENIZER} is not the file that the manifest names", "model-digest")
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise UsageError("--text needs the package tokenizers: pip install 'inference-challenger[demo]'") from error
+    try:
+        tokenizer = Tokenizer.from_str(data.decode())
+    except Exception as error:  # the library raises plain Exception for a file that it cannot read
+        raise Failure(f"{_TOKENIZER} is not a tokenizer: {error}", "model-rejected") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return encode_bundle({"input_ids": np.array(tokenizer.encode(text).ids, np.int32)})
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A file's bytes, at most ``limit`` of them. Raises ``Failure``."""
+    try:
+        with path.open("rb") as opened:
+            data = opened.read(limit + 1)
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}", "unreadable") from error
+    if len(data) > limit:
+        raise Failure(f"{path} is longer than {limit} bytes", "too-large")
+    return data
+
+
+def _array(value: Any, port: Mapping[str, str]) -> np.ndarray[Any, Any]:
+    integers = port["type"].startswith("int32")
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise UsageError(f"{port['name']} is not a rectangular list of numbers") from error
+    if array.dtype.kind not in ("iu" if integers else "iuf") or array.size == 0:
+        raise UsageError(f"{port['name']} must be a list of {'integers' if integers else 'numbers'}: {port['type']}")
+    if integers and not -(1 << 31) <= int(array.min()) <= int(array.max()) < 1 << 31:
+        raise UsageError(f"{port['name']} holds an integer outside 32 bits")
+    return array.astype(np.int32 if integers else np.float32)
