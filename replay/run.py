@@ -22,6 +22,7 @@ from replay.program import Program
 BACKENDS = ("torch", "numpy")
 #: What the output bundle of a run that is not finite holds: int32[2] = (operator, flat element).
 NONFINITE = "nonfinite"
+_SUBNORMAL = np.uint32(1).view(np.float32)
 
 
 class Kernels(Protocol):
@@ -111,10 +112,12 @@ def prepare_with(kind: Any, model: Model) -> Prepared:
 
 def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str = "torch") -> Run:
     """One run. ``inputs``: name → float32 or int32 array, as the program's inputs declare; ``backend`` counts only for
-    a model that is not prepared yet. Raises ``InputRejected``, and what ``prepare`` raises."""
+    a model that is not prepared yet. Raises ``InputRejected``, ``BackendRefused``, and what ``prepare`` raises."""
     prepared = model if isinstance(model, Prepared) else prepare(model, backend)
     program, kernels = prepared.model.program, prepared.kernels
-    dims = check_inputs(prepared.model.program, inputs)
+    dims = check_inputs(program, inputs)
+    if _SUBNORMAL + _SUBNORMAL == 0:
+        raise BackendRefused("this thread flushes subnormal numbers to zero", backend=prepared.backend)
     started = time.perf_counter()
     values: dict[str, Any] = {port.name: kernels.load(inputs[port.name]) for port in program.inputs}
     nonfinite = None
