@@ -69,10 +69,11 @@ class Index:
 
     async def apply(self, blocks: Sequence[Block], events: Sequence[ChainEvent], expected: Cursor | None) -> Cursor:
         """Adds ``blocks`` (ascending, above ``expected``; those with events and the last of the range at least) and
-        their ``events`` (in chain order), and moves the cursor to the last block.
+        their ``events``, and moves the cursor to the last block.
 
         Raises CursorMoved when the cursor is not ``expected``, StoreError for blocks that do not chain.
         """
+        events = sorted(events, key=_position)
         _must_chain(blocks, events, expected)
         rows = codec.encode(events)
         times = {block.number: block.time for block in blocks}
@@ -139,6 +140,10 @@ class Index:
             if (await connection.execute(moved)).rowcount != 1:
                 raise CursorMoved(cursor=self._name, expected=expected.block)
         return Cursor(block, digest, version)
+
+
+def _position(event: ChainEvent) -> tuple[int, int]:
+    return event.at.block, event.at.log_index
 
 
 def _must_chain(blocks: Sequence[Block], events: Sequence[ChainEvent], expected: Cursor | None) -> None:

@@ -64,8 +64,9 @@ async def restore(unit: Unit, committed: Sequence[Committed]) -> frozenset[Commi
     """Takes up orphaned work on commitments that are back; gives their ids."""
     query = select(work).where(work.c.state == _ORPHANED)
     orphans = {row.commitment: WorkRow(*row) for row in await unit.connection.execute(query)} if committed else {}
-    back = {event.commitment: event for event in committed if event.commitment in orphans}
-    for commitment, event in back.items():
+    # reversed: should a commitment come twice, its first event is the one that counts
+    back = {event.commitment: event for event in reversed(committed) if event.commitment in orphans}
+    for commitment, event in sorted(back.items()):
         row = orphans[commitment]
         before = State(row.before or State.OBSERVED)
         facts = dict(zip(("seen_block", "seen_opens", "seen_closes"), seen(event), strict=True))
