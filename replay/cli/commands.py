@@ -153,6 +153,8 @@ async def _replayed(pool: ReplayPool, options: argparse.Namespace) -> Receipt:
 
 
 async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
+    if (options.input is None) == (options.text is None):
+        raise UsageError("give INPUT or --text, one of them")
     facts = await _facts(pool, options, options.backend)
     data = await asyncio.to_thread(read_input, options.input, options.text, options.manifest, facts["inputs"])
     return _request(options, data, options.backend)

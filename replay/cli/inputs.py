@@ -24,11 +24,8 @@ def read_input(path: Path | None, text: str | None, manifest: Path, ports: Seque
 
     Raises ``UsageError`` for what cannot be meant, ``Failure`` for what cannot be read.
     """
-    if (path is None) == (text is None):
-        raise UsageError("give INPUT or --text, one of them")
-    if text is not None:
-        return from_text(text, manifest, ports)
-    assert path is not None
+    if path is None:
+        return from_text(text or "", manifest, ports)
     data = read_bounded(path, MAX_INPUT_BYTES)
     return from_json(data, ports) if data[:1] == b"{" else data
 

@@ -1,0 +1,227 @@
+"""The `replay` command through its seam: exit codes, one-line errors, JSON, verdicts, and its documentation."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_model import dense_model, digest, rows
+
+from replay.artifacts import ArtifactReason
+from replay.cli import main, parser
+from replay.localise import first_difference
+from replay.sandbox import Reason
+
+DOCS = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    manifest = dense_model(folder)
+    (folder / "input.bundle").write_bytes(rows(2))
+    (folder / "input.json").write_text('{"x": [[0, 0.8414709568023682, 0.9092974066734314, 0.14112000167369843]]}')
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def committed(model):
+    done = replay("commit", model, model.with_name("input.bundle"), "--backend", "numpy", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def replay(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def verdict(capsys, *arguments):
+    code = main([*map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_show_prints_a_line_per_operator(model, capsys):
+    assert main(["show", str(model)]) == 0
+    shown = capsys.readouterr().out
+    assert digest(model).hex() in shown
+    assert "x: float32[B, 4]" in shown
+    assert sum(" linear " in line for line in shown.splitlines()) == 2
+    code, facts = verdict(capsys, "show", model, "--digest", digest(model).hex())
+    assert code == 0
+    assert [op["kind"] for op in facts["operators"]].count("relu") == 1
+
+
+def test_commit_and_run_tell_the_same_story(model, committed, capsys, tmp_path):
+    code, ran = verdict(capsys, "run", model, model.with_name("input.bundle"), "--backend", "numpy")
+    assert code == 0
+    assert ran["output_root"] == committed["output_root"]
+    assert ran["outputs"]["y"]["shape"] == [2, 3]
+    written = tmp_path / "output"
+    assert (
+        main(["commit", str(model), str(model.with_name("input.json")), "--backend", "numpy", "--output", str(written)])
+        == 0
+    )
+    assert "state root" in capsys.readouterr().out
+    assert written.read_bytes()[:3] == b"\x01\x01y"
+    assert main(["run", str(model), str(model.with_name("input.json")), "--backend", "numpy"]) == 0
+    assert "y: float32[1, 3]" in capsys.readouterr().out
+
+
+def test_verify_says_valid(model, committed, capsys):
+    code, said = verdict(
+        capsys, "verify", model, model.with_name("input.bundle"), "--backend", "numpy",
+        "--output-root", committed["output_root"], "--state-root", committed["state_root"],
+    )  # fmt: skip
+    assert (code, said["verdict"]) == (0, "VALID")
+
+
+def test_verify_says_fraud_where_and_by_whom(model, committed, capsys, tmp_path):
+    from replay.layout import merkle_root
+
+    leaves = [bytes.fromhex(leaf) for leaf in committed["leaves"]]
+    leaves[1] = bytes(31) + b"\1"
+    listed = tmp_path / "leaves.json"
+    listed.write_text(json.dumps({"leaves": [leaf.hex() for leaf in leaves]}))
+    claim = (
+        "verify", model, model.with_name("input.bundle"), "--backend", "numpy",
+        "--output-root", committed["output_root"], "--leaves", listed,
+    )  # fmt: skip
+    code, said = verdict(capsys, *claim, "--state-root", merkle_root(leaves).hex())
+    assert (code, said["verdict"], said["differs"], said["leaf"]) == (1, "FRAUD", "state", 1)
+    assert said["backends"] == ["numpy", "torch"]
+    code, said = verdict(capsys, *claim, "--state-root", committed["state_root"])
+    assert (code, said["reason"]) == (2, "usage")
+
+
+def test_verify_without_a_usable_input_is_inconclusive_and_not_fraud(model, committed, capsys, tmp_path):
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_bytes(b"\x09rubbish")
+    code, said = verdict(
+        capsys, "verify", model, rubbish, "--backend", "numpy", "--output-root", "00" * 32, "--state-root", "11" * 32
+    )
+    assert (code, said["verdict"], said["reason"]) == (1, "INCONCLUSIVE", "input-rejected")
+
+
+def test_selftest_and_bench_print_tables(model, capsys):
+    assert main(["selftest", "--backend", "numpy"]) == 0
+    shown = capsys.readouterr().out
+    assert "linear/corner" in shown
+    assert "WRONG" not in shown
+    assert "isolation: network" in shown
+    code, timed = verdict(capsys, "bench", model, "--backend", "numpy", "--size", "3", "--repeat", "2")
+    assert code == 0
+    assert timed["backends"]["numpy"]["replays_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("show", "absent.json"), 1, "model-rejected"),
+        (("show", "{model}", "--digest", "00" * 32), 1, "model-digest"),
+        (("show", "{model}", "--digest", "12"), 2, "64 hex digits"),
+        (("show", "{model}", "--seconds", "-1"), 2, "positive number"),
+        (("run", "{model}"), 2, "INPUT or --text"),
+        (("run", "{model}", "absent", "--backend", "numpy"), 1, "cannot be read"),
+        (("run", "{model}", "--text", "hello", "--backend", "numpy"), 2, "input_ids"),
+        (("run", "{model}", "{bad}", "--backend", "numpy"), 2, "the model takes x"),
+        (("run", "{model}", "{list}", "--backend", "numpy"), 1, "input-rejected"),
+        (("run", "{model}", "{ragged}", "--backend", "numpy"), 2, "rectangular"),
+        (("run", "{model}", "x", "--backend", "abacus"), 2, "invalid choice"),
+        (("verify", "{model}", "x"), 2, "--output-root"),
+        (("nonsense",), 2, "invalid choice"),
+        ((), 2, "required"),
+    ],
+)
+def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, arguments, code, says):
+    files = {"bad": '{"z": [1]}', "list": "[1]", "ragged": '{"x": [[1, 2], [3]]}'}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    paths = {name: tmp_path / name for name in files} | {"model": model}
+    try:
+        got = main([one.format(**paths) for one in arguments])
+    except SystemExit as stop:
+        got = stop.code
+    error = capsys.readouterr().err
+    assert got == code, error
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_sentences_become_token_ids_by_the_models_own_tokenizer(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    from replay.cli import Failure, UsageError
+    from replay.cli.inputs import from_text
+    from replay.layout import decode_bundle
+
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "one": 7, "two": 8}, "[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    words.enable_padding(length=20)
+    words.enable_truncation(2)
+    words.save(str(tmp_path / "tokenizer.json"))
+    from hashlib import sha256
+
+    listing = {"files": {"tokenizer.json": sha256((tmp_path / "tokenizer.json").read_bytes()).hexdigest()}}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(listing))
+    ports = [{"name": "input_ids", "type": "int32[T]"}]
+    assert decode_bundle(from_text("one two three", manifest, ports))["input_ids"].tolist() == [7, 8, 0]
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(Failure, match="not the file"):
+        from_text("one", manifest, ports)
+    with pytest.raises(UsageError, match="input_ids"):
+        from_text("one", manifest, [{"name": "x", "type": "float32[T]"}])
+
+
+def test_the_command_starts_without_heavy_libraries():
+    program = (
+        "import sys, replay, replay.cli\n"
+        "replay.cli.parser()\n"
+        "heavy = {'torch', 'numpy', 'web3', 'onnx', 'aiohttp', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import replay.sandbox, replay.artifacts\n"
+        "assert not {'torch', 'web3', 'onnx'} & set(sys.modules)\n"
+        "assert all(getattr(replay, name) is not None for name in replay.__all__)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def subcommands():
+    (actions,) = [one for one in parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    return actions.choices
+
+
+def test_every_command_and_option_is_documented():
+    for name, sub in subcommands().items():
+        assert f"### replay {name}\n" in DOCS
+        for action in sub._actions:
+            for option in action.option_strings:
+                assert option in {"-h", "--help"} or f"`{option}" in DOCS, f"{name} {option}"
+
+
+@pytest.mark.parametrize("reason", [*Reason, *ArtifactReason])
+def test_every_reason_is_documented(reason):
+    assert f"| `{reason}` |" in DOCS
+
+
+leaves = st.lists(st.sampled_from([bytes(32), b"\1" * 32]), max_size=12)
+
+
+@given(leaves, leaves)
+def test_the_first_difference_is_one_and_is_the_first(mine, theirs):
+    at = first_difference(mine, theirs)
+    if at is None:
+        assert mine == theirs
+    else:
+        assert mine[:at] == theirs[:at]
+        assert mine[at : at + 1] != theirs[at : at + 1]
