@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from challenger.audit.journal import HeadSigner
 from challenger.chain import signers
 from challenger.chain.endpoint import connect
 from challenger.chain.fees import FeePolicy
@@ -22,7 +23,7 @@ from challenger.chain.step import SenderPolicy
 from challenger.domain import Block, BlockNumber, ChainId, Hash32, Intent, Mode, UnixTime, Wei
 from challenger.errors import ChallengerError, CursorMoved, Expected, StaleRow, StoreError
 from challenger.pipeline.agree import Endpoints
-from challenger.pipeline.engine import Engine
+from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.investigate import Investigator, Pace
@@ -32,6 +33,7 @@ from challenger.protocols.reference import ReferenceAdapter, explain
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings, addresses
 from challenger.store.engine import Store, open_store
+from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
 from challenger.telemetry.logs import say
 from replay.artifacts import ArtifactStore
@@ -58,6 +60,7 @@ class App:
         pursuer: Pursuer,
         filer: Filer | None,
         sender: Sender | None,
+        head_signer: HeadSigner,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -69,22 +72,34 @@ class App:
         self._pursuer = pursuer
         self._filer = filer
         self._sender = sender
+        self._head_signer = head_signer
+        self._heads = FilePublisher(settings.store.heads)
+        self._published = 0
         self._said: dict[str, str] = {}
 
     async def step(self) -> bool:
-        """Follow, sample, file, pursue, send: one round; True when something moved."""
-        moved = False
+        """Follow, sample, file, pursue, send: one round; True when something of ours moved."""
         while await self._follower.step():
-            moved = True
+            pass
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is None:
-            return moved
-        moved |= await self._sampler.step(head)
+            return False
+        moved = await self._sampler.step(head)
         if self._filer is not None:
             moved |= await self._filer.step(head)
         moved |= await self._pursuer.step(head)
-        return await self._send() or moved
+        moved |= await self._send()
+        await self.publish(head.time, every=self.settings.store.heads_every)
+        return moved
+
+    async def publish(self, now: UnixTime, *, every: int = 1) -> None:
+        """Publishes the journal's head outside the database once ``every`` new entries are there."""
+        async with self.store.read() as view:
+            seq = (await view.journal.tip()).seq
+        if seq >= self._published + every:
+            await publish_head(self.store, self._head_signer, self._heads, now)
+            self._published = seq
 
     async def investigate(self) -> bool:
         """Replays and confirmations that may be done now; True when something moved."""
@@ -101,6 +116,10 @@ class App:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
+        async with self.store.read() as view:
+            head = await view.chain.head()
+        if head is not None:
+            await self.publish(head.time)
         say("stopped")
 
     async def _loop(self, name: str, turn: Turn, stop: asyncio.Event) -> None:
@@ -170,10 +189,13 @@ class Anchoring:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, rpc: Rpc | None = None) -> AsyncIterator[App]:
+async def opened(
+    settings: Settings, *, rpc: Rpc | None = None, files: Files | None = None, workers: Workers | None = None
+) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts.
 
-    ``rpc`` stands in for the first endpoint (a chain in this process). Raises ConfigError, WrongChain, WrongContract,
+    ``rpc`` stands in for the first endpoint (a chain in this process), ``files`` and ``workers`` for the artefact store
+    and the replay pool. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
@@ -201,9 +223,11 @@ async def opened(settings: Settings, *, rpc: Rpc | None = None) -> AsyncIterator
         head = await rpcs[0].block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
-        files = await stack.enter_async_context(artifact_store(settings))
-        pool = await stack.enter_async_context(replay_pool(settings))
-        yield await _wire(settings, store, rpcs, adapter, signer, files, pool, head)
+        if files is None:
+            files = await stack.enter_async_context(artifact_store(settings))
+        if workers is None:
+            workers = await stack.enter_async_context(replay_pool(settings))
+        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head)
 
 
 async def _wire(
@@ -212,8 +236,8 @@ async def _wire(
     rpcs: list[Rpc],
     adapter: ReferenceAdapter,
     signer: LocalSigner | None,
-    files: ArtifactStore,
-    pool: ReplayPool,
+    files: Files,
+    workers: Workers,
     head: Block,
 ) -> App:
     rpc, chain, filing = rpcs[0], settings.chain, settings.filing
@@ -224,7 +248,7 @@ async def _wire(
         return (await rpc.block("latest")).time
 
     lead = filing.safety_seconds
-    engine = Engine(files, pool, model_bytes=settings.replay.fetch_bytes, bundle_bytes=settings.replay.input_bytes)
+    engine = Engine(files, workers, model_bytes=settings.replay.fetch_bytes, bundle_bytes=settings.replay.input_bytes)
     pace = Pace(
         settings.replay.backend,
         settings.replay.confirm_backend,
@@ -275,6 +299,7 @@ async def _wire(
         Pursuer(store, adapter, account),
         filer,
         sender,
+        HeadSigner(signer),
     )
 
 
@@ -301,7 +326,7 @@ def artifact_store(settings: Settings) -> ArtifactStore:
         roots=[Path(root) for root in wanted.roots],
         max_bytes=wanted.cache_bytes,
         timeout=wanted.fetch_seconds,
-        allow_private=wanted.allow_private,
+        private_networks=wanted.private_networks,
     )
 
 

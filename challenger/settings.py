@@ -67,7 +67,7 @@ class ReplaySettings:
     cache: Path = Path("challenger-cache")
     cache_bytes: int = 8 << 30
     roots: tuple[str, ...] = ()
-    allow_private: bool = False
+    private_networks: tuple[str, ...] = ()
     fetch_seconds: float = 60.0
     fetch_bytes: int = 4 << 30
     input_bytes: int = 16 << 20

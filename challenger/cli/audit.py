@@ -95,13 +95,23 @@ def _print(reports: list[Report], *, holds: bool) -> None:
 
 
 async def _journal(settings: Settings, *, as_json: bool) -> int:
+    from challenger.audit.journal import Recovered
     from challenger.store.engine import open_store
-    from challenger.store.heads import check_journal
+    from challenger.store.heads import FilePublisher, verify
 
+    verifier = Recovered()
     async with open_store(settings.store.url) as store:
-        report = await check_journal(store, settings.store.heads)
+        published = await FilePublisher(settings.store.heads).published()
+        report = await verify(store, published, verifier)
+    holds = report.broken is None
     if as_json:
-        print_json(report._asdict())
+        facts = {"entries": report.entries, "bound": report.bound, "broken": report.broken, "why": report.why}
+        print_json({"holds": holds, **facts, "signers": sorted(verifier.signers), "unsigned_heads": verifier.unsigned})
+    elif holds:
+        by = ", ".join(sorted(verifier.signers)) or "nobody"
+        print(
+            f"The journal holds: {report.entries} entries, bound by published heads up to {report.bound} (signed by {by})."
+        )
     else:
-        print(report.text())
-    return 0 if report.holds else 1
+        print(f"The journal does NOT hold at entry {report.broken}: {report.why}")
+    return 0 if holds else 1

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ async def _all(settings: Settings, *, replay: bool) -> list[Row]:
     rows.append(await _try("artefact cache", lambda: _cache(settings)))
     if replay:
         for backend in (settings.replay.backend, settings.replay.confirm_backend):
-            rows.append(await _try(f"kernels: {backend}", lambda name=backend: _kernels(settings, name)))
+            rows.append(await _try(f"kernels: {backend}", partial(_kernels, settings, backend)))
     return rows
 
 

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 async def _play(folder: Folder, options: argparse.Namespace, seen: Any) -> Outcome:
     from challenger.chain.devnet.embedded import EmbeddedDevnet
     from challenger.sim import demo, scenario, stage
-    from challenger.watching import watching
+    from challenger.sim.watch import watching
 
     knobs = scenario.Knobs(tasks=options.tasks, seed=options.seed)
     seen.phase("models", "training a digit classifier, unpacking the MiniLM encoder, making their false twins")

@@ -38,7 +38,7 @@ MEANING = {
     "replay.cache": "directory of the artefact cache",
     "replay.cache_bytes": "size bound of the cache",
     "replay.roots": "directories from which file: URIs may be read",
-    "replay.allow_private": "true: artefacts may be fetched from private and loopback addresses",
+    "replay.private_networks": "CIDR ranges of private addresses from which artefacts may be fetched; none by default",
     "replay.fetch_seconds": "time limit of one fetch",
     "replay.fetch_bytes": "size limit of one artefact",
     "replay.input_bytes": "size limit of one input or output",

@@ -75,7 +75,7 @@ class Engine:
             Hash32(receipt.input_root),
             Hash32(receipt.output_root),
             Hash32(receipt.state_root),
-            receipt.environment,
+            dict(receipt.environment),
             receipt.seconds,
         )
 

@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol
 
-from challenger.domain import Address, Block, BlockNumber, CommitmentId, Hash32, Intent, State, UnixTime, Wei
+from challenger.domain import (
+    Action,
+    Address,
+    Block,
+    BlockNumber,
+    CommitmentId,
+    Hash32,
+    Intent,
+    State,
+    TxState,
+    UnixTime,
+    Wei,
+)
 from challenger.errors import StaleRow
 from challenger.protocols.base import NO_DEADLINE
 from challenger.sampling.draw import Epoch, draw, selects
@@ -25,6 +37,7 @@ from challenger.store.work import Item
 BATCH = 5_000
 #: An epoch opens no sooner than this many blocks after the head at which it was made: time for its anchor to land.
 LEAD = 10
+PROTOCOL = "reference"
 
 
 class Headers(Protocol):
@@ -70,8 +83,9 @@ class Sampler:
         opened = await self._open_epochs(head)
         rated = await self._rate(head)
         drawn = await self._draw(head)
+        anchored = await self._note_anchors(head)
         revealed = await self._reveal(head)
-        return opened or rated or drawn or revealed
+        return opened or rated or drawn or anchored or revealed
 
     async def _open_epochs(self, head: Block) -> bool:
         """Keeps one epoch ahead of the head. After a gap (first start, downtime) one late epoch covers it all; the
@@ -82,7 +96,9 @@ class Sampler:
             return False
         number = 0 if last is None else last.number + 1
         opens = self._start if last is None else last.closes_block
-        closes = BlockNumber(max(opens + self._length, head.number + LEAD))
+        # boundaries are multiples of the length, so that anyone can name the epoch of a block
+        end = max(opens + 1, head.number + LEAD)
+        closes = BlockNumber(-(-end // self._length) * self._length)
         secret = secrets.token_bytes(32)
         epoch = Epoch(number, opens, closes, self._delay, secret, self._policy.digest())
         policy = json.dumps(asdict(self._policy), sort_keys=True, separators=(",", ":"))
@@ -161,6 +177,25 @@ class Sampler:
                     continue  # a reorg came between
                 moved = True
         return moved
+
+    async def _note_anchors(self, head: Block) -> bool:
+        """Takes down in which block an epoch's anchor was mined, once that is final."""
+        async with self._store.read() as view:
+            open_ones = [e for e in await view.epochs.all() if e.anchor_block is None]
+            sent = {
+                e.number: await view.transactions.find(PROTOCOL, f"epoch/{e.number}", Action.ANCHOR) for e in open_ones
+            }
+        final = [
+            (number, tx.hash, tx.block)
+            for number, tx in sent.items()
+            if tx is not None and tx.state is TxState.FINAL and tx.hash is not None
+        ]
+        if not final:
+            return False
+        async with self._store.begin(head.time) as unit:
+            for number, digest, block in final:
+                await unit.epochs.anchored(number, digest, block)
+        return True
 
     async def _reveal(self, head: Block) -> bool:
         """Publishes the secret of each epoch whose commitments are all drawn and whose windows have all closed."""
