@@ -26,6 +26,7 @@ from challenger.sim.world import LABELS, WATCHER, World
 #: Blocks without anything happening after which nothing more will: deeper than the watcher's confirmations and draws.
 QUIET = 8
 _REFRESH = 0.5
+_MOST_STEPS = 200
 
 
 class Watcher(Protocol):
@@ -90,7 +91,7 @@ async def play(
         watcher = await stack.enter_async_context(watching(settings, stage.devnet.rpc))
         show = _Show(world, watcher, screen)
         stack.push_async_callback(show.stop)
-        await show.until_epoch()
+        await show.until_quiet()
         world.think_ahead()
         rounds = scenario.rounds
         screen.phase(
@@ -141,34 +142,38 @@ class _Show:
         self._looks.cancel()
         await asyncio.gather(self._looks, return_exceptions=True)
 
-    async def watch(self) -> bool:
-        """One step of the watcher; where it waits for a person, the demonstration's operator looks and approves."""
-        moved = await self._watcher.step()
-        for model in await self._watcher.paused():
-            name = next((name for name, number in self._world.models.items() if number == model), "a model")
-            self._screen.note(
-                f"several providers of {name} accused within the hour: filing paused until a person looks. Approved."
-            )
-            await self._watcher.approve(model, "demonstration: the operator looked and approved")
-            moved = True
-        return moved
+    async def watch(self) -> None:
+        """All that the watcher can do at this block; where it waits for a person, the demonstration's operator looks
+        and approves."""
+        for _ in range(_MOST_STEPS):
+            moved = await self._watcher.step()
+            for model in await self._watcher.paused():
+                name = next((name for name, number in self._world.models.items() if number == model), "a model")
+                self._screen.note(
+                    f"several providers of {name} accused within the hour: filing pauses until a person looks. Approved."
+                )
+                await self._watcher.approve(model, "demonstration: the operator looked and approved")
+                moved = True
+            if not moved:
+                return
 
-    async def turn(self) -> bool:
-        """Everybody does what can be done now, then comes the next block. Whether anybody did anything."""
-        moved, reacted = await asyncio.gather(self.watch(), self._world.step())
+    async def turn(self) -> None:
+        """Everybody does what can be done now, then comes the next block."""
+        await asyncio.gather(self.watch(), self._world.step())
         await self._world.blocks.tick()
-        return moved or reacted
 
     async def until_quiet(self) -> None:
-        idle = 0
+        """Until nothing happened to any commitment for a while. (Epochs of sampling come and go for ever.)"""
+        idle, before = 0, await self._standing()
         while idle < QUIET:
-            idle = 0 if await self.turn() else idle + 1
-
-    async def until_epoch(self) -> None:
-        """To the first block of an epoch whose secret was anchored before it."""
-        await self.turn()
-        while (await self._world.blocks.head()).number % files.EPOCH_BLOCKS:
             await self.turn()
+            now = await self._standing()
+            idle, before = (idle + 1 if now == before else 0), now
+
+    async def _standing(self) -> tuple[int, tuple[str, ...]]:
+        verdicts = tuple(one.verdict for one in await self._watcher.sights())
+        market = sum(event.log.address == self._world.deployment.market for event in self._world.history.events)
+        return market, verdicts
 
     async def pass_to(self, end: int) -> bool:
         """Past the end of a window; whether a commitment was closed by that."""

@@ -14,7 +14,7 @@ from challenger.sim.deploy import Deployment
 DEFAULT = "challenger-demo"
 CONFIG, DATABASE, HEADS, KEY = "challenger.toml", "challenger.sqlite", "heads.jsonl", "watcher.key"
 #: An epoch of sampling is short here, so that several are over before the demonstration is.
-EPOCH_BLOCKS = 24
+EPOCH_BLOCKS = 40
 
 
 @dataclass(frozen=True, slots=True)
