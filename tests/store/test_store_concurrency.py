@@ -1,0 +1,84 @@
+"""Several processes on one database lose nothing: each has a store, and so connections and locks, of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from challenger.domain import Action, Call, Intent, State
+from challenger.store import Store, heads, open_store
+
+from .chains import ME, T0, chain, committed, h
+
+
+async def opened(stack: AsyncExitStack, url: str, count: int) -> list[Store]:
+    return [await stack.enter_async_context(open_store(url)) for _ in range(count)]
+
+
+async def test_sixteen_writers_lose_nothing(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        stores = await opened(stack, url, 16)
+        (block,) = chain(1, 1)
+        event = committed(block)
+        await stores[0].index().apply([block], [event], None)
+
+        async def bump(store: Store) -> None:
+            for _ in range(5):
+                async with store.begin(T0) as unit:
+                    row = await unit.work.get(event.commitment)
+                    assert row is not None
+                    await unit.work.note(event.commitment, State.OBSERVED, attempts=row.attempts + 1)
+
+        await asyncio.gather(*map(bump, stores))
+        async with stores[0].read() as view:
+            row = await view.work.get(event.commitment)
+            assert row is not None
+            assert (row.attempts, row.version) == (80, 81)
+        report = await heads.verify(stores[0])
+        assert (report.entries, report.broken) == (81, None)
+
+
+async def test_tasks_of_one_process_queue_up(url: str) -> None:
+    async with open_store(url) as store:
+
+        async def write(number: int) -> None:
+            async with store.begin(T0) as unit:
+                await unit.settings.put(f"key {number}", "x")
+
+        await asyncio.gather(*map(write, range(20)))
+        assert (await heads.verify(store)).entries == 20
+
+
+async def test_one_of_many_wins_a_move_and_all_find_one_wish(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        stores = await opened(stack, url, 6)
+        (block,) = chain(1, 1)
+        event = committed(block)
+        await stores[0].index().apply([block], [event], None)
+
+        async def sample(store: Store) -> None:
+            async with store.begin(T0) as unit:
+                await unit.work.move(event.commitment, State.OBSERVED, State.SAMPLED)
+
+        results = await asyncio.gather(*map(sample, stores), return_exceptions=True)
+        assert sorted(type(result).__name__ for result in results) == ["NoneType"] + ["StaleRow"] * 5
+
+        async def propose(store: Store) -> int:
+            async with store.begin(T0) as unit:
+                wish = Intent("reference", "job", Action.CHALLENGE, Call(ME, h("data"), 1), T0)
+                return (await unit.transactions.propose(wish, ME)).id
+
+        assert set(await asyncio.gather(*map(propose, stores))) == {1}
+
+
+async def test_readers_see_a_snapshot_while_a_writer_writes(url: str) -> None:
+    async with open_store(url) as store:
+        async with store.begin(T0) as unit:
+            await unit.settings.put("key", "old")
+        async with store.read() as view:
+            assert await view.settings.get("key") == "old"
+            async with store.begin(T0) as unit:
+                await unit.settings.put("key", "new")
+            assert await view.settings.get("key") == "old"
+        async with store.read() as view:
+            assert await view.settings.get("key") == "new"
