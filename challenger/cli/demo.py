@@ -76,9 +76,9 @@ async def _play(folder: Folder, options: argparse.Namespace, seen: Any) -> Outco
     from challenger.sim.watch import watching
 
     knobs = scenario.Knobs(tasks=options.tasks, seed=options.seed)
-    seen.phase("models", "training a digit classifier, unpacking the MiniLM encoder, making their false twins")
+    seen.phase("models", "training a digit classifier, unpacking MiniLM, making false twins")
     async with EmbeddedDevnet() as devnet, stage.workshop(folder.models, scenario.MODELS) as (kits, workshop):
-        seen.phase("cheats", "trying out what int8 weights and an older model answer")
+        seen.phase("cheats", "running int8 weights and an older model, for those who cheat so")
         await stage.rehearse(kits, workshop, scenario.plan(knobs))
         opened = demo.Stage(devnet, kits, workshop)
         return await demo.play(opened, folder, demo.Options(options.rate, knobs), watching, seen)

@@ -87,7 +87,7 @@ async def play(
         stack.push_async_callback(world.close)
         key = stage.devnet.accounts[WATCHER].key
         settings = folder.write_config(world.deployment, key, options.rate)
-        screen.phase("watcher", "starts, and anchors its sampling secret before there is anything to sample")
+        screen.phase("watcher", "starts, and anchors its sampling secret before any work")
         watcher = await stack.enter_async_context(watching(settings, stage.devnet.rpc))
         show = _Show(world, watcher, screen)
         stack.push_async_callback(show.stop)
@@ -95,22 +95,22 @@ async def play(
         world.think_ahead()
         rounds = scenario.rounds
         screen.phase(
-            "work", f"{len(scenario.tasks)} tasks in {len(rounds)} rounds; providers answer, the watcher re-runs"
+            "work", f"{len(scenario.tasks)} tasks in {len(rounds)} rounds: providers answer, the watcher re-runs"
         )
         for tasks in rounds:
             await asyncio.gather(world.round(tasks), show.watch())
             await show.turn()
-        screen.phase("disputes", "challenges are filed, three signers replay for themselves, two of them decide")
+        screen.phase("disputes", "challenges filed; signers replay for themselves, two of three decide")
         await show.until_quiet()
         while (deadline := world.last_demand()) is not None:
-            screen.phase("demands", "whoever was asked for data lets the answer's deadline pass, and loses")
+            screen.phase("demands", "the deadline to show withheld data passes: its provider loses")
             await world.blocks.travel(deadline)
             await show.until_quiet()
-        screen.phase("windows", "an hour passes: what stands is final, fees are paid, everybody fetches what is owed")
+        screen.phase("windows", "an hour passes: what stands is final, fees and bounties are paid")
         while (end := world.last_window()) is not None and await show.pass_to(end):
             pass
         await show.until_quiet()
-        screen.phase("accounts", "the summary is computed again from chain events and labels alone")
+        screen.phase("accounts", "the summary is computed anew, from chain events and labels alone")
         sights = await watcher.sights()
         outcome = await _outcome(stage.devnet.rpc, world, sights, every_one=options.rate >= 1)
         await show.frame()
@@ -149,9 +149,7 @@ class _Show:
             moved = await self._watcher.step()
             for model in await self._watcher.paused():
                 name = next((name for name, number in self._world.models.items() if number == model), "a model")
-                self._screen.note(
-                    f"several providers of {name} accused within the hour: filing pauses until a person looks. Approved."
-                )
+                self._screen.note(f"pause: several providers of {name} accused; the operator looks, approves")
                 await self._watcher.approve(model, "demonstration: the operator looked and approved")
                 moved = True
             if not moved:

@@ -32,9 +32,11 @@ def digits_model(folder: Path, *, seed: int = 0, iterations: int = 40) -> Path:
 
     Input ``X`` float32[B, 64] with pixels divided by 16; outputs ``label`` int32[B], ``probabilities`` float32[B, 10].
     """
-    from skl2onnx import to_onnx
-    from sklearn.datasets import load_digits
-    from sklearn.neural_network import MLPClassifier
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # third parties, at import time
+        from skl2onnx import to_onnx
+        from sklearn.datasets import load_digits
+        from sklearn.neural_network import MLPClassifier
 
     pixels, labels = load_digits(return_X_y=True)
     pixels = (pixels / 16.0).astype(np.float32)

@@ -99,7 +99,7 @@ def as_json(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
 def duration(seconds: float) -> str:
     """59 min 24 s."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return " ".join([f"{minutes} min"] * (minutes > 0) + [f"{rest} s"] * (rest > 0 or minutes == 0))
 
 
 def ether(wei: int) -> str:

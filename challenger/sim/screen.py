@@ -132,11 +132,11 @@ class LiveScreen:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    drawn = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    drawn.add_column("provider")
-    drawn.add_column("what it does", footer="")
-    for heading in ("answers", "drawn", "valid", "fraud", "not served", "pending", "accused", "lost"):
-        drawn.add_column(heading, justify="right")
+    drawn = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
+    drawn.add_column("provider", no_wrap=True)
+    drawn.add_column("what it does", no_wrap=True)
+    for heading in ("answers", "drawn", "valid", "fraud", "hidden", "open", "accused", "lost"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         honest = row.kind == "honest"
         drawn.add_row(
@@ -176,18 +176,21 @@ def summary(report: Report, window: int, files: Sequence[tuple[str, str]], comma
         Text(f"{len(board.false)} accusations; {right} answers were honest", style="red" if board.false else "green"),
     )
     if board.slack_min is not None and board.slack_median is not None:
-        text = f"{duration(board.slack_min)} left at least, {duration(board.slack_median)} in the median, of {duration(window)}"
+        text = (
+            f"{duration(board.slack_min)} at least, {duration(board.slack_median)} in the median, of {duration(window)}"
+        )
         facts.add_row("slack", text)
     facts.add_row(
         "money",
         f"{ether(money.slashed)} ether slashed: {ether(money.bounties)} to the challenger, {ether(money.burnt)} burnt",
     )
     facts.add_row(
-        "", f"{ether(money.fees_paid)} ether of fees paid for answers that stood, {ether(money.fees_returned)} returned"
+        "",
+        f"{ether(money.fees_paid)} ether of fees earned by answers that stood, {ether(money.fees_returned)} returned",
     )
     if report.holds:
         facts.add_row(
-            "checked", Text("recomputed from the chain's events and the planted labels alone: it agrees", style="green")
+            "checked", Text("recomputed from chain events and planted labels alone: it agrees", style="green")
         )
     for line in report.broken:
         facts.add_row(Text("BROKEN", style="bold red"), Text(line, style="red"))

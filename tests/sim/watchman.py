@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from challenger.chain.rpc import Rpc
-from challenger.domain import CommitmentId, DemandId, DisputeId, Hash32, Part, VerdictKind, Wei
+from challenger.domain import Call, CommitmentId, DemandId, DisputeId, Hash32, Part, VerdictKind, Wei
 from challenger.errors import DataUnavailable
 from challenger.protocols.reference_calls import Claim, MarketCalls, seal_digest
 from challenger.settings import Settings
@@ -44,7 +44,8 @@ class Watchman:
     names: dict[bytes, str]
     market: Market = field(default_factory=Market)
     seen: dict[bytes, Sight] = field(default_factory=dict)
-    sealed: dict[bytes, Claim] = field(default_factory=dict)
+    sealed: dict[bytes, tuple[Claim, int]] = field(default_factory=dict)
+    sent: list[Call] = field(default_factory=list)
     approved: set[bytes] = field(default_factory=set)
     accused: dict[bytes, set[str]] = field(default_factory=dict)
 
@@ -52,22 +53,22 @@ class Watchman:
         for event in await self.history.refresh():
             self.market.take(event)
         before = len(self.seen)
-        todo = [(await self._challenge(claim)) for claim in self.sealed.values()]
-        self.sealed.clear()
+        head = await self.rpc.block("latest")
+        ripe = [job for job, (_, block) in self.sealed.items() if head.number >= block]  # a seal has to age
+        todo = [self.calls.challenge(self.sealed.pop(job)[0], Wei(50 * 10**15)) for job in ripe]
         for job in list(self.market.jobs.values()):
             if job.id not in self.seen:
                 todo += await self._look(job)
         todo += [self.calls.settle(DisputeId(one.id)) for one in self.market.disputes.values() if one.ruled]
-        now = (await self.rpc.block("latest")).time
-        todo += [self.calls.claim_demand(DemandId(d.id)) for d in self.market.demands.values() if d.answer_by <= now]
+        due = [d.id for d in self.market.demands.values() if d.answer_by <= head.time]
+        todo += [self.calls.claim_demand(DemandId(one)) for one in due]
         if not todo and self.market.balances.get(self.wallet.address, 0) and not self.market.open_jobs:
             todo.append(self.calls.withdraw())
+        todo = [call for call in todo if call not in self.sent]
         for call in todo:
+            self.sent.append(call)
             await self.wallet.send(call)
         return bool(todo) or len(self.seen) > before
-
-    async def _challenge(self, claim):
-        return self.calls.challenge(claim, Wei(50 * 10**15))
 
     async def _look(self, job: Job) -> list:
         sight = self.seen[job.id] = Sight(job.id, self.draws(job.id))
@@ -93,7 +94,7 @@ class Watchman:
         salt = Hash32(hashlib.sha256(job.id).digest())
         roots = Hash32(own.output_root), Hash32(own.state_root)
         claim = Claim(CommitmentId(job.id), *roots, Hash32(bytes(32)), salt)
-        self.sealed[job.id] = claim
+        self.sealed[job.id] = claim, (await self.rpc.block("latest")).number + 1
         return [self.calls.seal(seal_digest(self.wallet.address, claim))]
 
     async def sights(self) -> Sequence[Sight]:
