@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +82,27 @@ async def test_each_way_to_tamper_names_the_first_entry_that_does_not_hold(store
         ([delete(journal).where(journal.c.seq == 4)], 4),
         (swap, 3),
     ):
-        with pytest.raises(_Undo):
-            async with store.begin(T0) as unit:
-                for statement in statements:
-                    await unit.connection.execute(statement)
-                report = await verify(_Within(unit))
-                assert report.broken == broken, report
-                with pytest.raises(JournalBroken):
-                    report.demand()
-                raise _Undo
+        async with undone(store) as unit:
+            for statement in statements:
+                await unit.connection.execute(statement)
+            report = await verify(_Within(unit))
+            assert report.broken == broken, report
+            with pytest.raises(JournalBroken):
+                report.demand()
     assert (await verify(store)).broken is None
 
 
-class _Undo(Exception):  # noqa: N818
+class _Undo(Exception):
     pass
+
+
+@asynccontextmanager
+async def undone(store: Store) -> AsyncIterator[Any]:
+    """A transaction that leaves nothing behind."""
+    with suppress(_Undo):
+        async with store.begin(T0) as unit:
+            yield unit
+            raise _Undo
 
 
 class _Within:
@@ -103,8 +112,6 @@ class _Within:
         self._unit = unit
 
     def read(self) -> Any:
-        from contextlib import nullcontext
-
         unit = self._unit
         unit.journal._tip = None
         return nullcontext(unit)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from challenger.domain import Action, Call, Cursor, Intent, State, TxState
-from challenger.store import Store, Unit, View, subject_of
+from challenger.errors import StaleRow
+from challenger.store import Store, View, subject_of
 
 from .chains import ME, T0, chain, committed, dispute_opened, h
 
@@ -31,7 +33,7 @@ class Scene:
 
     async def walk(self, *states: State, **changes: Any) -> None:
         async with self.store.begin(T0) as unit:
-            for old, new in zip(states, states[1:], strict=False):
+            for old, new in pairwise(states):
                 await unit.work.move(self.job, old, new, **changes)
 
     async def draw(self, state: State = S.SAMPLED) -> None:
@@ -171,18 +173,18 @@ async def test_an_orphan_remembers_the_state_before_the_moves_that_went_with_it(
 
 
 async def test_a_unit_is_all_or_nothing(scene: Scene) -> None:
-    with pytest.raises(RuntimeError):
-        async with scene.store.begin(T0) as unit:
-            await _spend(unit, scene)
-            raise RuntimeError
+    with pytest.raises(StaleRow):
+        await _spend_and_fail(scene)
     async with scene.store.read() as view:
         await _untouched(view, scene)
     assert await scene.kinds() == ["observed"]
 
 
-async def _spend(unit: Unit, scene: Scene) -> None:
-    await unit.work.move(scene.job, S.OBSERVED, S.SAMPLED)
-    await unit.transactions.propose(Intent("p", "s", Action.SEAL, Call(ME, b"", 0), T0), ME)
+async def _spend_and_fail(scene: Scene) -> None:
+    async with scene.store.begin(T0) as unit:
+        await unit.work.move(scene.job, S.OBSERVED, S.SAMPLED)
+        await unit.transactions.propose(Intent("p", "s", Action.SEAL, Call(ME, b"", 0), T0), ME)
+        await unit.work.move(scene.job, S.OBSERVED, S.SAMPLED)
 
 
 async def _untouched(view: View, scene: Scene) -> None:
