@@ -14,8 +14,9 @@ abstract contract MarketLedger is IMarketEvents, IMarketErrors {
     }
 
     address public constant BURNT_TO = 0x000000000000000000000000000000000000dEaD;
-    /// Longest bundle that may be given by URI: it must be possible to post the whole of it in one answer.
-    uint32 public constant MAX_POSTED = 65_536;
+    /// Longest bundle that may be given by URI: whatever its shape, the whole of it can be posted in one transaction of
+    /// less than 2^24 gas (the dearest shape, rows of one element, takes 15 million).
+    uint32 public constant MAX_POSTED = 45_056;
     uint256 public constant MAX_URI = 2_048;
     uint64 public constant MAX_PERIOD = 90 days;
     uint256 private constant WHOLE = 1_000_000;

@@ -120,6 +120,8 @@ class Evm:
         state_class = PragueVM.get_state_class()
         self.state = state_class(AtomicDB(), self._context(), BLANK_ROOT_HASH)
         self._created = 0
+        self.version = 0  # counts the messages that may have changed something
+        self._views: dict[tuple[Any, ...], Any] = {}
 
     def hash_of(self, block: int) -> bytes:
         return keccak(b"block" + block.to_bytes(8, "big"))
@@ -178,6 +180,9 @@ class Evm:
             message = Message(gas, to, sender, value, data, code, is_static=static, should_transfer_value=not static)
             run = self.state.computation_class.apply_message
         computation = run(self.state, message, context)
+        if not (static or computation.is_error):
+            self.version += 1
+            self._views.clear()
         logs = [] if computation.is_error else list(computation.get_log_entries())
         return not computation.is_error, bytes(computation.output), logs, computation.get_gas_used()
 
@@ -210,6 +215,12 @@ class Evm:
 
     def view(self, to: bytes, function: str, *args: Any) -> Any:
         """The one value that the view gives; a struct as a dict."""
+        key = (to, function, *args)
+        if key not in self._views:  # no view looks at the clock
+            self._views[key] = self._view(to, function, args)
+        return self._views[key]
+
+    def _view(self, to: bytes, function: str, args: tuple[Any, ...]) -> Any:
         abi = abi_of(self.names[to])
         data, entry = abi.encode(function, args)
         ok, output, _, _ = self.message(bytes(20), to, data, static=True)

@@ -271,9 +271,7 @@ class World:
 
     def rule(self, dispute: int, fraud: bool) -> None:
         signatures = self.signatures(dispute, fraud)
-        outcome = self.evm.send(
-            account("other"), self.adjudicator, "rule", self.market, dispute, fraud, signatures
-        )
+        outcome = self.evm.send(account("other"), self.adjudicator, "rule", self.market, dispute, fraud, signatures)
         if not outcome.ok:
             raise CallReverted(f"rule: {outcome.error}{outcome.error_args}")
 
@@ -288,4 +286,3 @@ class World:
         """What the winner gets of a loser's ``amount``, and what is burnt."""
         paid = amount * self.params["bountyMillionths"] // 1_000_000
         return paid, amount - paid
-

@@ -111,7 +111,9 @@ def test_a_changed_source_is_noticed(node: str, tmp_path: Path) -> None:
     copy = tmp_path / "contracts"
     shutil.copytree(SOURCES, copy, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     source = copy / "EpochAnchor.sol"
-    source.write_text(source.read_text().replace("AlreadyAnchored(epoch);\n        entry", "AlreadyAnchored(0);\n        entry"))
+    source.write_text(
+        source.read_text().replace("AlreadyAnchored(epoch);\n        entry", "AlreadyAnchored(0);\n        entry")
+    )
     (copy / "artifacts" / "Stray.json").write_text("{}")
     done = subprocess.run([node, copy / "build.mjs", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1

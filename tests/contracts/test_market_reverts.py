@@ -84,7 +84,7 @@ BAD_PARAMS = [
     ("challengeBond", 0),
     ("demandBond", 0),
     ("bountyMillionths", 500_001),
-    ("maxInline", 65_537),
+    ("maxInline", 45_057),
     ("adjudicator", account("nobody")),
 ]
 
@@ -203,8 +203,8 @@ def a_uri_without_end(world: World) -> None:
 @provokes("TooLong")
 def more_data_than_can_be_posted(world: World) -> None:
     model = world.register()
-    args = task_args(world, model, data=b"", uri="file:x", length=65_537)
-    assert world.fails("TooLong", "requester", "openTask", *args) == (65_537, 65_536)
+    args = task_args(world, model, data=b"", uri="file:x", length=45_057)
+    assert world.fails("TooLong", "requester", "openTask", *args) == (45_057, 45_056)
     big = layout.bundle({b"x": (1, (1100,), bytes(4400))})
     args = task_args(world, model, data=big, length=len(big))
     assert world.fails("TooLong", "requester", "openTask", *args) == (len(big), 4096)
