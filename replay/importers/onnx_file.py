@@ -78,24 +78,31 @@ def read_graph(data: bytes) -> Graph:
     if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
         raise UnsupportedModel("functions, training info, sparse or quantised tensors are not supported", file=FILE)
     for opset in model.opset_import:
-        known = OPSETS.get("" if opset.domain == "ai.onnx" else opset.domain)
+        domain = _text(opset.domain)
+        known = OPSETS.get("" if domain == "ai.onnx" else domain)
         if known is None or opset.version not in known:
-            raise UnsupportedModel(
-                f"opset {opset.domain[:32] or 'ai.onnx'} {opset.version} is not supported", file=FILE
-            )
+            raise UnsupportedModel(f"opset {domain[:32] or 'ai.onnx'} {opset.version} is not supported", file=FILE)
     constants: dict[str, Array] = {}
     for tensor in graph.initializer:
-        if not tensor.name or tensor.name in constants:
-            raise MalformedFile("a constant without a name of its own", file=FILE, tensor=tensor.name[:64])
-        constants[tensor.name] = _array(tensor)
+        name = _text(tensor.name)
+        if not name or name in constants:
+            raise MalformedFile("a constant without a name of its own", file=FILE, tensor=name[:64])
+        constants[name] = _array(tensor)
     inputs = tuple(_input(value) for value in graph.input if value.name not in constants)
     nodes = tuple(_node(node, index) for index, node in enumerate(graph.node))
-    return Graph(nodes, constants, inputs, tuple(value.name for value in graph.output))
+    return Graph(nodes, constants, inputs, tuple(_text(value.name) for value in graph.output))
+
+
+def _text(raw: Any) -> str:
+    """A string of the file; protobuf hands out bytes where they are no UTF-8."""
+    if not isinstance(raw, str):
+        raise MalformedFile("a name that is no UTF-8", file=FILE)
+    return raw
 
 
 def _array(tensor: onnx.TensorProto) -> Array:
     """A constant; its size is checked against the bytes that are there before anything is allocated."""
-    where = {"file": FILE, "tensor": tensor.name[:64]}
+    where = {"file": FILE, "tensor": _text(tensor.name)[:64]}
     if tensor.data_location != _PROTO.DEFAULT or tensor.external_data:
         raise UnsupportedModel("external data is refused", **where)
     if tensor.data_type not in _DTYPES or tensor.HasField("segment"):
@@ -119,24 +126,25 @@ def _array(tensor: onnx.TensorProto) -> Array:
 
 
 def _input(value: onnx.ValueInfoProto) -> GraphInput:
+    name = _text(value.name)
     if not value.type.HasField("tensor_type"):
-        raise UnsupportedModel("an input is no tensor", file=FILE, input=value.name[:64])
+        raise UnsupportedModel("an input is no tensor", file=FILE, input=name[:64])
     kind = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     if not 1 <= len(dims) <= 4 or not all(dim is None or 0 <= dim < MAX_DIM for dim in dims):
-        raise MalformedFile("an input has an unusable shape", file=FILE, input=value.name[:64])
-    return GraphInput(value.name, kind.elem_type, tuple(dim or None for dim in dims))
+        raise MalformedFile("an input has an unusable shape", file=FILE, input=name[:64])
+    return GraphInput(name, kind.elem_type, tuple(dim or None for dim in dims))
 
 
 def _node(node: onnx.NodeProto, index: int) -> Node:
-    label = (node.name or f"#{index}")[:64]
-    if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):
-        raise UnsupportedOperator("unknown domain", operator=f"{node.domain}.{node.op_type}"[:64], node=label)
+    label, kind, domain = (_text(node.name) or f"#{index}")[:64], _text(node.op_type)[:64], _text(node.domain)
+    if domain not in ("", "ai.onnx", "ai.onnx.ml"):
+        raise UnsupportedOperator("unknown domain", operator=f"{domain}.{kind}"[:64], node=label)
     attributes: dict[str, Attribute] = {}
     for attribute in node.attribute:
-        attributes[attribute.name] = _attribute(attribute, node.op_type, label)
-    prefix = "ai.onnx.ml." if node.domain == "ai.onnx.ml" else ""
-    return Node(prefix + node.op_type[:64], label, tuple(node.input), tuple(node.output), attributes)
+        attributes[_text(attribute.name)] = _attribute(attribute, kind, label)
+    prefix = "ai.onnx.ml." if domain == "ai.onnx.ml" else ""
+    return Node(prefix + kind, label, tuple(map(_text, node.input)), tuple(map(_text, node.output)), attributes)
 
 
 def _attribute(attribute: onnx.AttributeProto, kind: str, node: str) -> Attribute:
