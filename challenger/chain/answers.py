@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,33 +60,53 @@ class FeeHistory:
     rewards: tuple[tuple[Wei, ...], ...]
 
 
-def parse_log(answer: Any) -> RawLog:
-    topics = wire.field(answer, "topics")
-    if type(topics) is not list or len(topics) > 4:
-        raise ValueError("topics are not a list of at most four")
-    if answer.get("removed") is True:
-        raise ValueError("a removed log is served as a standing one")
-    return RawLog(
-        wire.address(wire.field(answer, "address")),
-        tuple([wire.hash32(topic) for topic in topics]),
-        wire.blob(wire.field(answer, "data")),
-        BlockNumber(wire.quantity(wire.field(answer, "blockNumber"))),
-        wire.hash32(wire.field(answer, "blockHash")),
-        wire.quantity(wire.field(answer, "logIndex")),
-        wire.hash32(wire.field(answer, "transactionHash")),
-    )
-
-
 def parse_logs(answer: Any) -> list[RawLog]:
     """In chain order; the same place twice is a ``ValueError``."""
     if type(answer) is not list:
         raise ValueError("logs are not a list")
-    logs = [parse_log(item) for item in answer]
+    # neighbours share block, emitter and first topic, as text too: each is read once
+    hash32, address, quantity = _once(wire.hash32), _once(wire.address), _once(wire.quantity)
+    logs = []
+    try:
+        for item in answer:
+            topics = item["topics"]
+            if type(topics) is not list or len(topics) > 4:
+                raise ValueError("topics are not a list of at most four")
+            if item.get("removed"):
+                raise ValueError("a removed log is served as a standing one")
+            logs.append(
+                RawLog(
+                    address(item["address"]),
+                    tuple([hash32(topic) for topic in topics]),
+                    wire.blob(item["data"]),
+                    quantity(item["blockNumber"]),
+                    hash32(item["blockHash"]),
+                    wire.quantity(item["logIndex"]),
+                    hash32(item["transactionHash"]),
+                )
+            )
+    except KeyError as error:
+        raise ValueError(f"a log's field {error.args[0]} is missing") from None
+    except (TypeError, AttributeError):  # something else than an object, or a list where text belongs
+        raise ValueError("a log is not of its form") from None
     logs.sort(key=_place)
     for before, after in itertools.pairwise(logs):
         if before.block == after.block and before.log_index == after.log_index:
             raise ValueError(f"log {after.log_index} of block {after.block} is served twice")
     return logs
+
+
+def _once(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``parse``, once for each text."""
+    known: dict[Any, Any] = {}
+
+    def parsed(value: Any) -> Any:
+        found = known.get(value)
+        if found is None:
+            found = known[value] = parse(value)
+        return found
+
+    return parsed
 
 
 def _place(log: RawLog) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,14 +43,15 @@ class HttpProvider(AsyncHTTPProvider):
         self._url = url
         self._session = session
         self._max_answer = max_answer
+        self._headers = self.get_request_headers()
 
     async def make_request(self, method: Any, params: Any) -> Any:
-        return await self._post(self.encode_rpc_request(method, params))
+        return await self._post(self.form_request(method, params))
 
     async def make_batch_request(self, batch_requests: Sequence[tuple[Any, Any]]) -> Any:
         """Answers in the order of the requests, or the single error object of an endpoint without batches."""
         requests = [self.form_request(method, params) for method, params in batch_requests]
-        answers = await self._post(self.encode_batch_request_dicts(requests))
+        answers = await self._post(requests)
         if not isinstance(answers, list):
             return answers
         by_id = {
@@ -60,8 +62,9 @@ class HttpProvider(AsyncHTTPProvider):
         except KeyError:
             raise EndpointError("a batch came back without all of its answers", endpoint=self.name) from None
 
-    async def _post(self, body: bytes) -> Any:
-        headers = self.get_request_headers()
+    async def _post(self, request: Any) -> Any:
+        body = json.dumps(request).encode()
+        headers = self._headers
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 raw = await self._body(response)

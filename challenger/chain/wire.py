@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 from challenger.domain import Address, Block, BlockNumber, Hash32, UnixTime
@@ -13,25 +14,34 @@ from challenger.domain import Address, Block, BlockNumber, Hash32, UnixTime
 MAX_I64 = 2**63 - 1
 MAX_U256 = 2**256 - 1
 
-#: Nested deeper than any answer is. The parser's C code recurses: where a library has raised Python's recursion limit
-#: (py-evm does), text nested deep enough would overrun the stack and end the process.
+#: The parser's C code recurses, and Python stops it at the recursion limit. Where a library has raised that limit beyond
+#: what the stack holds (py-evm does), text nested deep enough would end the process: there the depth is checked first.
+SAFE_RECURSION = 3_000
 MAX_DEPTH = 64
 _SHAPE = bytes(sorted(set(range(256)) - set(b'[]{}"\\')))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def parse_json(raw: bytes) -> Any:
-    """What ``raw`` says; ``ValueError`` for what is no JSON or nested deeper than ``MAX_DEPTH``."""
+    """What ``raw`` says; ``ValueError`` for what is no JSON, or nested far deeper than any answer is."""
+    if sys.getrecursionlimit() > SAFE_RECURSION and not _shallow(raw):
+        raise ValueError("not JSON, or nested too deeply")
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _shallow(raw: bytes) -> bool:
+    """Whether brackets balance at a depth of ``MAX_DEPTH`` or less."""
     shape = raw.translate(None, _SHAPE).replace(b'""', b"")
     if b'"' in shape or b"\\" in shape:  # brackets within strings, or escapes: the slower way
         shape = _STRING.sub(b"", raw).translate(None, _SHAPE)
     for _ in range(MAX_DEPTH):
         if not shape:
-            return json.loads(raw)
+            return True
         shape = shape.replace(b"[]", b"").replace(b"{}", b"")
-    if not shape:
-        return json.loads(raw)
-    raise ValueError("not JSON, or nested too deeply")
+    return not shape
 
 
 def quantity(value: Any, limit: int = MAX_I64) -> int:
@@ -66,9 +76,16 @@ def blob(value: Any) -> bytes:
 
 def hash32(value: Any) -> Hash32:
     """``"0x"`` and 64 digits → 32 bytes."""
-    if type(value) is not str or len(value) != 66:
+    # spelt out, not by way of ``blob``: five of these in every log
+    if type(value) is not str or len(value) != 66 or value[:2] != "0x":
         raise ValueError(f"not a hash: {_show(value)}")
-    return Hash32(blob(value))
+    try:
+        digest = bytes.fromhex(value[2:])
+    except ValueError:
+        raise ValueError(f"not a hash: {_show(value)}") from None
+    if len(digest) != 32:  # fromhex forgives blanks
+        raise ValueError(f"not a hash: {_show(value)}")
+    return Hash32(digest)
 
 
 def address(value: Any) -> Address:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -231,3 +232,8 @@ async def test_it_says_where_it_cannot_be_served():
         with pytest.raises(ConfigError, match="cannot listen"):
             async with ServedDevnet(port=port):
                 pass
+
+
+def test_the_manual_names_every_method():
+    manual = (Path(__file__).parents[2] / "docs" / "devnet.md").read_text()
+    assert [name for name in _NODE.names if f"`{name}" not in manual] == []
