@@ -21,7 +21,7 @@ from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner
 from challenger.chain.step import SenderPolicy
 from challenger.domain import Block, BlockNumber, ChainId, Hash32, Intent, Mode, UnixTime, Wei
-from challenger.errors import ChallengerError, CursorMoved, Expected, StaleRow, StoreError
+from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
 from challenger.pipeline.agree import Endpoints
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
@@ -105,17 +105,22 @@ class App:
         """Replays and confirmations that may be done now; True when something moved."""
         return await self._investigator.step()
 
+    async def gather(self) -> bool:
+        """Fetches data of new commitments, drawn or not; True when there were any."""
+        return await self._investigator.gather()
+
     async def approve(self, model: str, person: str, note: str) -> int:
         """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""
         return await approve(self.store, await self._now(), model, person, note)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Both loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
+        """All loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
         process that took over the account, or a bug, ends the service."""
         say("started", mode=str(self.settings.mode), database=self.store.where, endpoint=self.rpc.name)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
+            group.create_task(self._loop("data", self.gather, stop))
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is not None:
@@ -125,16 +130,13 @@ class App:
     async def _loop(self, name: str, turn: Turn, stop: asyncio.Event) -> None:
         pause = self.settings.chain.poll
         while not stop.is_set():
+            moved = False
             try:
                 moved = await turn()
                 self._said.pop(name, None)
-            except (Expected, CursorMoved) as error:
-                moved = False
-                self._once(name, error)
-            except StaleRow:
+            except TakenOver:
                 raise
-            except StoreError as error:
-                moved = False
+            except (Expected, StoreError) as error:
                 self._once(name, error)
             if not moved:
                 await _wait(stop, pause)

@@ -122,5 +122,13 @@ class DigestMismatch(DataUnavailable):
     """the bytes served are not the ones committed"""
 
 
+class TakenOver(StaleRow):
+    """another process works for this account now; stop one of the two"""
+
+
+class OwnDisk(Expected):
+    """the artefact cache on this machine could not be used; nothing is held against anyone"""
+
+
 class FilingRefused(Expected):
     """a rule of safety forbids to file now"""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from challenger.domain import Hash32, ModelId, Verdict
+from challenger.errors import OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from replay.artifacts import ArtifactError, ArtifactStoreFailed
 from replay.sandbox import Completed, Inconclusive, ReplayRequest
@@ -82,14 +83,14 @@ class Engine:
     async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
         """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says.
 
-        A full disk of our own raises ArtifactStoreFailed: that is nobody's withholding.
+        A full disk of our own raises OwnDisk: that is nobody's withholding.
         """
         if length > self._bundle_bytes:
             return None
         try:
             return await self._files.fetch_bundle(uri, root, length, self._bundle_bytes)
-        except ArtifactStoreFailed:
-            raise
+        except ArtifactStoreFailed as error:
+            raise OwnDisk(str(error)) from error
         except ArtifactError:
             return None
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from challenger.domain import (
     CommitmentId,
     DemandOutcome,
+    Hash32,
     Part,
     State,
     UnixTime,
@@ -32,6 +33,8 @@ from challenger.store.unit import View
 from challenger.store.work import Item
 
 Clock = Callable[[], Awaitable[UnixTime]]
+#: Fetches under way at a time.
+_FETCHES = 8
 
 
 class Agreement(Protocol):
@@ -66,13 +69,12 @@ class Investigator:
     async def step(self) -> bool:
         """One round over everything that may be worked on now; True when something moved."""
         now = await self._clock()
-        gathered = await self._gather(now)
         async with self._store.read() as view:
-            items = await view.work.items([State.SAMPLED, State.REPLAYED, State.SHED], ready=now, limit=10_000)
-            accused = [i for i in items if i.work.state == State.REPLAYED and await self._is_fraud(view, i)]
-            fees = {i.work.commitment: await self._value(view, i) for i in items}
+            drawn = await view.work.items([State.SAMPLED], ready=now, limit=10_000)
+            judged = await view.work.items([State.REPLAYED], ready=now, closes_after=now, limit=10_000)
+            open_items = drawn + [item for item in judged if await self._is_fraud(view, item)]
+            fees = {item.work.commitment: await self._value(view, item) for item in open_items}
             ahead = await self._ahead(view)
-        open_items = [i for i in items if i.work.state == State.SAMPLED] + accused
         late = [i for i in open_items if i.commitment.closes <= now]
         for item in late:
             await self._move(item, State.EXPIRED, "the window closed before it was judged")
@@ -93,7 +95,7 @@ class Investigator:
         async with asyncio.TaskGroup() as group:
             for item in urgent:
                 group.create_task(one(item))
-        return bool(gathered or urgent or late or shed)
+        return bool(urgent or late or shed)
 
     async def _handle(self, item: Item) -> None:
         try:
@@ -108,20 +110,33 @@ class Investigator:
 
     # the data, for drawn and undrawn alike: a fetch betrays no draw
 
-    async def _gather(self, now: UnixTime) -> bool:
-        """Fetches what was committed by URI for everything newly observed, before its draw."""
+    async def gather(self) -> bool:
+        """Fetches what was committed by URI for everything newly observed, drawn or not; True when there was any."""
+        now = await self._clock()
         async with self._store.read() as view:
-            fresh = await view.work.items([State.OBSERVED, State.SKIPPED, State.SAMPLED], closes_after=now, limit=500)
-            wanted = [i for i in fresh if i.work.commitment not in self._fetched]
-            pairs = [(i, await view.chain.task(i.commitment.task)) for i in wanted]
-        for item, task in pairs[:50]:
-            self._fetched.add(item.work.commitment)
+            fresh = await view.work.items(
+                [State.OBSERVED, State.SKIPPED, State.SAMPLED], closes_after=now, limit=10_000
+            )
+            wanted = [item for item in fresh if item.work.commitment not in self._fetched][:100]
+            tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
+        gate = asyncio.Semaphore(_FETCHES)
+
+        async def fetch(uri: str, root: Hash32, length: int) -> None:
+            async with gate:
+                await self._engine.bundle(uri, root, length)
+
+        fetches = []
+        for item in wanted:
+            row, task = item.commitment, tasks.get(item.commitment.task)
             if task is not None and task.input_uri:
-                await self._engine.bundle(task.input_uri, task.input_root, task.input_length)
-            if item.commitment.output_uri:
-                row = item.commitment
-                await self._engine.bundle(row.output_uri, row.output_root, row.output_length)
-        return bool(pairs)
+                fetches.append(fetch(task.input_uri, task.input_root, task.input_length))
+            if row.output_uri:
+                fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
+        for outcome in await asyncio.gather(*fetches, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        self._fetched.update(CommitmentId(item.work.commitment) for item in wanted)
+        return bool(wanted)
 
     # the first replay
 

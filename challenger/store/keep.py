@@ -6,7 +6,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import UnixTime
-from challenger.errors import StaleRow, StoreError
+from challenger.errors import StaleRow, StoreError, TakenOver
 from challenger.store.journal import Journal
 from challenger.store.rows import ApprovalRow, PauseRow
 from challenger.store.schema import approvals, fences, latencies, pauses, settings
@@ -40,12 +40,12 @@ class Fences:
         return token
 
     async def hold(self, name: str, token: int) -> None:
-        """Raises StaleRow unless ``token`` is the latest of ``name``."""
+        """Raises TakenOver unless ``token`` is the latest of ``name``."""
         latest = select(fences.c.token, fences.c.holder).where(fences.c.name == name)
         row = (await self._connection.execute(latest)).one_or_none()
         if row is None or row.token != token:
             owner = "nobody" if row is None else row.holder
-            raise StaleRow("another process took over; stop one of the two", fence=name, owner=owner)
+            raise TakenOver(fence=name, owner=owner)
 
 
 class Approvals:
