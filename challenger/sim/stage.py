@@ -18,7 +18,7 @@ from challenger.errors import ChallengerError
 from challenger.sim.build import PIXELS, TOKENS
 from challenger.sim.kits import Kit
 from challenger.sim.scenario import DIGITS, Kind, Scenario
-from challenger.sim.workshop import Artefact, Run, Variant, Workshop
+from challenger.sim.workshop import PROVIDERS, Artefact, Run, Variant, Workshop
 from replay.artifacts.manifest import MANIFEST_NAME
 from replay.layout import encode_bundle
 from replay.sandbox import Described, Limits, ReplayPool, ReplayRequest
@@ -37,7 +37,7 @@ async def workshop(folder: Path, names: Sequence[str]) -> AsyncIterator[tuple[li
     """Builds the models ``names`` below ``folder`` and opens a replay pool for them. Seconds, on both cores."""
     async with ReplayPool(limits=_LIMITS) as pool:
         built = [build(name, folder / name) for name in names]
-        await asyncio.gather(*built, pool.warm("torch"))
+        await asyncio.gather(*built, pool.warm(PROVIDERS))
         kits = [await _kit(pool, name, folder / name) for name in names]
         made = Workshop(pool, {kit.name: kit.variants for kit in kits})
         try:
@@ -75,14 +75,14 @@ async def rehearse(kits: Sequence[Kit], made: Workshop, scenario: Scenario) -> N
         if task.kind in _TWINS
     ]
     if runs:
-        async with ReplayPool(limits=Limits(memory_bytes=3 << 30, models=1), backends=("torch",)) as pool:
+        async with ReplayPool(limits=Limits(memory_bytes=3 << 30, models=1), backends=(PROVIDERS,)) as pool:
             await made.ahead(pool, sorted(runs, key=lambda run: (run.model, run.variant)))
 
 
 async def _kit(pool: ReplayPool, name: str, folder: Path) -> Kit:
     variants = {variant: _artefact(folder / variant / MANIFEST_NAME) for variant in Variant}
     registered = variants[Variant.REGISTERED]
-    asked = ReplayRequest(registered.manifest, registered.file_digest, None, None, 0, b"")
+    asked = ReplayRequest(registered.manifest, registered.file_digest, None, None, 0, b"", PROVIDERS)
     described = await pool.describe(asked)
     if not isinstance(described, Described):
         raise BuildFailed(described.detail, model=name, reason=described.reason)
