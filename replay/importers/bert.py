@@ -66,7 +66,7 @@ def read_config(data: bytes) -> BertConfig:
         raise UnsupportedModel("only encoders are supported")
     sizes = {key: _size(document, key, limit) for key, limit in _LIMITS.items()}
     activation = document.get("hidden_act")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise UnsupportedModel(f"hidden_act {str(activation)[:32]!r} is none of {', '.join(_ACTIVATIONS)}")
     eps = document.get("layer_norm_eps", 1e-12)
     if not isinstance(eps, float) or not 1e-30 < eps < 1.0:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_programs import bert_tensors, safetensors_bytes, write_bert
+from replay_programs import CONFIG, bert_tensors, safetensors_bytes, write_bert
 
 from replay.errors import (
     FileMismatch,
@@ -30,8 +30,6 @@ GOOD = safetensors_bytes(bert_tensors(0))
 
 
 def load(weights=GOOD, config=None):
-    from replay_programs import CONFIG
-
     files = {
         "config.json": bytearray(json.dumps(CONFIG | (config or {})).encode()),
         "model.safetensors": bytearray(weights),
@@ -127,6 +125,22 @@ def test_configs_that_lie(change, error):
     with pytest.raises(error) as caught:
         load(config=change)
     assert "\n" not in str(caught.value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from([*CONFIG, "is_decoder", "position_embedding_type"]), values)
+@settings(max_examples=150)
+def test_no_value_of_a_config_surprises(key, value):
+    try:
+        load(config={key: value})
+    except (ModelRefused, ProgramError) as error:
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nul", b"{" * 50_000, b"\xff", b'{"model_type": "bert"}'])
