@@ -79,7 +79,7 @@ class Node:
         """Takes a signed transaction into the pool (and mines it, with automine); its hash. ``NodeError`` says why not."""
         try:
             tx = self.chain.decode(raw)
-        except (ValidationError, RLPException, BadSignature, PyEVMError, NotImplementedError) as error:
+        except (ValidationError, RLPException, BadSignature, PyEVMError, NotImplementedError, ValueError) as error:
             raise NodeError(f"invalid transaction: {error}") from None
         if tx.chain_id not in {None, CHAIN_ID}:
             raise NodeError(f"invalid sender: invalid chain id for signer: have {tx.chain_id} want {CHAIN_ID}")
