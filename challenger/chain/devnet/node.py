@@ -20,6 +20,17 @@ from challenger.chain.devnet.evm import GAS_LIMIT, EvmChain, Mined
 from challenger.chain.devnet.pool import Pool, Refused
 from challenger.chain.devnet.render import Json, receipts_json
 
+#: What py-evm, rlp and the signature library raise over damaged bytes (rlp a TypeError, where a list stands for a number).
+_NOT_A_TRANSACTION = (
+    ValidationError,
+    RLPException,
+    BadSignature,
+    PyEVMError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+)
+
 
 class NodeError(Exception):
     """an answer with ``error``"""
@@ -79,7 +90,7 @@ class Node:
         """Takes a signed transaction into the pool (and mines it, with automine); its hash. ``NodeError`` says why not."""
         try:
             tx = self.chain.decode(raw)
-        except (ValidationError, RLPException, BadSignature, PyEVMError, NotImplementedError, ValueError) as error:
+        except _NOT_A_TRANSACTION as error:
             raise NodeError(f"invalid transaction: {error}") from None
         if tx.chain_id not in {None, CHAIN_ID}:
             raise NodeError(f"invalid sender: invalid chain id for signer: have {tx.chain_id} want {CHAIN_ID}")
