@@ -118,6 +118,21 @@ def test_full_slots_without_rulings_cannot_lock_a_provider_up(world: World) -> N
     assert (world.view("job", job)["status"], world.free("provider")) == (VOID, ETH)
 
 
+def test_a_job_that_can_no_longer_finalise_is_not_extended(world: World) -> None:
+    """With a silent bench disputes are free; nothing done over such a job may keep the collateral locked for longer."""
+    job = world.job()
+    end = world.view("windowEnd", job)
+    dispute = world.challenge(job, "other")
+    world.wait(RULING)
+    world.settle(dispute)
+    demand = world.demand(job, WEIGHTS, who="registrar")
+    world.do("registrar", "answerTile", demand, TILES[0], layout.path(TILE_LEAVES, 0))
+    full = [world.challenge(job, "other") for _ in range(3)]
+    world.rule(full[0], fraud=False)
+    world.settle(full[0])
+    assert world.view("windowEnd", job) == end
+
+
 def test_answering_ones_own_demands_cannot_postpone_for_ever(world: World) -> None:
     """A registrar may demand and answer tiles of its own weights: the end moves to 2 W + D at most."""
     model = world.register()
