@@ -259,7 +259,7 @@ async def test_reorged_out_goes_back_to_sent_and_the_same_bytes_go_out_again(pla
     await place.devnet.reorg(2)
     report = await sender.step()
     assert [(m.old, m.new) for m in report.moved] == [(S.MINED, S.SENT)]
-    assert place.node.sends[-1] == place.node.sends[0]
+    assert place.node.sends == [(await place.row(1)).attempts[0].raw] * 2
     await place.finish(sender)
     assert await place.mined() == {1: 1}
     assert len((await place.row(1)).attempts) == 1
@@ -278,6 +278,33 @@ async def test_a_reorg_into_another_block_is_followed(place: Stage) -> None:
     assert (before.state, after.state) == (S.MINED, S.FINAL)  # the new branch is one block longer
     assert before.block_hash != after.block_hash
     assert after.block_hash == (await place.devnet.rpc.block(after.block or 0)).hash
+
+
+async def test_a_receipt_of_a_block_that_is_not_the_chains_makes_nothing_final(place: Stage) -> None:
+    """Behind one URL may stand two endpoints on two forks."""
+    await place.propose(1)
+    await (await place.sender()).step()
+    await place.devnet.mine(4)
+    forked = await place.sender(node=Forked(place.devnet.rpc))
+    report = await forked.step()
+    assert [t.kind for t in report.troubles] == ["endpoint"]
+    assert await place.states(1) == [S.MINED]
+    await (await place.sender()).step()
+    assert await place.states(1) == [S.FINAL]
+
+
+class Forked(Unreliable):
+    """Its receipts are another fork's."""
+
+    def __getattr__(self, name: str) -> object:
+        real = super().__getattr__(name)
+        if name != "receipt":
+            return real
+
+        async def receipt(tx_hash: bytes) -> object:
+            return replace(await real(tx_hash), block_hash=Hash32(b"\x0f" * 32))  # type: ignore[operator]
+
+        return receipt
 
 
 async def test_foreign_use_of_the_nonce_is_proved_told_and_survived(place: Stage) -> None:
