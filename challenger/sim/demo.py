@@ -16,7 +16,7 @@ from challenger.settings import Settings
 from challenger.sim import files, report
 from challenger.sim.history import whole
 from challenger.sim.kits import Kit
-from challenger.sim.report import Report, Sight
+from challenger.sim.report import Audit, Report, Sight
 from challenger.sim.scenario import Kind, Knobs, plan
 from challenger.sim.scoreboard import read_labels, score
 from challenger.sim.screen import Frame, Row, Screen
@@ -38,6 +38,10 @@ class Watcher(Protocol):
 
     async def sights(self) -> Sequence[Sight]:
         """Every commitment it knows. May be asked while a step is under way."""
+        ...
+
+    async def audited(self) -> Audit:
+        """Its sampling, re-checked against the chain."""
         ...
 
     async def paused(self) -> Sequence[bytes]:
@@ -111,20 +115,20 @@ async def play(
             pass
         await show.until_quiet()
         screen.phase("accounts", "the summary is computed anew, from chain events and labels alone")
-        sights = await watcher.sights()
-        outcome = await _outcome(stage.devnet.rpc, world, sights, every_one=options.rate >= 1)
+        outcome = await _outcome(stage.devnet.rpc, world, watcher, every_one=options.rate >= 1)
         await show.frame()
     return outcome
 
 
-async def _outcome(rpc: Rpc, world: World, sights: Sequence[Sight], *, every_one: bool) -> Outcome:
+async def _outcome(rpc: Rpc, world: World, watcher: Watcher, *, every_one: bool) -> Outcome:
     where = world.deployment
     path = world.folder / LABELS
     _, labels = read_labels(path)
     history = await whole(rpc, (where.market, where.adjudicator), where.start_block)
     board = score(history.events, history.times, labels, where.params.model_bond)
     holds = await rpc.balance(where.market)
-    judged = report.judge(board, labels, sights, every_one=every_one, market_holds=holds)
+    sights, audit = await watcher.sights(), await watcher.audited()
+    judged = report.judge(board, labels, sights, audit, every_one=every_one, market_holds=holds)
     return Outcome(judged, where.params.window, path)
 
 
@@ -149,7 +153,7 @@ class _Show:
             moved = await self._watcher.step()
             for model in await self._watcher.paused():
                 name = next((name for name, number in self._world.models.items() if number == model), "a model")
-                self._screen.note(f"pause: several providers of {name} accused; the operator looks, approves")
+                self._screen.note(f"pause: several providers of {name} accused; a person approves")
                 await self._watcher.approve(model, "demonstration: the operator looked and approved")
                 moved = True
             if not moved:

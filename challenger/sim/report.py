@@ -23,6 +23,16 @@ class Sight(Protocol):
     def verdict(self) -> str: ...
 
 
+class Audit(Protocol):
+    """The watcher's sampling re-checked: epochs with commitments in them, and what is wrong with any."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def findings(self) -> Sequence[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """``broken`` names each invariant that did not hold, in words; empty when all did."""
@@ -30,6 +40,7 @@ class Report:
     board: Scoreboard
     sampled: int
     undrawn: int
+    epochs: int
     broken: tuple[str, ...]
 
     @property
@@ -38,12 +49,18 @@ class Report:
 
 
 def judge(
-    board: Scoreboard, labels: Sequence[Label], sights: Sequence[Sight], *, every_one: bool, market_holds: int
+    board: Scoreboard,
+    labels: Sequence[Label],
+    sights: Sequence[Sight],
+    audit: Audit,
+    *,
+    every_one: bool,
+    market_holds: int,
 ) -> Report:
     """``every_one``: every commitment was to be drawn (``--rate 1``); ``market_holds``: the contract's balance in wei."""
     truth = {label.job: label.truth for label in labels}
     drawn = {one.commitment for one in sights if one.sampled}
-    broken = []
+    broken = list(audit.findings)
     if board.unlabelled:
         broken.append(f"{len(board.unlabelled)} commitments on chain have no label")
     if board.false:
@@ -62,7 +79,7 @@ def judge(
     if board.money.held != market_holds:
         broken.append(f"the market should hold {board.money.held} wei and holds {market_holds}")
     undrawn = sum(job not in drawn for job in board.missed)
-    return Report(board, len(drawn), undrawn, tuple(broken))
+    return Report(board, len(drawn), undrawn, audit.epochs, tuple(broken))
 
 
 def as_json(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
@@ -79,6 +96,7 @@ def as_json(report: Report, files: Mapping[str, str]) -> dict[str, Any]:
         "caught": len(board.caught),
         "ended_by_demand": len(board.ended_by_demand),
         "missed": len(board.missed),
+        "epochs_audited": report.epochs,
         "missed_undrawn": report.undrawn,
         "false": len(board.false),
         "challenges": sum(board.challenged.values()),

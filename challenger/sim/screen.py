@@ -17,6 +17,8 @@ from rich.text import Text
 
 from challenger.sim.report import Report, duration, ether
 
+INTRODUCTION = "Ten providers run AI models for pay. Six cheat. The watcher is not told which."
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -60,6 +62,7 @@ class PlainScreen:
         self._console = console
         self._started = time.monotonic()
         self._last: Frame | None = None
+        console.print(Text(INTRODUCTION), soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +92,7 @@ class LiveScreen:
 
     def __init__(self, console: Console) -> None:
         self._started = time.monotonic()
-        self._said: list[Text] = []
+        self._said: list[Text] = [Text(INTRODUCTION, style="bold"), Text()]
         self._frame: Frame | None = None
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._render, transient=False)
 
@@ -103,8 +106,8 @@ class LiveScreen:
         self._live.stop()
 
     def phase(self, title: str, line: str) -> None:
-        if self._said:
-            self._said[-1].stylize("dim")
+        for earlier in self._said[2:]:
+            earlier.stylize("dim")
         self._said.append(Text.assemble((f"{title:<9}", "bold cyan"), line))
 
     def note(self, line: str) -> None:
@@ -189,6 +192,10 @@ def summary(report: Report, window: int, files: Sequence[tuple[str, str]], comma
         f"{ether(money.fees_paid)} ether of fees earned by answers that stood, {ether(money.fees_returned)} returned",
     )
     if report.holds:
+        facts.add_row(
+            "sampled",
+            f"{report.sampled} of {board.commitments} drawn; {report.epochs} anchored epochs audited against the chain",
+        )
         facts.add_row(
             "checked", Text("recomputed from chain events and planted labels alone: it agrees", style="green")
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from challenger.app import App, opened
+from challenger.audit.sampling import audit_epoch
 from challenger.chain.rpc import Rpc
 from challenger.settings import Settings
 from challenger.store import migrate
@@ -22,6 +23,14 @@ class Seen:
     commitment: bytes
     sampled: bool
     verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """``epochs`` with commitments in them, and what is wrong with any."""
+
+    epochs: int
+    findings: tuple[str, ...]
 
 
 class SteppedWatcher:
@@ -52,6 +61,19 @@ class SteppedWatcher:
         async with self._app.store.read() as view:
             return [bytes.fromhex(pause.subject[2:]) for pause in await view.approvals.active()]
 
+    async def audited(self) -> Audited:
+        """Its sampling, re-checked against the chain while there is one, as `challenger audit sampling` does."""
+        adapter, anchor = self._app.adapter, self._app.settings.chain.anchor
+        async with self._app.store.read() as view:
+            rows = await view.epochs.all()
+            reports = [await audit_epoch(view, row, self._app.rpc, adapter, anchor) for row in rows]
+        told = [report for report in reports if report.commitments]
+        findings = [
+            f"sampling of epoch {report.epoch}: {found.what}" for report in reports for found in report.findings
+        ]
+        findings += [f"sampling of epoch {report.epoch} is not anchored" for report in told if not report.anchored]
+        return Audited(len(told), tuple(findings))
+
     async def approve(self, model: bytes, note: str) -> None:
         await self._app.approve("0x" + model.hex(), "demo operator", note)
 
@@ -62,3 +84,4 @@ async def watching(settings: Settings, rpc: Rpc) -> AsyncIterator[SteppedWatcher
     await migrate.upgrade(settings.store.url)
     async with opened(settings, rpc=rpc) as app:
         yield SteppedWatcher(app)
+        await app.publish((await rpc.block("latest")).time)

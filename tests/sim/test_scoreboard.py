@@ -10,7 +10,7 @@ from challenger.chain.codec import Event
 from challenger.domain import Address, BlockNumber, Hash32, Wei
 from challenger.sim.report import judge
 from challenger.sim.scoreboard import Label, Scoreboard, Truth, read_labels, score, write_labels
-from tests.sim.watchman import Sight
+from tests.sim.watchman import Audited, Sight
 
 ALICE, BOB, CAROL, WATCH = (Address("0x" + digit * 40) for digit in "abcd")
 TIMES = {number: 1_000 + 12 * number for number in range(1, 400)}
@@ -124,7 +124,7 @@ def test_money_is_counted_for_each_party() -> None:
 
 
 def judged(board: Scoreboard, truths: dict[str, Truth], sights: list[Sight], *, every_one: bool = True) -> list[str]:
-    report = judge(board, labels(**truths), sights, every_one=every_one, market_holds=board.money.held)
+    report = judge(board, labels(**truths), sights, Audited(), every_one=every_one, market_holds=board.money.held)
     return list(report.broken)
 
 
@@ -146,9 +146,21 @@ def test_wrong_verdicts_break_the_report_even_where_nothing_was_filed() -> None:
 def test_money_that_the_market_should_hold_and_does_not_breaks_the_report() -> None:
     board = scored(committed(1, 1), j1=Truth.HONEST)
     report = judge(
-        board, labels(j1=Truth.HONEST), [Sight(job(1), True)], every_one=True, market_holds=board.money.held - 1
+        board,
+        labels(j1=Truth.HONEST),
+        [Sight(job(1), True)],
+        Audited(),
+        every_one=True,
+        market_holds=board.money.held - 1,
     )
     assert "should hold 7 wei and holds 6" in report.broken[0]
+
+
+def test_sampling_that_does_not_hold_breaks_the_report() -> None:
+    board = scored(committed(1, 1), j1=Truth.HONEST)
+    audit = Audited(1, ("epoch 0: one was skipped",))
+    report = judge(board, labels(j1=Truth.HONEST), [Sight(job(1), True)], audit, every_one=True, market_holds=7)
+    assert report.broken == ("epoch 0: one was skipped",)
 
 
 def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:

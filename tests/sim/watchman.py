@@ -33,6 +33,12 @@ class Sight:
 
 
 @dataclass
+class Audited:
+    epochs: int = 0
+    findings: tuple[str, ...] = ()
+
+
+@dataclass
 class Watchman:
     rpc: Rpc
     wallet: Wallet
@@ -99,6 +105,9 @@ class Watchman:
 
     async def sights(self) -> Sequence[Sight]:
         return list(self.seen.values())
+
+    async def audited(self) -> Audited:
+        return Audited()
 
     async def paused(self) -> Sequence[bytes]:
         return [model for model, whom in self.accused.items() if len(whom) > 1 and model not in self.approved]
