@@ -26,12 +26,13 @@ def key_of(table: Table) -> Column[Any]:
 
 async def insert_rows(
     connection: AsyncConnection, table: Table, rows: Sequence[tuple[Any, ...]], *, first_stays: bool = False
-) -> None:
-    """Inserts ``rows``, which hold every column of ``table`` in its order. ``first_stays``: a row whose key is there
-    already is passed over instead of being an error."""
-    if rows:
-        sql = _insert_sql(table, connection.dialect) + (" ON CONFLICT DO NOTHING" if first_stays else "")
-        await _many(connection, sql, _bindable(table, connection.dialect, rows))
+) -> int:
+    """Inserts ``rows``, which hold every column of ``table`` in its order, and gives their number. ``first_stays``:
+    a row whose key is there already is passed over, and not counted, instead of being an error."""
+    if not rows:
+        return 0
+    sql = _insert_sql(table, connection.dialect) + (" ON CONFLICT DO NOTHING" if first_stays else "")
+    return await _many(connection, sql, _bindable(table, connection.dialect, rows))
 
 
 async def delete_keys(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> None:
@@ -58,9 +59,9 @@ def chunks(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield keys[start : start + _CHUNK]
 
 
-async def _many(connection: AsyncConnection, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+async def _many(connection: AsyncConnection, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
     try:
-        await connection.exec_driver_sql(sql, list(rows))
+        return (await connection.exec_driver_sql(sql, list(rows))).rowcount
     except OverflowError as error:
         raise StoreError("a number from the chain does not fit its column", statement=sql[:40]) from error
 

@@ -188,19 +188,22 @@ async def _project(connection: AsyncConnection, events: Iterable[ChainEvent]) ->
         grouped[aggregate].setdefault(getattr(event, aggregate), []).append(event)
     for aggregate, subjects in grouped.items():
         fold = FOLDS[aggregate]
-        births, later = [], []
+        born: dict[Any, Any] = {}
+        later = []
         for key, story in subjects.items():
-            row = fold.step(None, story[0]) if len(story) == 1 else None
+            row = fold.step(None, story[0])
             if row is None:
                 later.append(key)
             else:
-                births.append(row)
-        await insert_rows(connection, fold.table, births, first_stays=True)
-        key = key_of(fold.table)
-        known = {row[0]: fold.row(*row) for row in await rows_by(connection, fold.table, key, later)}
-        changed = {key: fold.over(subjects[key], known.get(key)) for key in later}
+                born[key] = row if len(story) == 1 else fold.over(story[1:], row)
+        inserted = await insert_rows(connection, fold.table, list(born.values()), first_stays=True)
+        if inserted != len(born):  # absurd, yet possible: some were born before
+            there = await rows_by(connection, fold.table, key_of(fold.table), list(born))
+            later += [row[0] for row in there if row[1:3] != born[row[0]][1:3]]
+        known = {row[0]: fold.row(*row) for row in await rows_by(connection, fold.table, key_of(fold.table), later)}
+        changed = [fold.over(subjects[key], known.get(key)) for key in later]
         await delete_keys(connection, fold.table, list(known))
-        await insert_rows(connection, fold.table, [row for row in changed.values() if row is not None])
+        await insert_rows(connection, fold.table, [row for row in changed if row is not None])
 
 
 async def _refold(connection: AsyncConnection, touched: Iterable[tuple[str, bytes]]) -> list[CommitmentRow]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import func, insert, select
 
 from challenger.domain import (
     Action,
@@ -24,6 +25,7 @@ from challenger.domain import (
 from challenger.errors import IllegalMove, StaleRow, StoreError
 from challenger.store import Outbox, Store, subject_of
 from challenger.store.rows import EpochRow
+from challenger.store.schema import latencies
 
 from .chains import ME, T0, THEM, at, chain, committed, demand_opened, dispute_opened, h
 
@@ -381,8 +383,11 @@ async def test_latencies_give_the_nearest_rank_and_forget_the_old(store: Store) 
         await unit.latencies.add("include", 3)
         assert await unit.latencies.p99("replay") == 0.099
         assert await unit.latencies.p99("include") == 3
-        for _ in range(1000):
-            await unit.latencies.add("replay", 0.5)
+        many = [{"action": "replay", "microseconds": 500_000, "time": T0} for _ in range(999)]
+        await unit.connection.execute(insert(latencies), many)
+        await unit.latencies.add("replay", 0.4)
+        kept = select(func.count()).select_from(latencies).where(latencies.c.action == "replay")
+        assert (await unit.connection.execute(kept)).scalar_one() == 1000
         assert await unit.latencies.p99("replay") == 0.5
 
 
