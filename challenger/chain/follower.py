@@ -196,7 +196,7 @@ class Follower:
                 self._span.failed()
                 raise
             else:
-                self._span.answered(width, self._clock() - began)
+                self._span.answered(width, self._clock() - began, len(logs))
                 break
         numbers = {log.block for log in logs} | {last}
         if cursor is None and first > 0:

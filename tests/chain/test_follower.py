@@ -179,6 +179,30 @@ async def test_ranges_shrink_to_what_the_endpoint_takes_and_grow_again():
     assert provider.asked["eth_getLogs"] - few < 40
 
 
+def test_a_span_takes_heavy_answers_in_smaller_ones_and_light_ones_in_larger():
+    span = Span(1_000, widest=3_000)
+    span.answered(1_000, 0.1, 40_000)
+    assert span.blocks == 100
+    span.answered(100, 0.1, 3_000)  # enough
+    assert span.blocks == 100
+    span.answered(50, 0.1, 0)  # the chain's end: says nothing
+    assert span.blocks == 100
+    for _ in range(9):
+        span.answered(span.blocks, 0.1, 10)
+    assert span.blocks == 3_000
+    span.answered(3_000, 5.0, 10)  # slow
+    assert span.blocks == 1_500
+    span.failed()
+    assert span.blocks == 750
+    span.refused(750)
+    for _ in range(4):
+        span.answered(span.blocks, 0.1, 10)
+    assert span.blocks == 562  # under what was refused, for now
+    for _ in range(100):
+        span.answered(span.blocks, 0.1, 10)
+    assert span.blocks == 3_000
+
+
 async def test_one_block_that_is_too_much_is_said_and_not_skipped():
     chain = ToyChain(result_limit=1)
     chain.extend([[b"a", b"b"]] + [[]] * 20)
