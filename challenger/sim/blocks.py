@@ -9,6 +9,7 @@ from typing import Protocol
 from challenger.chain.answers import Receipt
 from challenger.chain.rpc import Rpc
 from challenger.domain import Block, Call, Hash32
+from challenger.errors import Reverted
 from challenger.sim.wallet import ActorFailed, Wallet
 
 _MOST = 60  # blocks after which a transaction that waits is given up
@@ -68,6 +69,24 @@ class Blocks:
         sent = [(wallet, call, await wallet.send(call)) for wallet, call in calls]
         await self._mine([tx_hash for _, _, tx_hash in sent])
         return [await wallet.settled(tx_hash, call) for wallet, call, tx_hash in sent]
+
+    async def attempt(self, calls: Sequence[tuple[Wallet, Call]]) -> bool:
+        """As ``together`` for those that would succeed now: on a shared chain somebody may have been quicker. Whether
+        there were any."""
+        due = [(wallet, call) for wallet, call in calls if await self._possible(wallet, call)]
+        try:
+            await self.together(due)
+        except ActorFailed:
+            if self.by_hand:
+                raise  # nobody else could have come between
+        return bool(due)
+
+    async def _possible(self, wallet: Wallet, call: Call) -> bool:
+        try:
+            await self._devnet.rpc.call(call.to, call.data, sender=wallet.address, value=call.value)
+        except Reverted:
+            return False
+        return True
 
     async def _mine(self, waiting: list[Hash32]) -> None:
         if not self.by_hand:

@@ -113,6 +113,7 @@ async def play(
         screen.phase("windows", "an hour passes: what stands is final, fees and bounties are paid")
         while (end := world.last_window()) is not None and await show.pass_to(end):
             pass
+        await world.leave()
         await show.until_quiet()
         screen.phase("accounts", "the summary is computed anew, from chain events and labels alone")
         outcome = await _outcome(stage.devnet.rpc, world, watcher, every_one=options.rate >= 1)

@@ -191,6 +191,7 @@ def summary(report: Report, window: int, files: Sequence[tuple[str, str]], comma
         "",
         f"{ether(money.fees_paid)} ether of fees earned by answers that stood, {ether(money.fees_returned)} returned",
     )
+    facts.add_row("", f"{ether(money.held)} ether left in the market when all have fetched what is theirs")
     if report.holds:
         facts.add_row(
             "sampled",

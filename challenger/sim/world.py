@@ -16,11 +16,10 @@ from typing import Any, Self
 
 from challenger.adjudicator import Bench
 from challenger.chain.answers import Receipt as Mined
-from challenger.chain.codec import EventDecoder
+from challenger.chain.codec import EventDecoder, decode_result, encode_call
 from challenger.chain.devnet.base import Devnet
 from challenger.contracts import artifact
 from challenger.domain import Address, Call, Hash32, ModelId, TaskId, Wei
-from challenger.errors import Reverted
 from challenger.protocols.reference_calls import MarketCalls, model_id
 from challenger.sim.actors import Provider, Registrar, Requester
 from challenger.sim.blocks import Blocks
@@ -33,9 +32,8 @@ from challenger.sim.market import Market
 from challenger.sim.scenario import Scenario, TaskPlan
 from challenger.sim.scoreboard import Label, Truth, write_labels
 from challenger.sim.strategies import STRATEGIES, Answer, Honest, Order
-from challenger.sim.wallet import ActorFailed, Wallet
-from challenger.sim.workshop import Workbench
-from replay.sandbox import Receipt
+from challenger.sim.wallet import Wallet
+from challenger.sim.workshop import Registered, Workbench
 
 #: Who is who among the devnet's accounts.
 REGISTRAR, REQUESTER, FIRST_PROVIDER, FIRST_SIGNER, WATCHER = 0, 1, 2, 12, 15
@@ -60,6 +58,7 @@ class World:
     folder: Path
     _kits: Mapping[str, Kit]
     _workshop: Workbench
+    _registrar: Registrar
     _requester: Requester
     _court: Court
     _relay: Wallet
@@ -100,7 +99,7 @@ class World:
             await registrar.wallet.transact(registrar.register(spec, params.model_bond))
             models[kit.name] = model_id(deployment.chain, deployment.market, registrar.wallet.address, spec)
         bench = Bench(deployment.chain, deployment.adjudicator, deployment.market)
-        machine = _Machine(workshop, {number: name for name, number in models.items()})
+        machine = Registered(workshop, {bytes(number): name for name, number in models.items()})
         signers = [Signer(w.signer, b, machine) for w, b in zip(judges, SIGNER_BACKENDS, strict=True)]
         world = cls(
             deployment=deployment,
@@ -114,6 +113,7 @@ class World:
             folder=folder,
             _kits={kit.name: kit for kit in kits},
             _workshop=workshop,
+            _registrar=registrar,
             _requester=Requester(Wallet(rpc, keys[REQUESTER], "requester"), calls, room),
             _court=Court(bench, signers, params.quorum),
             _relay=judges[0],
@@ -217,9 +217,25 @@ class World:
         await self._react(
             [(one.wallet, call) for one in self.providers for call in one.finalisations(self.market, now)]
         )
-        wallets = [one.wallet for one in self.providers] + [self._requester.wallet]
-        owed = [one for one in wallets if self.market.balances.get(one.address, 0)]
-        await self._react([(one, MarketCalls(self.deployment.market).withdraw()) for one in owed])
+        await self._collect()
+
+    async def leave(self) -> None:
+        """Stakes and model bonds are taken out too: what the market then still holds is owed to strangers."""
+        abi = artifact("InferenceMarket").abi
+        market = self.deployment.market
+        calls = MarketCalls(market)
+        parting: list[tuple[Wallet, Call]] = []
+        for provider in self.providers:
+            answer = await self._requester.wallet.rpc.call(
+                market, encode_call(abi, "freeStake", [provider.wallet.address])
+            )
+            if stake := decode_result(abi, "freeStake", answer):
+                parting.append((provider.wallet, calls.unstake(Wei(stake))))
+        for model in self.models.values():
+            retired = Call(market, encode_call(abi, "retireModel", [model]), Wei(0))
+            parting.append((self._registrar.wallet, retired))
+        await self._react(parting)
+        await self._collect()
 
     async def close(self) -> None:
         for task in self._answers.values():
@@ -227,6 +243,11 @@ class World:
         await asyncio.gather(*self._answers.values(), return_exceptions=True)
 
     # inner
+
+    async def _collect(self) -> None:
+        wallets = [one.wallet for one in self.providers] + [self._requester.wallet, self._registrar.wallet]
+        owed = [one for one in wallets if self.market.balances.get(one.address, 0)]
+        await self._react([(one, MarketCalls(self.deployment.market).withdraw()) for one in owed])
 
     async def refresh(self) -> None:
         for event in await self.history.refresh():
@@ -270,35 +291,10 @@ class World:
         return next(event.args for event in events if event is not None and event.name == name)
 
     async def _react(self, calls: Sequence[tuple[Wallet, Call]]) -> bool:
-        """Sends what would succeed now: on a shared chain somebody may have been quicker."""
-        due = [(wallet, call) for wallet, call in calls if await self._possible(wallet, call)]
-        if not due:
-            return False
-        try:
-            await self.blocks.together(due)
-        except ActorFailed:
-            if self.blocks.by_hand:
-                raise  # nobody else could have come between
-        await self.refresh()
-        return True
-
-    async def _possible(self, wallet: Wallet, call: Call) -> bool:
-        try:
-            await wallet.rpc.call(call.to, call.data, sender=wallet.address, value=call.value)
-        except Reverted:
-            return False
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """A signer's: knows models by their id on chain."""
-
-    workshop: Workbench
-    names: Mapping[ModelId, str]
-
-    async def rerun(self, model: bytes, data: bytes, backend: str) -> Receipt:
-        return await self.workshop.replay(self.names[ModelId(model)], data, backend)
+        acted = await self.blocks.attempt(calls)
+        if acted:
+            await self.refresh()
+        return acted
 
 
 def _truth(answer: Answer, honest: Answer) -> Truth:

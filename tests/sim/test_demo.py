@@ -99,6 +99,7 @@ async def test_everything_is_caught_and_the_summary_is_what_another_count_finds(
     assert counted["caught"] == summary["wrong"] > 0
     assert counted["ended_by_demand"] == summary["withheld"] > 0
     assert (counted["missed"], counted["false"]) == (0, 0)
+    assert counted["held"] == "0"  # every stake, fee and bond is out again
     assert "pause: several providers" in said
     assert "it agrees" in said
 

@@ -1,0 +1,55 @@
+"""`challenger demo` as a user runs it: real models, real workers, the real watcher, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+GIB = 1 << 30
+
+
+async def _resident(process: psutil.Process) -> int:
+    """Bytes of memory that the process and its children take together, shared pages counted once."""
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            total += one.memory_full_info().pss
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return total
+
+
+@pytest.mark.slow
+async def test_the_demonstration_holds_in_time_and_memory(tmp_path: Path) -> None:
+    command = "import sys; from challenger.cli import main; sys.exit(main())"
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", command, "demo", "--json", "--out", str(tmp_path / "demo")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    ending = asyncio.create_task(started.communicate())
+    process, most = psutil.Process(started.pid), 0
+    async with asyncio.timeout(180):
+        while not (await asyncio.wait([ending], timeout=0.5))[0]:
+            most = max(most, await _resident(process))
+    out, said = await ending
+    assert started.returncode == 0, said.decode()
+    summary = json.loads(out)
+    assert summary["holds"]
+    assert summary["commitments"] >= 60
+    assert summary["caught"] == summary["wrong"] >= 12
+    assert summary["ended_by_demand"] == summary["withheld"] >= 2
+    assert (summary["missed"], summary["false"], summary["money"]["held"]) == (0, 0, "0")
+    assert most < 2 * GIB
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {
+        "challenger.sqlite",
+        "challenger.toml",
+        "labels.json",
+    }
+    assert not (tmp_path / "demo" / "models").exists()
