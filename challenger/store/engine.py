@@ -12,8 +12,9 @@ power cut, and so must the journal up to a head that was published; one fsync a 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from sqlalchemy import URL, event, make_url, text
@@ -80,6 +81,14 @@ def create_engine(url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = 
         reads = connection.get_execution_options().get(_MODE) == "read"
         connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def _invalidate(connection: Any, _record: Any, error: BaseException | None) -> None:
+        # A task cancelled within a statement has its connection closed; but SQLite keeps one alive, and with it the
+        # write lock, as long as a cursor is, and the traceback of the cancellation holds the cursor.
+        if isinstance(error, asyncio.CancelledError):
+            with suppress(sqlite3.Error, ValueError):  # nothing to roll back, or closed already
+                connection.run_async(lambda driver: asyncio.shield(driver.rollback()))
 
     return engine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from challenger.domain import Action, Call, Intent, State
+from challenger.domain import Action, Call, Cursor, Intent, State
 from challenger.store import Store, heads, open_store
 
 from .chains import ME, T0, chain, committed, h
@@ -82,3 +82,29 @@ async def test_readers_see_a_snapshot_while_a_writer_writes(url: str) -> None:
             assert await view.settings.get("key") == "old"
         async with store.read() as view:
             assert await view.settings.get("key") == "new"
+
+
+async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(url: str) -> None:
+    blocks = chain(1, 60)
+    async with open_store(url) as store:
+        index = store.index()
+        cursor = await index.apply(blocks[:2], [], None)
+        done = cancelled = 0
+        for turns in range(2, 32):
+            block = blocks[turns]
+            apply = asyncio.ensure_future(index.apply([block], [committed(block, turns)], cursor))
+            # not a wait for anything: each is cancelled a little later in its course than the one before
+            await asyncio.wait([apply], timeout=turns / 1500)
+            apply.cancel()
+            await asyncio.wait([apply])
+            now = await index.cursor()
+            assert now is not None
+            assert now in (cursor, Cursor(block.number, block.hash, cursor.version + 1))
+            cancelled += apply.cancelled()
+            if now == cursor:
+                now = await index.apply([block], [committed(block, turns)], cursor)
+            cursor, done = now, done + 1
+        async with store.read() as view:
+            assert len(await view.chain.commitments()) == done
+        assert cancelled
+        assert (await heads.verify(store)).broken is None
