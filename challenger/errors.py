@@ -126,6 +126,10 @@ class TakenOver(StaleRow):
     """another process works for this account now; stop one of the two"""
 
 
+class FetchRefused(Expected):
+    """this watcher's own rules forbid to fetch from there; nothing is held against anyone"""
+
+
 class OwnDisk(Expected):
     """the artefact cache on this machine could not be used; nothing is held against anyone"""
 

@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Protocol
 
 from challenger.domain import Hash32, ModelId, Verdict
-from challenger.errors import OwnDisk
+from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
-from replay.artifacts import ArtifactError, ArtifactStoreFailed
+from replay.artifacts import ArtifactError, ArtifactReason, ArtifactStoreFailed
 from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
 #: The version of the canonical numerics that this engine speaks.
 SPEC_VERSION = 0
+#: Why a fetch failed that says something of whoever should serve the data; any other reason is a rule of our own.
+WITHHELD = frozenset(
+    {
+        ArtifactReason.NOT_FOUND,
+        ArtifactReason.UNREACHABLE,
+        ArtifactReason.TIMEOUT,
+        ArtifactReason.STATUS,
+        ArtifactReason.DIGEST,
+        ArtifactReason.MANIFEST,
+        ArtifactReason.SIZE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +95,18 @@ class Engine:
     async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
         """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says.
 
-        A full disk of our own raises OwnDisk: that is nobody's withholding.
+        A full disk of our own raises OwnDisk, an address or size that our settings forbid FetchRefused: neither is
+        anybody's withholding.
         """
         if length > self._bundle_bytes:
-            return None
+            raise FetchRefused(f"{length} bytes are more than replay.input_bytes allows")
         try:
             return await self._files.fetch_bundle(uri, root, length, self._bundle_bytes)
         except ArtifactStoreFailed as error:
             raise OwnDisk(str(error)) from error
-        except ArtifactError:
+        except ArtifactError as error:
+            if error.reason not in WITHHELD:
+                raise FetchRefused(str(error)) from error
             return None
 
     async def _manifest(self, facts: ModelFacts) -> Path | Verdict:
@@ -100,6 +115,8 @@ class Engine:
         except ArtifactStoreFailed as error:
             return inconclusive(f"disk: {error}", "")
         except ArtifactError as error:
+            if error.reason not in WITHHELD:
+                return inconclusive(f"fetch: {error}", "")
             return unavailable(f"weights: {error}")
 
     async def _known_answer(self, facts: ModelFacts, manifest: Path, backend: str) -> str | None:

@@ -21,6 +21,7 @@ from challenger.domain import (
     DisputeOutcome,
     Hash32,
     Intent,
+    Mode,
     Part,
     State,
     TxState,
@@ -145,8 +146,7 @@ class Filer:
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         accused, cleared = (0, True) if accusation is None else await self._correlated(item, head.time)
-        async with self._store.read() as view:
-            outstanding = await view.transactions.outstanding(self._account)
+        outstanding = await self._outstanding(prospect.bond)
         price = await self._chain.gas_price()
         return refusal(
             self._limits,
@@ -163,6 +163,18 @@ class Filer:
                 refused=refused,
             ),
         )
+
+    async def _outstanding(self, bond: Wei) -> Wei:
+        """All bonds that are out, and those promised: a case being filed will need its bond, sealed or not."""
+        async with self._store.read() as view:
+            out = await view.transactions.outstanding(self._account)
+            promised = 0
+            for item in await view.work.items([State.FILING], limit=10_000):
+                if _withheld(item) is None:
+                    about = subject_of(item.work.commitment)
+                    opening = await view.transactions.find(self._adapter.name, about, Action.CHALLENGE)
+                    promised += opening is None or opening.state in _FAILED
+        return Wei(out + promised * bond)
 
     async def _rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends."""
@@ -203,6 +215,8 @@ class Filer:
         if item.commitment.closes <= head.time and (state is None or state in _FAILED or state is TxState.INTENT):
             await self._move(item, head.time, State.EXPIRED, "window: it closed before the filing landed")
             return True
+        if state in _FAILED and self._limits.mode is Mode.DRY_RUN:
+            return False  # simulated once, as far as the chain's state lets it
         if part is None and (state is None or state in _FAILED):
             return await self._next_step(item, head, failed=state in _FAILED)
         if state in _FAILED:
@@ -225,8 +239,8 @@ class Filer:
             return False
         async with self._store.read() as view:
             there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
-        if there is not None and TxState(there.state) not in _FAILED:
-            return False
+        if there is not None and (TxState(there.state) not in _FAILED or self._limits.mode is Mode.DRY_RUN):
+            return False  # under way; or a dry run, which tries each step once
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)
         return True

@@ -22,7 +22,7 @@ from challenger.domain import (
     Verdict,
     VerdictKind,
 )
-from challenger.errors import Expected, StaleRow
+from challenger.errors import Expected, FetchRefused, StaleRow
 from challenger.pipeline.engine import Engine, ModelFacts
 from challenger.pipeline.judge import confirms, inconclusive, judge, unavailable
 from challenger.pipeline.schedule import Ahead, admit
@@ -123,7 +123,10 @@ class Investigator:
 
         async def fetch(uri: str, root: Hash32, length: int) -> None:
             async with gate:
-                await self._engine.bundle(uri, root, length)
+                try:
+                    await self._engine.bundle(uri, root, length)
+                except FetchRefused:
+                    return  # the replay says so, should it come to that
 
         fetches = []
         for item in wanted:
@@ -167,6 +170,12 @@ class Investigator:
         return self._pace.attempts if verdict.detail.startswith(passing) else 1
 
     async def _judge(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
+        try:
+            return await self._observe(item, backend, fresh=fresh)
+        except FetchRefused as error:
+            return inconclusive(f"fetch: {error}", backend)
+
+    async def _observe(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
         row = item.commitment
         async with self._store.read() as view:
             task = await view.chain.task(row.task)

@@ -39,6 +39,7 @@ ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeli
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim"}
 ALLOWED["challenger"] = set()
+ALLOWED["challenger.__main__"] = {"challenger.cli"}
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,274 @@
+"""The whole watcher on a real EVM with a toy model: what is filed, what is not, and what the record says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from challenger.app import App, opened
+from challenger.audit.journal import Recovered
+from challenger.audit.sampling import audit_epoch
+from challenger.chain.devnet.embedded import EmbeddedDevnet
+from challenger.cli import main
+from challenger.domain import Action, Mode, State, VerdictKind
+from challenger.errors import TakenOver
+from challenger.settings import load
+from challenger.sim import files
+from challenger.sim.history import whole
+from challenger.sim.scenario import CHEATS, Kind, Knobs, plan
+from challenger.sim.scoreboard import Truth
+from challenger.sim.world import WATCHER, World
+from challenger.store import migrate
+from challenger.store.heads import FilePublisher, verify
+from tests.integration.toy import ToyFiles, ToyWorkers
+from tests.sim.toy import ToyBench, kits
+
+
+class Scene:
+    """A small world, its settings, and a watcher on it that may be stopped and started again."""
+
+    def __init__(self, devnet, folder, world, settings) -> None:
+        self.devnet = devnet
+        self.folder = folder
+        self.world = world
+        self.settings = settings
+        self.workers = ToyWorkers()
+
+    @asynccontextmanager
+    async def watcher(self, **filing):
+        settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
+        async with opened(settings, rpc=self.devnet.rpc, files=ToyFiles(), workers=self.workers) as app:
+            yield app
+
+    async def turn(self, app: App, *, people: bool = True) -> bool:
+        moved = await app.step()
+        await app.gather()
+        moved |= await app.investigate()
+        moved |= await app.step()
+        if people:
+            moved |= await self.world.step()
+        await self.world.blocks.tick()
+        return moved
+
+    async def until_quiet(self, app: App, **how) -> None:
+        idle = 0
+        for _ in range(150):
+            idle = 0 if await self.turn(app, **how) else idle + 1
+            if idle == 6:
+                return
+        raise AssertionError("the watcher never comes to rest")
+
+    async def events(self) -> list:
+        where = self.world.deployment
+        return (await whole(self.devnet.rpc, (where.market, where.adjudicator), where.start_block)).events
+
+    async def accused(self) -> Counter:
+        return Counter(e.args["job"] for e in await self.events() if e.name == "Challenged")
+
+    def jobs(self, truth: Truth) -> set[bytes]:
+        return {label.job for label in self.world.labels if label.truth is truth}
+
+    async def states(self, app: App) -> Counter:
+        async with app.store.read() as view:
+            return Counter(await view.work.counts())
+
+
+@asynccontextmanager
+async def scene(folder, **knobs):
+    async with AsyncExitStack() as stack:
+        devnet = await stack.enter_async_context(EmbeddedDevnet(count=20))
+        scenario = plan(Knobs(**({"tasks": 10, "round_size": 10, "cheating": 100} | knobs)))
+        made = files.make(folder / "out")
+        world = await World.open(devnet, made.path, scenario, kits(), ToyBench())
+        stack.push_async_callback(world.close)
+        settings = made.write_config(world.deployment, devnet.accounts[WATCHER].key, 1.0)
+        settings = replace(settings, replay=replace(settings.replay, retry_seconds=12))
+        await migrate.upgrade(settings.store.url)
+        yield Scene(devnet, made, world, settings)
+
+
+async def test_every_kind_of_fraud_is_caught_and_nobody_else_is_accused(tmp_path):
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
+        await s.until_quiet(app)
+        await s.world.play()
+        await s.until_quiet(app)
+        deadline = s.world.last_demand()
+        assert deadline is not None, "withheld data is demanded"
+        await s.world.blocks.travel(deadline)
+        await s.until_quiet(app)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        states = await s.states(app)
+        assert states[State.WITHDRAWN] == len(s.jobs(Truth.WRONG)) + len(s.jobs(Truth.WITHHELD)) == len(CHEATS)
+        assert states[State.REPLAYED] == 4
+        while (end := s.world.last_window()) is not None:
+            await s.world.blocks.travel(end)
+            await s.world.finish()
+            await s.until_quiet(app)
+        assert (await s.states(app))[State.FINALISED] == 4
+        assert s.workers.asked.count(("numpy", True)) == len(s.jobs(Truth.WRONG)), "confirmed in fresh processes"
+        assert all(fresh == (backend == "numpy") or not fresh for backend, fresh in s.workers.asked)
+        async with app.store.read() as view:
+            rows = [e for e in await view.epochs.all() if e.revealed_at is not None]
+            reports = [await audit_epoch(view, e, s.devnet.rpc, app.adapter, s.world.deployment.anchor) for e in rows]
+        assert sum(report.commitments for report in reports) == 10
+        assert all(report.holds for report in reports), [report.findings for report in reports]
+        assert any(report.anchored and report.commitments and not report.before_anchor for report in reports)
+        await app.publish((await s.devnet.rpc.block("latest")).time)
+        verifier = Recovered()
+        heads = await FilePublisher(s.settings.store.heads).published()
+        journal = await verify(app.store, heads, verifier)
+        assert journal.broken is None
+        assert journal.bound == journal.entries > 0
+        assert verifier.signers == {s.devnet.accounts[WATCHER].address}
+
+
+@pytest.mark.parametrize("mode", [Mode.WATCH, Mode.DRY_RUN])
+async def test_what_is_not_live_sends_nothing(tmp_path, mode):
+    async with scene(tmp_path) as s, s.watcher(mode=mode, correlated_providers=100) as app:
+        await s.world.play()
+        await s.until_quiet(app)
+        account = s.devnet.accounts[WATCHER].address
+        assert await s.devnet.rpc.nonce(account) == 0
+        assert not await s.accused()
+        states = await s.states(app)
+        waiting = states[State.CONFIRMED] if mode is Mode.WATCH else states[State.FILING]
+        assert waiting >= len(s.jobs(Truth.WRONG))
+        async with app.store.read() as view:
+            intents = await view.transactions.counts()
+        assert bool(intents) == (mode is Mode.DRY_RUN)
+
+
+async def test_correlated_accusations_wait_for_a_person(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE, Kind.OLDER), models=("digits",)) as s, s.watcher() as app:
+        await s.world.play()
+        await s.until_quiet(app)
+        before = await s.accused()
+        async with app.store.read() as view:
+            pauses = await view.approvals.active()
+        assert len(pauses) == 1
+        assert len(before) < len(s.jobs(Truth.WRONG))
+        assert await app.approve("", "tester", "looked at both") == 1
+        await s.until_quiet(app)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+async def test_a_backend_that_lies_alone_accuses_nobody(tmp_path):
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
+        s.workers.lies = {"torch"}
+        await s.world.play()
+        await s.until_quiet(app)
+        assert not await s.accused() or set(await s.accused()) <= s.jobs(Truth.WRONG)
+        states = await s.states(app)
+        assert states[State.INCONCLUSIVE] == 10, "its known answer fails, so it has no say"
+
+
+async def test_confirmation_by_a_lying_second_backend_is_refused(tmp_path):
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
+        s.workers.lies = {"numpy"}
+        await s.world.play()
+        await s.until_quiet(app)
+        assert not await s.accused()
+        assert (await s.states(app))[State.INCONCLUSIVE] == len(s.jobs(Truth.WRONG))
+
+
+async def test_a_worker_that_dies_is_tried_again_and_never_becomes_an_accusation(tmp_path):
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
+        s.workers.fails = {"torch": 3, "numpy": 2}
+        await s.world.play()
+        await s.until_quiet(app)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        async with app.store.read() as view:
+            kinds = Counter()
+            for item in await view.work.listing():
+                kinds.update(v.kind for v in await view.verdicts.of(item.work.commitment))
+        assert kinds[VerdictKind.INCONCLUSIVE] >= 3
+
+
+async def test_a_reorg_under_the_filing_is_survived(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s, s.watcher(correlated_providers=100) as app:
+        await s.until_quiet(app)
+        await s.world.play()
+        for _ in range(12):
+            await s.turn(app)
+            await s.devnet.reorg(2, keep=True)
+        await s.until_quiet(app)
+        assert set(await s.accused()) == s.jobs(Truth.WRONG)
+        assert max((await s.accused()).values()) == 1
+
+
+async def test_stopped_and_started_again_at_every_turn(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE, Kind.TRUNCATE)) as s:
+        await s.world.play()
+        idle = turns = 0
+        while idle < 6:
+            async with s.watcher(correlated_providers=100) as app:
+                idle = 0 if await s.turn(app) else idle + 1
+            turns += 1
+            assert turns < 200, "the watcher never comes to rest"
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        async with s.watcher() as app, app.store.read() as view:
+            for job in s.jobs(Truth.WRONG):
+                rows = await view.transactions.about(job)
+                assert Counter(r.intent.action for r in rows)[Action.CHALLENGE] == 1
+
+
+async def test_the_exposure_cap_bounds_all_bonds_outstanding(tmp_path):
+    async with scene(tmp_path) as s:
+        bond = s.world.deployment.params.challenge_bond
+        async with s.watcher(correlated_providers=100, exposure=2 * bond) as app:
+            await s.world.play()
+            for _ in range(12):
+                await s.turn(app, people=False)  # nobody rules, so nothing comes back
+            open_ones = [e for e in await s.events() if e.name == "Challenged"]
+            assert 1 <= len(open_ones) <= 2
+
+
+async def test_a_second_watcher_on_the_same_account_ends_the_first(tmp_path):
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as first:
+        await s.until_quiet(first)
+        async with s.watcher(correlated_providers=100):
+            await s.world.play()
+            stop = asyncio.Event()
+            running = asyncio.create_task(first.run(stop))
+            while not running.done():
+                await s.world.blocks.tick()
+                await asyncio.wait([running], timeout=0.05)
+            with pytest.raises(ExceptionGroup) as caught:
+                await running
+            assert caught.group_contains(TakenOver)
+
+
+async def test_the_commands_read_what_the_watcher_wrote(tmp_path, capsys):
+    import json
+
+    async with scene(tmp_path) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            await s.world.play()
+            await s.until_quiet(app)
+            await app.publish((await s.devnet.rpc.block("latest")).time)
+        config = str(s.folder.config)
+        assert load(s.folder.config, {}).mode is Mode.LIVE
+
+        def said(*argv: str):
+            code = main([*argv, "-c", config, "--json"])
+            return code, json.loads(capsys.readouterr().out)
+
+        code, status = await asyncio.to_thread(said, "status")
+        assert code == 0
+        assert sum(status["commitments"].values()) == 10
+        code, rows = await asyncio.to_thread(said, "commitments")
+        assert len(rows) == 10
+        code, one = await asyncio.to_thread(said, "commitments", rows[0]["id"][:18])
+        assert one["commitment"]["commitment"] == rows[0]["id"]
+        assert one["journal"][0]["kind"] == "observed"
+        code, disputes = await asyncio.to_thread(said, "disputes")
+        assert len(disputes["disputes"]) == len(s.jobs(Truth.WRONG))
+        code, journal = await asyncio.to_thread(said, "audit", "journal")
+        assert (code, journal["holds"]) == (0, True)
+        code, audit = await asyncio.to_thread(said, "audit", "sampling", "--offline")
+        assert (code, audit["holds"]) == (0, True)
+        assert await asyncio.to_thread(main, ["commitments", "0xzz", "-c", config]) == 2
