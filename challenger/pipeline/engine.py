@@ -76,7 +76,7 @@ class Engine:
         fetched = await self._manifest(facts)
         if isinstance(fetched, Verdict):
             return fetched
-        failed = await self._known_answer(facts, fetched, backend)
+        failed = await self._known_answer(facts, fetched, backend, fresh=fresh)
         if failed is not None:
             return inconclusive(f"model: {failed}", backend)
         outcome = await self._workers.replay(_request(facts, fetched, data, backend, fresh=fresh))
@@ -119,12 +119,12 @@ class Engine:
                 return inconclusive(f"fetch: {error}", "")
             return unavailable(f"weights: {error}")
 
-    async def _known_answer(self, facts: ModelFacts, manifest: Path, backend: str) -> str | None:
+    async def _known_answer(self, facts: ModelFacts, manifest: Path, backend: str, *, fresh: bool) -> str | None:
         """Why the registered known answer fails here; None when it holds. A pass is remembered, and so is a wrong
         answer; a worker that died is tried again next time."""
         key = (facts.model, backend)
         if key not in self._known:
-            outcome = await self._workers.replay(_request(facts, manifest, facts.known_input, backend, fresh=False))
+            outcome = await self._workers.replay(_request(facts, manifest, facts.known_input, backend, fresh=fresh))
             if isinstance(outcome, Inconclusive):
                 return f"its known answer could not be computed, {outcome.reason}: {outcome.detail}"
             same = outcome.receipt.output_root == facts.known_output_root
