@@ -19,8 +19,8 @@ from challenger.domain import Block, BlockNumber, ChainEvent, Committed, Cursor,
 from challenger.errors import CursorMoved, LedgerExhausted, StoreError
 from challenger.store import codec, reorgs
 from challenger.store.bulk import chunks, delete_keys, insert_rows, key_of, rows_by
-from challenger.store.codec import EventRow
-from challenger.store.journal import Entry
+from challenger.store.codec import Columns
+from challenger.store.journal import EntryColumns
 from challenger.store.projection import FOLDS
 from challenger.store.rows import CommitmentRow
 from challenger.store.schema import blocks as ledger
@@ -77,7 +77,7 @@ class Index:
         _must_chain(blocks, events, expected)
         rows = codec.encode(events)
         times = {block.number: block.time for block in blocks}
-        entries = [_fact(event, row, times) for event, row in zip(events, rows, strict=True) if row.kind in _FACTS]
+        entries = [_fact(event, row, times) for event, row in zip(events, rows, strict=True) if row[2] in _FACTS]
         last = blocks[-1]
         async with self._store.begin(last.time) as unit:
             connection = unit.connection
@@ -162,14 +162,13 @@ def _must_chain(blocks: Sequence[Block], events: Sequence[ChainEvent], expected:
             raise StoreError("an event of a block that was not given", block=event.at.block)
 
 
-def _fact(event: Any, row: EventRow, times: dict[BlockNumber, UnixTime]) -> Entry:
+def _fact(event: Any, row: Columns, times: dict[BlockNumber, UnixTime]) -> EntryColumns:
     """The journal's entry about a chain fact: where it stands, and the digest of all that it says.
     The payload is canonical JSON by construction."""
-    digest = sha256(row.tx_hash + row.payload.encode() + row.data).hexdigest()
-    where = (
-        f'{{"block":{row.block},"block_hash":"0x{row.block_hash.hex()}","digest":"0x{digest}","log":{row.log_index}}}'
-    )
-    return Entry(times[event.at.block], _FACTS[row.kind], "0x" + event.commitment.hex(), where)
+    block, log_index, kind, _, block_hash, tx_hash, payload, data = row
+    digest = sha256(tx_hash + payload.encode() + data).hexdigest()
+    where = f'{{"block":{block},"block_hash":"0x{block_hash.hex()}","digest":"0x{digest}","log":{log_index}}}'
+    return times[event.at.block], _FACTS[kind], "0x" + event.commitment.hex(), where
 
 
 def _new_work(event: Committed, times: dict[BlockNumber, UnixTime]) -> tuple[Any, ...]:

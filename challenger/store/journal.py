@@ -42,6 +42,9 @@ class Entry(NamedTuple):
     payload: str
 
 
+EntryColumns = tuple[UnixTime, str, str, str]
+
+
 def canonical(payload: Mapping[str, Any]) -> str:
     """Canonical JSON: ASCII, keys sorted, no spaces; bytes as ``0x`` hex. Floats are refused: they are not exact."""
     return json.dumps(_plain(payload), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -60,7 +63,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def link(prev: bytes, seq: int, entry: Entry) -> bytes:
+def link(prev: bytes, seq: int, entry: EntryColumns) -> bytes:
     """The hash of ``entry`` as number ``seq`` after ``prev``."""
     time, kind, subject, payload = entry
     head = _HEAD.pack(seq, time, len(kind), len(subject))
@@ -81,7 +84,7 @@ class Journal:
             self._tip = Tip(0, GENESIS) if row is None else Tip(row.seq, row.hash)
         return self._tip
 
-    async def append(self, entries: Iterable[Entry]) -> Tip:
+    async def append(self, entries: Iterable[EntryColumns]) -> Tip:
         """Chains ``entries`` on, in order; they become durable with the transaction."""
         seq, prev = await self.tip()
         rows = []

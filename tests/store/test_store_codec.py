@@ -58,7 +58,7 @@ def chain_events(draw: st.DrawFn) -> Any:
 
 @given(st.lists(chain_events(), max_size=5))
 def test_an_event_comes_back_from_its_row_as_it_was(events: list[Any]) -> None:
-    encoded = codec.encode(events)
+    encoded = [codec.EventRow(*row) for row in codec.encode(events)]
     assert [codec.decode(row) for row in encoded] == events
     for event, row in zip(events, encoded, strict=True):
         assert row.payload.isascii()
