@@ -188,8 +188,9 @@ contract InferenceMarket is TaskDesk {
         if (block.timestamp < d.answerBy) revert TooEarly();
         if (d.part >= OUTPUT) {
             uint256 first = uint32(j.queue);
-            // whoever accused the provider before the demand was made comes first
-            if (first != 0 && _disputes[first].openedAt < d.openedAt) revert EarlierDisputeOpen(first);
+            // whoever had accused the provider when the demand was made comes first; a tie is the accuser's, or a cheat
+            // that sees an accusation could put a friend's demand behind it in the same block
+            if (first != 0 && _disputes[first].openedAt <= d.openedAt) revert EarlierDisputeOpen(first);
         }
         _closeDemand(d, j, LOST);
         _credit(d.demander, _demandBond);

@@ -210,8 +210,7 @@ def a_later_accuser_is_preferred(world: World) -> None:
 def a_friends_demand_is_preferred(world: World) -> None:
     job = world.job(output_uri=True)
     first = world.challenge(job)
-    world.evm.mine()
-    demand = world.demand(job, OUTPUT, who="other")
+    demand = world.demand(job, OUTPUT, who="other")  # in the same block
     world.wait(600)
     assert world.fails("EarlierDisputeOpen", "other", "claimDemand", demand) == (first,)
     world.wait(1800)

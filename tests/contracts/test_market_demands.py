@@ -116,7 +116,8 @@ def test_answered_output_and_opening_pay_the_provider(world: World) -> None:
     job = world.job(output_uri=True)
     run = run_of(Data("in"), Data("out"))
     output, opening = world.demand(job, OUTPUT), world.demand(job, OPENING, 3)
-    world.do("other", "answer", output, Data("out").data)
+    answered = world.do("other", "answer", output, Data("out").data)
+    assert not [log for log in answered.logs if log.name == "WindowExtended"]  # in the second of the commitment
     world.do("provider", "answerTile", opening, run.leaves[3], run.path(3))
     assert world.balance("provider") == 2 * ETH // 100
     world.wait(WINDOW)
