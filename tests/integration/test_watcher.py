@@ -15,7 +15,7 @@ from challenger.audit.sampling import audit_epoch
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.cli import main
 from challenger.domain import Action, Mode, State, VerdictKind
-from challenger.errors import TakenOver
+from challenger.errors import StoreError, TakenOver
 from challenger.settings import load
 from challenger.sim import files
 from challenger.sim.history import whole
@@ -272,3 +272,24 @@ async def test_the_commands_read_what_the_watcher_wrote(tmp_path, capsys):
         code, audit = await asyncio.to_thread(said, "audit", "sampling", "--offline")
         assert (code, audit["holds"]) == (0, True)
         assert await asyncio.to_thread(main, ["commitments", "0xzz", "-c", config]) == 2
+
+
+async def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    import resource
+
+    async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
+        await s.until_quiet(app)
+        await s.world.play()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        wal = s.folder.database.with_name(s.folder.database.name + "-wal")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size + 4096, hard))
+        try:
+            with pytest.raises(StoreError) as caught:
+                for _ in range(5):
+                    await app.step()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(caught.value)
+        assert "disk" in str(caught.value) or "database" in str(caught.value)
+        await s.until_quiet(app)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
