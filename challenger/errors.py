@@ -127,7 +127,7 @@ class TakenOver(StaleRow):
 
 
 class FetchRefused(Expected):
-    """this watcher's own rules forbid to fetch from there; nothing is held against anyone"""
+    """the rules of this watcher forbid to fetch from there; nothing is held against anyone"""
 
 
 class OwnDisk(Expected):
