@@ -101,7 +101,7 @@ async def test_death_at_each_crossing_of_every_life(tmp_path: Path) -> None:
         await check(place)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 async def test_death_at_every_pair_of_crossings(tmp_path: Path) -> None:
     count = len(await crossings(tmp_path / "whole.sqlite"))
     for first in range(1, count + 1):
