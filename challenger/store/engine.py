@@ -15,6 +15,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import URL, event, make_url, text
@@ -22,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from challenger.domain import UnixTime
-from challenger.errors import ConfigError, NotMigrated, StoreError
+from challenger.errors import ConfigError, NotMigrated
 from challenger.store.faults import translated
 from challenger.store.index import Index
 from challenger.store.schema import HEAD
@@ -59,7 +60,7 @@ def create_engine(url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = 
     """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock."""
     if url.get_backend_name() == "postgresql":
         milliseconds = int(busy_seconds * 1000)
-        options = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+        options = f"-c lock_timeout={milliseconds} -c timezone=UTC"
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
     engine = create_async_engine(url)
 
@@ -119,6 +120,8 @@ class Store:
         """
         async with self._one_writer, self._transaction("write") as connection:
             if not self._sqlite:
+                # a writer that hangs would keep all others out
+                await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
             yield Unit(connection, now)
 
@@ -169,8 +172,6 @@ async def open_store(url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[S
 
 
 def _must_exist(path: str, where: str) -> None:
-    from pathlib import Path
-
     if not Path(path).exists():
         raise NotMigrated("there is no such file", database=where)
 
@@ -188,6 +189,3 @@ async def _revision(store: Store) -> str | None:
 
 def _no_such_table(error: DBAPIError) -> bool:
     return "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"
-
-
-__all__ = ["Store", "StoreError", "create_engine", "normalise", "open_store"]
