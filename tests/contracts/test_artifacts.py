@@ -12,11 +12,10 @@ import pytest
 from market_evm import signature_of
 from market_world import World
 
-from challenger import contracts
 from challenger.chain.hashing import keccak
 from challenger.contracts import NAMES, ForeignCode, UnknownArtifact, artifact
 
-SOURCES = Path(contracts.__file__).parent
+SOURCES = Path(__file__).parents[2] / "challenger" / "contracts"
 
 
 def test_every_contract_fits_the_size_limit() -> None:

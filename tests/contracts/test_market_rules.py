@@ -224,6 +224,15 @@ def test_a_taker_of_a_model_whose_weights_were_withheld_keeps_its_collateral(wor
     assert world.free("other") == ETH
 
 
+def test_a_model_that_is_merely_retired_excuses_nobody(world: World) -> None:
+    model = world.register()
+    task = world.open_task(model, Data("in"))
+    world.take(task)
+    world.do("registrar", "retireModel", model)
+    world.wait_until(world.view("task", task)["deadline"])
+    assert world.do("other", "lapseTask", task).log("TaskLapsed")["burnt"] == world.split(ETH)[1]
+
+
 def test_an_answer_to_a_task_on_a_disabled_model_is_still_taken(world: World) -> None:
     model = world.register()
     given, result = Data("in"), Data("out")
