@@ -125,7 +125,7 @@ class Filer:
         intent = (
             await self._adapter.open_dispute(accusation)
             if accusation is not None
-            else await self._adapter.open_demand(commitment, part or Part.OUTPUT, 0)
+            else await self._adapter.open_demand(commitment, part or Part.OUTPUT, await self._place(item, part))
         )
         async with self._store.begin(head.time) as unit:
             await unit.work.move(commitment, State(item.work.state), State.FILING, next_try=0)
@@ -144,7 +144,8 @@ class Filer:
         else:
             withheld = part or Part.OUTPUT
             prospect = await self._adapter.demand_prospect(commitment, withheld)
-            refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
+            place = await self._place(item, withheld)
+            refused = await self._adapter.demand_eligibility(commitment, withheld, place, lead)
         accused, cleared = (0, True) if accusation is None else await self._correlated(item, head.time)
         outstanding = await self._outstanding(prospect.bond)
         price = await self._chain.gas_price()
@@ -163,6 +164,16 @@ class Filer:
                 refused=refused,
             ),
         )
+
+    async def _place(self, item: Item, part: Part | None) -> int:
+        """Which piece is demanded. Of weights one tile that the registrar could not foresee when it published them, and
+        the same one after a restart; inputs and outputs are demanded whole."""
+        if part is not Part.WEIGHTS:
+            return 0
+        async with self._store.read() as view:
+            model = await view.chain.model(item.commitment.model)
+        tiles = 1 if model is None else max(1, model.artefact_tiles)
+        return int.from_bytes(hashlib.sha256(b"tile/1" + item.work.commitment).digest(), "big") % tiles
 
     async def _outstanding(self, bond: Wei) -> Wei:
         """All bonds that are out, and those promised: a case being filed will need its bond, sealed or not."""
@@ -203,7 +214,7 @@ class Filer:
         commitment = CommitmentId(item.work.commitment)
         part = _withheld(item)
         if part is not None:
-            action, about = Action.DEMAND, subject_of(commitment, part.value, 0)
+            action, about = Action.DEMAND, subject_of(commitment, part.value, await self._place(item, part))
         else:
             action, about = Action.CHALLENGE, subject_of(commitment)
         async with self._store.read() as view:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from challenger.domain import (
     Verdict,
     VerdictKind,
 )
-from challenger.errors import Expected, FetchRefused, StaleRow
+from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
 from challenger.pipeline.engine import Engine, ModelFacts
 from challenger.pipeline.judge import confirms, inconclusive, judge, unavailable
 from challenger.pipeline.schedule import Ahead, admit
@@ -31,6 +32,7 @@ from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, TaskRow, VerdictRow
 from challenger.store.unit import View
 from challenger.store.work import Item
+from challenger.telemetry.logs import LOGGER, say
 
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Fetches under way at a time.
@@ -72,14 +74,17 @@ class Investigator:
         async with self._store.read() as view:
             drawn = await view.work.items([State.SAMPLED], ready=now, limit=10_000)
             judged = await view.work.items([State.REPLAYED], ready=now, closes_after=now, limit=10_000)
-            open_items = drawn + [item for item in judged if await self._is_fraud(view, item)]
-            fees = {item.work.commitment: await self._value(view, item) for item in open_items}
+            # a valid one has nothing to say: no need to look up its verdict at every step
+            telling = [item for item in judged if item.work.detail]
+            open_items = drawn + [item for item in telling if await self._is_fraud(view, item)]
+            tasks = await view.chain.tasks_by_id([item.commitment.task for item in open_items])
             ahead = await self._ahead(view)
         late = [i for i in open_items if i.commitment.closes <= now]
         for item in late:
             await self._move(item, State.EXPIRED, "the window closed before it was judged")
         todo = {i.work.commitment: i for i in open_items if i.commitment.closes > now}
-        queue = [Queued(c, i.commitment.closes, fees[c], ahead) for c, i in todo.items()]
+        fees = {task: row.fee for task, row in tasks.items()}
+        queue = [Queued(c, i.commitment.closes, fees.get(i.commitment.task, 0), ahead) for c, i in todo.items()]
         kept, shed = admit(queue, now, self._pace.workers)
         for victim in shed:
             item = todo[victim.commitment]
@@ -92,9 +97,7 @@ class Investigator:
             async with gate:
                 await self._handle(item)
 
-        async with asyncio.TaskGroup() as group:
-            for item in urgent:
-                group.create_task(one(item))
+        await _together(one(item) for item in urgent)
         return bool(urgent or late or shed)
 
     async def _handle(self, item: Item) -> None:
@@ -107,6 +110,12 @@ class Investigator:
             return  # a reorg, a finalisation or another process came between: the row says what is next
         except Expected as error:
             await self._later(item, str(error))
+        except StoreError:
+            raise  # the database's trouble is everybody's: the loop says so and comes back
+        except Exception as error:  # noqa: BLE001 - one poisonous commitment must not stop the watch over all others
+            say("bug", level=logging.ERROR, commitment=item.work.commitment, error=repr(error))
+            LOGGER.debug("while judging", exc_info=error)
+            await self._later(item, f"internal: {type(error).__name__}", give_up=True)
 
     # the data, for drawn and undrawn alike: a fetch betrays no draw
 
@@ -135,9 +144,7 @@ class Investigator:
                 fetches.append(fetch(task.input_uri, task.input_root, task.input_length))
             if row.output_uri:
                 fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
-        for outcome in await asyncio.gather(*fetches, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await _together(fetches)
         self._fetched.update(CommitmentId(item.work.commitment) for item in wanted)
         return bool(wanted)
 
@@ -233,8 +240,12 @@ class Investigator:
 
     # small things
 
-    async def _later(self, item: Item, why: str) -> None:
+    async def _later(self, item: Item, why: str, *, give_up: bool = False) -> None:
+        """Tries again in a while; with ``give_up`` only so often, then nothing is claimed."""
         now = await self._clock()
+        if give_up and item.work.attempts + 1 >= self._pace.attempts:
+            await self._move(item, State.INCONCLUSIVE, why)
+            return
         async with self._store.begin(now) as unit:
             await unit.work.note(
                 CommitmentId(item.work.commitment),
@@ -255,10 +266,6 @@ class Investigator:
         found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
         return found is not None and found.kind == VerdictKind.FRAUD
 
-    async def _value(self, view: View, item: Item) -> int:
-        task = await view.chain.task(item.commitment.task)
-        return 0 if task is None else task.fee
-
     async def _ahead(self, view: View) -> Ahead:
         replay = await view.latencies.p99("replay")
         confirm = await view.latencies.p99("confirm")
@@ -268,6 +275,13 @@ class Investigator:
             self._pace.inclusion,
             self._pace.depth,
         )
+
+
+async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs all to their end, then raises the first error of any: one failure cuts no other job short."""
+    for outcome in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def as_verdict(row: VerdictRow) -> Verdict:

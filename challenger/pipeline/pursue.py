@@ -8,6 +8,7 @@ from challenger.domain import (
     Action,
     Address,
     Block,
+    BlockNumber,
     CommitmentId,
     DemandId,
     DemandOutcome,
@@ -87,7 +88,7 @@ class Pursuer:
             new, why = _ON_CLOSE[status], f"the job is {status}"
             if status is not JobStatus.FRAUD and state is State.CONFIRMED:
                 new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here"
-            moved |= await self._move(item, head.time, new, why)
+            moved |= await self._move(item, head.time, new, why, on=item.commitment.closed_block)
         return moved
 
     async def _follow(self, item: Item, head: Block, account: Address) -> bool:
@@ -98,7 +99,8 @@ class Pursuer:
         if item.work.state == State.FILED:
             if not disputes and not demands:
                 return False
-            return await self._move(item, head.time, State.DISPUTING, item.work.detail)
+            first = (disputes or demands)[0]
+            return await self._move(item, head.time, State.DISPUTING, item.work.detail, on=first.block)
         if item.work.confirmation is not None and disputes:
             return await self._dispute(item, head.time, disputes[0])
         return await self._demand(item, head.time, demands[0]) if demands else False
@@ -108,13 +110,13 @@ class Pursuer:
         if outcome is DisputeOutcome.OPEN:
             return await self._propose(await self._adapter.advance(row.dispute), now)
         if outcome is DisputeOutcome.MOOT:
-            return await self._move(item, now, *_moot(item))
+            return await self._move(item, now, *_moot(item), on=row.closed_block)
         ends = {
             DisputeOutcome.CHALLENGER: State.WON,
             DisputeOutcome.PROVIDER: State.LOST,
             DisputeOutcome.EXPIRED: State.EXPIRED,
         }
-        return await self._move(item, now, ends[outcome], f"dispute {row.dispute}: {outcome}")
+        return await self._move(item, now, ends[outcome], f"dispute {row.dispute}: {outcome}", on=row.closed_block)
 
     async def _demand(self, item: Item, now: UnixTime, row: DemandRow) -> bool:
         outcome = DemandOutcome(row.outcome)
@@ -132,8 +134,9 @@ class Pursuer:
                 )
             return True
         if outcome is DemandOutcome.MOOT:
-            return await self._move(item, now, *_moot(item))
-        return await self._move(item, now, State.WON, f"demand {row.demand}: {row.part} was never posted")
+            return await self._move(item, now, *_moot(item), on=row.closed_block)
+        why = f"demand {row.demand}: {row.part} was never posted"
+        return await self._move(item, now, State.WON, why, on=row.closed_block)
 
     async def _collect(self, head: Block, account: Address) -> bool:
         """Withdraws what is credited; when nothing is, everything that ended is closed."""
@@ -174,10 +177,12 @@ class Pursuer:
             await unit.transactions.propose(intent, self._account, again=True)
         return True
 
-    async def _move(self, item: Item, now: UnixTime, new: State, why: str) -> bool:
+    async def _move(self, item: Item, now: UnixTime, new: State, why: str, *, on: BlockNumber | None = None) -> bool:
+        """``on``: the block whose event this move rests on; should it leave the chain, so does the move."""
+        commitment, old = CommitmentId(item.work.commitment), State(item.work.state)
         try:
             async with self._store.begin(now) as unit:
-                await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, detail=why)
+                await unit.work.move(commitment, old, new, on=on, detail=why)
         except StaleRow:
             return False
         return True

@@ -53,7 +53,8 @@ class Anchoring(Protocol):
 
 
 class Sampler:
-    """``burnt``: wei of a slash that reach nobody; what deters a provider who would challenge itself."""
+    """``burnt``: wei of a slash that reach nobody; what deters a provider who would challenge itself. ``depth``: blocks
+    after which a block counts as settled."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Sampler:
         start: BlockNumber,
         length: int,
         delay: int,
+        depth: int,
     ) -> None:
         self._store = store
         self._headers = headers
@@ -77,6 +79,7 @@ class Sampler:
         self._start = start
         self._length = length
         self._delay = delay
+        self._depth = depth
 
     async def step(self, head: Block) -> bool:
         """One look; True when something moved."""
@@ -198,13 +201,18 @@ class Sampler:
         return True
 
     async def _reveal(self, head: Block) -> bool:
-        """Publishes the secret of each epoch whose commitments are all drawn and whose windows have all closed."""
+        """Publishes the secret of each epoch whose commitments are all drawn and whose windows have all closed, once
+        its blocks are too deep for a reorganisation to bring another commitment into it."""
         async with self._store.read() as view:
-            waiting = [e for e in await view.epochs.all() if e.revealed_at is None and e.closes_block <= head.number]
+            settled = head.number - self._delay - self._depth
+            waiting = [e for e in await view.epochs.all() if e.revealed_at is None and e.closes_block < settled]
             done = []
             for epoch in waiting:
+                last = await view.chain.last_close(epoch.opens_block, epoch.closes_block)
+                if last is not None and last > head.time:
+                    continue
                 items = await view.work.between(epoch.opens_block, epoch.closes_block)
-                if head.number > epoch.closes_block + epoch.delay and all(_past(item, head.time) for item in items):
+                if all(item.work.selected is not None for item in items):
                     done.append(epoch)
         for epoch in done:
             async with self._store.begin(head.time) as unit:
@@ -222,7 +230,3 @@ def _epoch_of(epochs: dict[int, EpochRow], item: Item) -> EpochRow | None:
 
 def _policy_of(epoch: EpochRow) -> Policy:
     return Policy(**json.loads(epoch.policy))
-
-
-def _past(item: Item, now: UnixTime) -> bool:
-    return item.work.selected is not None and item.commitment.closes <= now

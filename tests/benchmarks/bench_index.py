@@ -20,6 +20,8 @@ from pathlib import Path
 from aiohttp import web
 from eth_abi import encode
 
+from challenger.app import tune_collector
+
 JOBS = 5_000
 PER_BLOCK = 10
 RANGE = 500
@@ -195,6 +197,7 @@ def main() -> None:
     server.start()
     port, tip = here.recv()
     url = f"http://127.0.0.1:{port}/"
+    tune_collector()  # as `challenger run` does; web3.py's share of the run has it too
     pairs = []
     try:
         for _ in range(rounds):
