@@ -312,7 +312,7 @@ class ReferenceAdapter:
                 return None
             if found.part in (Part.OUTPUT, Part.OPENING) and job.oldest is not None:
                 first = await self._views.dispute(job.oldest, head.hash)
-                if first.opened_at < found.opened_at:
+                if first.opened_at <= found.opened_at:  # a tie is the dispute's
                     return None
         about = subject(found.commitment, "demand", demand)
         return self._intent(Action.CLAIM_DEMAND, about, self.calls.claim_demand(demand), NO_DEADLINE)
