@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from replay.artifacts import ArtifactStore
 from replay.sandbox import Limits as WorkerLimits
 from replay.sandbox import ReplayPool
 
+#: Log ranges indexed before the other stages have their turn.
+_RANGES = 50
 #: One turn of a loop: True when something moved and the next turn should follow at once.
 Turn = Callable[[], Awaitable[bool]]
 
@@ -79,19 +81,44 @@ class App:
         self._said: dict[str, str] = {}
 
     async def step(self) -> bool:
-        """Follow, sample, file, pursue, send: one round; True when something of ours moved."""
-        while await self._follower.step():
-            pass
+        """Follow, sample, file, pursue, send: one round; True when something of ours moved.
+
+        Each stage has its turn whatever went wrong in another: an endpoint that refuses logs must not keep a
+        transaction from being sent. The first trouble is raised at the end.
+        """
+        moved, troubles = False, []
+        for stage in (self._follow, self._decide, self._send):
+            try:
+                moved |= await stage()
+            except TakenOver:
+                raise
+            except (Expected, StoreError) as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+        return moved
+
+    async def _follow(self) -> bool:
+        """The next blocks, a bounded number of ranges at a time; True when there are more."""
+        for _ in range(_RANGES):
+            if not await self._follower.step():
+                return False
+        return True
+
+    async def _decide(self) -> bool:
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is None:
             return False
-        moved = await self._sampler.step(head)
-        if self._filer is not None:
-            moved |= await self._filer.step(head)
-        moved |= await self._pursuer.step(head)
-        moved |= await self._send()
+        moved, troubles = False, []
+        for stage in (self._sampler.step, *((self._filer.step,) if self._filer else ()), self._pursuer.step):
+            try:
+                moved |= await stage(head)
+            except Expected as error:
+                troubles.append(error)
         await self.publish(head.time, every=self.settings.store.heads_every)
+        if troubles:
+            raise troubles[0]
         return moved
 
     async def publish(self, now: UnixTime, *, every: int = 1) -> None:
@@ -194,23 +221,28 @@ class Anchoring:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, rpc: Rpc | None = None, files: Files | None = None, workers: Workers | None = None
+    settings: Settings,
+    *,
+    rpc: Rpc | None = None,
+    others: Sequence[Rpc] = (),
+    files: Files | None = None,
+    workers: Workers | None = None,
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts.
 
-    ``rpc`` stands in for the first endpoint (a chain in this process), ``files`` and ``workers`` for the artefact store
+    ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
     and the replay pool. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
     chain = settings.chain
     async with AsyncExitStack() as stack:
-        urls = chain.rpc[1:] if rpc is not None else chain.rpc
+        urls = chain.rpc[1 + len(others) :] if rpc is not None else chain.rpc
         rpcs = [
             await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
             for url in urls
         ]
-        rpcs = [rpc, *rpcs] if rpc is not None else rpcs
+        rpcs = [rpc, *others, *rpcs] if rpc is not None else rpcs
         signer = load_signer(settings)
         account = None if signer is None else signer.address
         secret = b"" if signer is None else signer.derive_secret(b"salt")
@@ -261,6 +293,7 @@ async def _wire(
         settings.replay.workers,
         inclusion=float(lead),
         depth=0.0,
+        demands=account is not None and settings.mode is not Mode.WATCH,
     )
     filer = sender = None
     if account is not None and signer is not None and settings.mode is not Mode.WATCH:
@@ -301,7 +334,7 @@ async def _wire(
         Follower(rpc, store.index(), adapter, following, on_malformed=_left_out),
         sampler,
         Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace),
-        Pursuer(store, adapter, account),
+        Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
         filer,
         sender,
         HeadSigner(signer),

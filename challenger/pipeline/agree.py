@@ -1,4 +1,9 @@
-"""Do independent endpoints show the same commitment? Asked before anything that spends."""
+"""Do independent endpoints show the same case? Asked before anything that spends.
+
+A case is the commitment, the task it answers and the model it names: a false input or another model would make an
+honest answer look wrong. Each must stand, field for field, in the receipt that every endpoint gives, in a block that
+each of them calls canonical.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from challenger.chain.answers import RawLog, Receipt
-from challenger.domain import Block, ChainEvent, Committed
+from challenger.domain import Block, ChainEvent
 from challenger.errors import Expected, MalformedLog
-from challenger.store.rows import CommitmentRow
 
 
 class Witness(Protocol):
@@ -25,35 +29,30 @@ class Decoding(Protocol):
 
 
 class Endpoints:
-    """The commitment must stand in the receipt that every endpoint gives, in a block that each calls canonical."""
-
     def __init__(self, witnesses: Sequence[Witness], decoder: Decoding) -> None:
         self._witnesses = witnesses
         self._decoder = decoder
 
-    async def disagreement(self, commitment: CommitmentRow) -> str:
-        """Names the first endpoint that shows something else, or cannot say; empty when all agree."""
-        hashes = set()
+    async def disagreement(self, case: Sequence[ChainEvent]) -> str:
+        """Names the first endpoint that shows something else, or cannot say; empty when all agree on every event."""
         for witness in self._witnesses:
-            try:
-                receipt = await witness.receipt(commitment.tx_hash)
-                if receipt is None:
-                    return f"{witness.name} does not know the transaction"
-                canonical = await witness.block(commitment.block)
-            except Expected as error:
-                return f"{witness.name} cannot say: {error.detail}"
-            if canonical.hash != receipt.block_hash or not self._shows(receipt, commitment):
-                return f"{witness.name} shows another commitment"
-            hashes.add(canonical.hash)
-        return "" if len(hashes) == 1 else "the endpoints are on different forks"
+            for event in case:
+                try:
+                    receipt = await witness.receipt(event.at.tx_hash)
+                    if receipt is None:
+                        return f"{witness.name} does not know the transaction"
+                    canonical = await witness.block(event.at.block)
+                except Expected as error:
+                    return f"{witness.name} cannot say: {error.detail}"
+                if canonical.hash != event.at.block_hash or not self._shows(receipt, event):
+                    return f"{witness.name} shows another {type(event).__name__}"
+        return ""
 
-    def _shows(self, receipt: Receipt, row: CommitmentRow) -> bool:
+    def _shows(self, receipt: Receipt, event: ChainEvent) -> bool:
         for log in receipt.logs:
             try:
-                event = self._decoder.decode(log)
+                if self._decoder.decode(log) == event:
+                    return True
             except MalformedLog:
                 continue
-            if isinstance(event, Committed) and event.commitment == row.commitment:
-                roots = (event.output_root, event.state_root, event.provider, event.task)
-                return roots == (row.output_root, row.state_root, row.provider, row.task)
         return False

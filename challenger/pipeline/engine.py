@@ -18,16 +18,15 @@ from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
 #: The version of the canonical numerics that this engine speaks.
 SPEC_VERSION = 0
-#: Why a fetch failed that says something of whoever should serve the data; any other reason is a rule of our own.
+#: Why a fetch failed that says something of whoever should serve the data. Any other reason may be ours: a size that our
+#: settings forbid, a server that wants us to slow down or to log in.
 WITHHELD = frozenset(
     {
         ArtifactReason.NOT_FOUND,
         ArtifactReason.UNREACHABLE,
         ArtifactReason.TIMEOUT,
-        ArtifactReason.STATUS,
         ArtifactReason.DIGEST,
         ArtifactReason.MANIFEST,
-        ArtifactReason.SIZE,
     }
 )
 

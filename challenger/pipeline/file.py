@@ -8,7 +8,9 @@ each transaction keeps two of them from ever being sent for one purpose.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from challenger.domain import (
     Block,
     Capability,
     CommitmentId,
+    DemandOutcome,
     DisputeOutcome,
     Hash32,
     Intent,
@@ -35,13 +38,18 @@ from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.journal import canonical
+from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
+from challenger.store.unit import View
 from challenger.store.work import Item
+from challenger.telemetry.logs import say
 
 #: Gas of a whole dispute from our side (seal, challenge, settle, withdraw), as the protocol's gas table has it, rounded up.
 DISPUTE_GAS = 700_000
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
+#: Data that is away is fetched again after so many times ``retry`` seconds.
+_REFETCH = 5
 
 
 class Disputes(Protocol):
@@ -99,13 +107,14 @@ class Filer:
         for item in items:
             try:
                 if item.work.state == State.FILING:
-                    moved |= await self._carry_on(item, head)
+                    moved |= await self._carry_on(item, head, pinned=pinned)
                 else:
                     moved |= await self._consider(item, head, pinned=pinned)
             except StaleRow:
                 continue  # the chain moved the row meanwhile
             except Expected as error:
-                await self._wait(item, head.time, str(error))
+                with suppress(StaleRow):
+                    await self._wait(item, head.time, str(error))
         return moved
 
     # may it be filed?
@@ -114,10 +123,18 @@ class Filer:
         """Moves to FILING when every gate is open, to EXPIRED when it is too late; else waits and says why."""
         commitment = CommitmentId(item.work.commitment)
         part = _withheld(item)
+        if part is not None and await self._answered(commitment, part, head):
+            return True
         accusation = None if part is not None else await self._accusation(item)
         reason = await self._refusal(item, head, part, accusation, pinned=pinned)
         if reason.startswith("window:"):
             await self._move(item, head.time, State.EXPIRED, reason)
+            return True
+        if reason and part is not None:
+            # nothing may be demanded now: what was away may be back, so it is fetched again in a while
+            again: dict[str, Any] = {"attempts": 1, "next_try": head.time + _REFETCH * self._patience.retry}
+            async with self._store.begin(head.time) as unit:
+                await unit.work.move(commitment, State.UNAVAILABLE, State.SAMPLED, **again)
             return True
         if reason:
             await self._wait(item, head.time, reason)
@@ -125,7 +142,7 @@ class Filer:
         intent = (
             await self._adapter.open_dispute(accusation)
             if accusation is not None
-            else await self._adapter.open_demand(commitment, part or Part.OUTPUT, await self._place(item, part))
+            else await self._adapter.open_demand(commitment, part or Part.OUTPUT, 0)
         )
         async with self._store.begin(head.time) as unit:
             await unit.work.move(commitment, State(item.work.state), State.FILING, next_try=0)
@@ -143,10 +160,11 @@ class Filer:
             refused = await self._adapter.eligibility(accusation, lead) or await self._rival(commitment)
         else:
             withheld = part or Part.OUTPUT
+            if withheld is Part.WEIGHTS:
+                return "weights: a demand fetches one tile and forces no file to be served; a person must look"
             prospect = await self._adapter.demand_prospect(commitment, withheld)
-            place = await self._place(item, withheld)
-            refused = await self._adapter.demand_eligibility(commitment, withheld, place, lead)
-        accused, cleared = (0, True) if accusation is None else await self._correlated(item, head.time)
+            refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
+        accused, cleared = await self._correlated(item, head.time)
         outstanding = await self._outstanding(prospect.bond)
         price = await self._chain.gas_price()
         return refusal(
@@ -165,15 +183,24 @@ class Filer:
             ),
         )
 
-    async def _place(self, item: Item, part: Part | None) -> int:
-        """Which piece is demanded. Of weights one tile that the registrar could not foresee when it published them, and
-        the same one after a restart; inputs and outputs are demanded whole."""
-        if part is not Part.WEIGHTS:
-            return 0
+    async def _answered(self, commitment: CommitmentId, part: Part, head: Block) -> bool:
+        """Whoever demanded it: once the data stands on chain, the replay goes on with it."""
         async with self._store.read() as view:
-            model = await view.chain.model(item.commitment.model)
-        tiles = 1 if model is None else max(1, model.artefact_tiles)
-        return int.from_bytes(hashlib.sha256(b"tile/1" + item.work.commitment).digest(), "big") % tiles
+            rows = await view.chain.demands(commitment=commitment, outcome=DemandOutcome.ANSWERED)
+        found = next((row for row in rows if row.part == part), None)
+        if found is None:
+            return False
+        async with self._store.begin(head.time) as unit:
+            await unit.work.move(
+                commitment,
+                State.UNAVAILABLE,
+                State.SAMPLED,
+                on=found.closed_block,
+                detail="",
+                attempts=0,
+                next_try=0,
+            )
+        return True
 
     async def _outstanding(self, bond: Wei) -> Wei:
         """All bonds that are out, and those promised: a case being filed will need its bond, sealed or not."""
@@ -195,62 +222,88 @@ class Filer:
         return f"rival: {others[0].challenger} disputes this job already ({others[0].dispute})" if others else ""
 
     async def _correlated(self, item: Item, now: UnixTime) -> tuple[int, bool]:
-        """How many providers of this model are accused within the hour, and whether a person has approved since."""
-        since = UnixTime(now - self._patience.correlated_seconds)
+        """(providers of this model accused since a person last looked, whether a person has cleared them).
+
+        A pause of any age and for any reason holds until a person lifts it; what was accused before that is cleared.
+        """
         model = subject_of(item.commitment.model)
         async with self._store.read() as view:
-            accused = len(await view.verdicts.accused(item.commitment.model, since))
-            pauses = await view.approvals.since("correlated", model, since)
-        if accused < self._limits.correlated_providers:
-            return accused, False
-        if not pauses:
+            pauses = [pause for pause in await view.approvals.all() if pause.subject == model]
+            looked = max((p.resumed_at for p in pauses if p.resumed_at is not None), default=0)
+            since = UnixTime(max(now - self._patience.correlated_seconds, looked))
+            accused = await view.verdicts.accused(item.commitment.model, since)
+            away = await view.work.items([State.UNAVAILABLE], limit=10_000)
+        withheld = {
+            i.commitment.provider
+            for i in away
+            if i.commitment.model == item.commitment.model and i.work.updated > since
+        }
+        count = len(accused | withheld)
+        if any(pause.resumed_at is None for pause in pauses):
+            return max(count, self._limits.correlated_providers), False
+        if count >= self._limits.correlated_providers:
+            detail = f"{count} providers accused or unavailable within the hour"
             async with self._store.begin(now) as unit:
-                await unit.approvals.pause("correlated", model, f"{accused} providers accused within the hour")
-        return accused, bool(pauses) and all(pause.resumed_at is not None for pause in pauses)
+                await unit.approvals.pause("correlated", model, detail)
+            say("paused", level=logging.WARNING, model=item.commitment.model, why=detail)
+        return count, False
 
     # it is being filed
 
-    async def _carry_on(self, item: Item, head: Block) -> bool:
+    async def _carry_on(self, item: Item, head: Block, *, pinned: bool) -> bool:
         commitment = CommitmentId(item.work.commitment)
         part = _withheld(item)
         if part is not None:
-            action, about = Action.DEMAND, subject_of(commitment, part.value, await self._place(item, part))
+            action, about = Action.DEMAND, subject_of(commitment, part.value, 0)
         else:
             action, about = Action.CHALLENGE, subject_of(commitment)
         async with self._store.read() as view:
             opening = await view.transactions.find(self._adapter.name, about, action)
-        state = None if opening is None else TxState(opening.state)
-        if state in _LANDED:
+            shown = opening is not None and await self._shown(view, commitment, opening)
+        if shown:
             await self._move(item, head.time, State.FILED, "")
             return True
+        state = None if opening is None else opening.state
+        if state in _LANDED:
+            return False  # mined, and not in the index yet; or reverted, which the sender will say
         if item.commitment.closes <= head.time and (state is None or state in _FAILED or state is TxState.INTENT):
             await self._move(item, head.time, State.EXPIRED, "window: it closed before the filing landed")
             return True
         if state in _FAILED and self._limits.mode is Mode.DRY_RUN:
             return False  # simulated once, as far as the chain's state lets it
         if part is None and (state is None or state in _FAILED):
-            return await self._next_step(item, head, failed=state in _FAILED)
+            return await self._next_step(item, head, pinned=pinned)
         if state in _FAILED:
-            await self._move(
-                item, head.time, State.UNAVAILABLE, f"the demand failed: {opening.error}" if opening else ""
-            )
+            await self._move(item, head.time, State.UNAVAILABLE, "", self._patience.retry)
             return True
         return False
 
-    async def _next_step(self, item: Item, head: Block, *, failed: bool) -> bool:
-        """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed."""
+    async def _shown(self, view: View, commitment: CommitmentId, opening: TransactionRow) -> bool:
+        """Whether the chain shows the dispute or demand that ``opening`` opened, whatever became of it since."""
+        hashes = {attempt.hash for attempt in opening.attempts}
+        disputes = await view.chain.disputes(commitment=commitment, challenger=self._account)
+        demands = await view.chain.demands(commitment=commitment, demander=self._account)
+        return any(row.tx_hash in hashes for row in disputes) or any(row.tx_hash in hashes for row in demands)
+
+    async def _next_step(self, item: Item, head: Block, *, pinned: bool) -> bool:
+        """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed. The bond goes
+        with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
-        if failed:
-            refused = await self._adapter.eligibility(accusation, self._patience.lead)
-            if refused:
-                await self._move(item, head.time, State.CONFIRMED, f"eligibility: {refused}", self._patience.retry)
-                return True
+        refused = await self._adapter.eligibility(accusation, 0)
+        accused, _ = await self._correlated(item, head.time)
+        if not pinned:
+            refused = "code: the contract's code is not the one pinned at start"
+        elif accused >= self._limits.correlated_providers:
+            refused = f"correlated: {accused} providers of this model accused; a person must approve"
+        if refused:
+            await self._move(item, head.time, State.CONFIRMED, refused, self._patience.retry)
+            return True
         intent = await self._adapter.open_dispute(accusation)
         if intent is None:
             return False
         async with self._store.read() as view:
             there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
-        if there is not None and (TxState(there.state) not in _FAILED or self._limits.mode is Mode.DRY_RUN):
+        if there is not None and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
             return False  # under way; or a dry run, which tries each step once
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)

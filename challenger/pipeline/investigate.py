@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from challenger.domain import (
+    ChainEvent,
     CommitmentId,
+    Committed,
     DemandOutcome,
     Hash32,
+    ModelRegistered,
     Part,
     State,
+    TaskOpened,
     UnixTime,
     Verdict,
     VerdictKind,
@@ -35,20 +40,23 @@ from challenger.store.work import Item
 from challenger.telemetry.logs import LOGGER, say
 
 Clock = Callable[[], Awaitable[UnixTime]]
+#: Beginnings of reasons that may pass with time.
+_PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
 #: Fetches under way at a time.
 _FETCHES = 8
 
 
 class Agreement(Protocol):
-    """Whether independent endpoints show the same commitment; why not, else empty."""
+    """Whether independent endpoints show the same commitment, task and model; why not, else empty."""
 
-    async def disagreement(self, commitment: CommitmentRow) -> str: ...
+    async def disagreement(self, case: Sequence[ChainEvent]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """``attempts``: tries before data counts as withheld or a worker's failure as final; ``retry``: chain seconds
-    between two tries; ``workers``: replays at once; ``inclusion`` and ``depth``: predicted seconds on chain."""
+    between two tries; ``workers``: replays at once; ``inclusion`` and ``depth``: predicted seconds on chain;
+    ``demands``: whether the filing stage takes up what is unavailable."""
 
     backend: str
     confirm_backend: str
@@ -57,6 +65,7 @@ class Pace:
     workers: int
     inclusion: float
     depth: float
+    demands: bool
 
 
 class Investigator:
@@ -73,6 +82,7 @@ class Investigator:
         now = await self._clock()
         async with self._store.read() as view:
             drawn = await view.work.items([State.SAMPLED], ready=now, limit=10_000)
+            away = [] if self._pace.demands else await view.work.items([State.UNAVAILABLE], ready=now, closes_after=now)
             judged = await view.work.items([State.REPLAYED], ready=now, closes_after=now, limit=10_000)
             # a valid one has nothing to say: no need to look up its verdict at every step
             telling = [item for item in judged if item.work.detail]
@@ -82,22 +92,19 @@ class Investigator:
         late = [i for i in open_items if i.commitment.closes <= now]
         for item in late:
             await self._move(item, State.EXPIRED, "the window closed before it was judged")
-        todo = {i.work.commitment: i for i in open_items if i.commitment.closes > now}
+        for item in away:
+            await self._again(item, now)
+        # a fraud in hand outranks everything and is never shed
+        accused = [item for item in open_items if item.work.state == State.REPLAYED and item.commitment.closes > now]
+        todo = {i.work.commitment: i for i in open_items if i.work.state == State.SAMPLED and i.commitment.closes > now}
         fees = {task: row.fee for task, row in tasks.items()}
         queue = [Queued(c, i.commitment.closes, fees.get(i.commitment.task, 0), ahead) for c, i in todo.items()]
         kept, shed = admit(queue, now, self._pace.workers)
         for victim in shed:
-            item = todo[victim.commitment]
-            if item.work.state == State.SAMPLED:
-                await self._move(item, State.SHED, "the backlog exceeds the slack")
-        urgent = [todo[q.commitment] for q in kept][: 4 * self._pace.workers]
-        gate = asyncio.Semaphore(self._pace.workers)
-
-        async def one(item: Item) -> None:
-            async with gate:
-                await self._handle(item)
-
-        await _together(one(item) for item in urgent)
+            await self._move(todo[victim.commitment], State.SHED, "the backlog exceeds the slack")
+        # few at a time: what becomes urgent meanwhile is not kept waiting
+        urgent = (accused + [todo[q.commitment] for q in kept])[: self._pace.workers]
+        await _together(self._handle(item) for item in urgent)
         return bool(urgent or late or shed)
 
     async def _handle(self, item: Item) -> None:
@@ -151,30 +158,33 @@ class Investigator:
     # the first replay
 
     async def _replay(self, item: Item) -> None:
+        began = time.monotonic()
         verdict = await self._judge(item, self._pace.backend, fresh=False)
+        took = time.monotonic() - began
         commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
         now = await self._clock()
         async with self._store.begin(now) as unit:
             identity = await unit.verdicts.add(commitment, verdict, fresh=False)
             facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
             if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
-                await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts)
-                await unit.latencies.add("replay", verdict.seconds)
-            elif tries < self._enough(verdict):
-                await unit.work.note(commitment, State.SAMPLED, next_try=now + self._pace.retry, **facts)
+                await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | {"attempts": 0})
+                await unit.latencies.add("replay", took)
+            elif not self._settled(item, verdict, tries):
+                # later and later: an outage of minutes must not use up all tries
+                wait = self._pace.retry << min(tries - 1, 5)
+                await unit.work.note(commitment, State.SAMPLED, next_try=now + wait, **facts)
             else:
                 kind = verdict.kind is VerdictKind.UNAVAILABLE
                 await unit.work.move(
                     commitment, State.SAMPLED, State.UNAVAILABLE if kind else State.INCONCLUSIVE, **facts
                 )
 
-    def _enough(self, verdict: Verdict) -> int:
-        """Two tries settle that data is withheld; a worker that failed gets all of them; a reason that cannot
-        change with time gets one."""
+    def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
+        """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker
+        that failed gets all of them; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            return 2
-        passing = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
-        return self._pace.attempts if verdict.detail.startswith(passing) else 1
+            return tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
+        return tries >= self._pace.attempts or not verdict.detail.startswith(_PASSING)
 
     async def _judge(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
         try:
@@ -214,7 +224,9 @@ class Investigator:
     async def _confirm(self, item: Item) -> None:
         """Reproduces the accusation in a fresh process on the other backend, from chain data that all endpoints show."""
         commitment = CommitmentId(item.work.commitment)
-        apart = await self._agreement.disagreement(item.commitment)
+        async with self._store.read() as view:
+            case = await case_of(view, item.commitment)
+        apart = await self._agreement.disagreement(case) if len(case) == 3 else "its task or model is not in the index"
         if apart:
             await self._later(item, f"endpoints disagree: {apart}")
             return
@@ -231,7 +243,9 @@ class Investigator:
                     commitment, State.REPLAYED, State.CONFIRMED, confirmation=identity, attempts=0, next_try=0
                 )
                 await unit.latencies.add("confirm", second.seconds)
-            elif second.kind is VerdictKind.INCONCLUSIVE and tries < self._enough(second):
+            elif second.kind is VerdictKind.UNAVAILABLE or (
+                second.kind is VerdictKind.INCONCLUSIVE and not self._settled(item, second, tries)
+            ):
                 await unit.work.note(
                     commitment, State.REPLAYED, detail=against, attempts=tries, next_try=now + self._pace.retry
                 )
@@ -239,6 +253,17 @@ class Investigator:
                 await unit.work.move(commitment, State.REPLAYED, State.INCONCLUSIVE, detail=f"not confirmed: {against}")
 
     # small things
+
+    async def _again(self, item: Item, now: UnixTime) -> None:
+        """Where nobody demands it, data that is away is fetched again in a while, until the window closes."""
+        async with self._store.begin(now) as unit:
+            await unit.work.move(
+                CommitmentId(item.work.commitment),
+                State.UNAVAILABLE,
+                State.SAMPLED,
+                attempts=1,
+                next_try=now + 5 * self._pace.retry,
+            )
 
     async def _later(self, item: Item, why: str, *, give_up: bool = False) -> None:
         """Tries again in a while; with ``give_up`` only so often, then nothing is claimed."""
@@ -282,6 +307,22 @@ async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
     for outcome in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+def _part(detail: str) -> str:
+    return detail.partition(":")[0]
+
+
+async def case_of(view: View, row: CommitmentRow) -> list[ChainEvent]:
+    """What an accusation rests on, as the events that the chain emitted: commitment, task and model."""
+    case: list[ChainEvent] = []
+    for aggregate, identity, kind in (
+        ("commitment", row.commitment, Committed),
+        ("task", row.task, TaskOpened),
+        ("model", row.model, ModelRegistered),
+    ):
+        case += [event for event in await view.chain.history(aggregate, identity) if isinstance(event, kind)][:1]
+    return case
 
 
 def as_verdict(row: VerdictRow) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from challenger.domain import (
@@ -23,7 +24,9 @@ from challenger.domain import (
 from challenger.errors import Expected, StaleRow
 from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
+from challenger.store.subjects import subject_of
 from challenger.store.work import Item
+from challenger.telemetry.logs import say
 
 _UNFINISHED = frozenset({TxState.INTENT, TxState.SIGNED, TxState.SENT, TxState.MINED})
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
@@ -55,10 +58,12 @@ class Endgame(Protocol):
 
 
 class Pursuer:
-    """``account`` None: a watcher without a key, which only takes note of what others close."""
+    """``account`` None: a watcher without a key, which only takes note of what others close.
+    ``depth``: blocks after which an endpoint that answers cannot be behind."""
 
-    def __init__(self, store: Store, adapter: Endgame, account: Address | None) -> None:
+    def __init__(self, store: Store, adapter: Endgame, account: Address | None, *, depth: int) -> None:
         self._store = store
+        self._depth = depth
         self._adapter = adapter
         self._account = account
         self._withdrawals = 0
@@ -96,14 +101,19 @@ class Pursuer:
         async with self._store.read() as view:
             disputes = await view.chain.disputes(commitment=commitment, challenger=account)
             demands = await view.chain.demands(commitment=commitment, demander=account)
+        fraud = item.work.confirmation is not None
+        ours: list[DisputeRow] | list[DemandRow] = disputes if fraud else demands
         if item.work.state == State.FILED:
-            if not disputes and not demands:
-                return False
-            first = (disputes or demands)[0]
-            return await self._move(item, head.time, State.DISPUTING, item.work.detail, on=first.block)
-        if item.work.confirmation is not None and disputes:
-            return await self._dispute(item, head.time, disputes[0])
-        return await self._demand(item, head.time, demands[0]) if demands else False
+            if not ours:
+                # what we saw mined left the chain: filed again as the chain stands now
+                return await self._move(item, head.time, State.FILING, item.work.detail)
+            return await self._move(item, head.time, State.DISPUTING, item.work.detail, on=ours[0].block)
+        if not ours:
+            return False
+        latest = ours[0]  # the newest first
+        if isinstance(latest, DisputeRow):
+            return await self._dispute(item, head.time, latest)
+        return await self._demand(item, head.time, latest)
 
     async def _dispute(self, item: Item, now: UnixTime, row: DisputeRow) -> bool:
         outcome = DisputeOutcome(row.outcome)
@@ -116,6 +126,8 @@ class Pursuer:
             DisputeOutcome.PROVIDER: State.LOST,
             DisputeOutcome.EXPIRED: State.EXPIRED,
         }
+        if outcome is DisputeOutcome.PROVIDER:
+            await self._alarm(item, now, f"dispute {row.dispute} was lost")
         return await self._move(item, now, ends[outcome], f"dispute {row.dispute}: {outcome}", on=row.closed_block)
 
     async def _demand(self, item: Item, now: UnixTime, row: DemandRow) -> bool:
@@ -141,13 +153,11 @@ class Pursuer:
     async def _collect(self, head: Block, account: Address) -> bool:
         """Withdraws what is credited; when nothing is, everything that ended is closed."""
         async with self._store.read() as view:
-            ended = await view.work.items([State.WON, State.EXPIRED], limit=10_000)
-            ours = [
-                item
-                for item in ended
-                if await view.chain.disputes(commitment=CommitmentId(item.work.commitment), challenger=account)
-                or await view.chain.demands(commitment=CommitmentId(item.work.commitment), demander=account)
-            ]
+            won = await view.work.items([State.WON], limit=10_000)
+            expired = await view.work.items([State.EXPIRED], limit=10_000)
+            mine = {row.commitment for row in await view.chain.disputes(challenger=account, limit=1_000_000)}
+            mine |= {row.commitment for row in await view.chain.demands(demander=account, limit=1_000_000)}
+            ours = [item for item in won + expired if item.work.commitment in mine]
             while (there := await view.transactions.find(self._adapter.name, self._occasion(), Action.WITHDRAW)) and (
                 TxState(there.state) not in _UNFINISHED
             ):
@@ -160,9 +170,17 @@ class Pursuer:
             return False
         if intent is not None:
             return await self._propose(intent, head.time)
-        for item in ours:
+        # nothing is credited; an endpoint that lags would say so too, so only what ended a while ago is closed
+        old = [i for i in ours if (i.commitment.closed_block or head.number) + self._depth <= head.number]
+        for item in old:
             await self._move(item, head.time, State.WITHDRAWN, item.work.detail)
-        return True
+        return bool(old)
+
+    async def _alarm(self, item: Item, now: UnixTime, why: str) -> None:
+        """A lost dispute says that we may be wrong about this model: filing waits for a person."""
+        async with self._store.begin(now) as unit:
+            await unit.approvals.pause("lost", subject_of(item.commitment.model), why)
+        say("paused", level=logging.ERROR, model=item.commitment.model, why=why)
 
     def _occasion(self) -> str:
         return f"withdraw/{self._withdrawals}"

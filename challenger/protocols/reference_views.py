@@ -25,7 +25,7 @@ from challenger.domain import (
     UnixTime,
     Wei,
 )
-from challenger.errors import ChallengerError, EndpointError
+from challenger.errors import EndpointError
 from challenger.protocols.reference_calls import PARTS
 from challenger.protocols.reference_logs import DEMAND_OUTCOMES, DISPUTE_OUTCOMES, JOB_STATUSES
 
@@ -35,8 +35,8 @@ _NOBODY = "0x" + "00" * 20
 T = TypeVar("T")
 
 
-class NotThere(ChallengerError):
-    """the contract knows nothing by this identifier"""
+class NotThere(EndpointError):
+    """the contract, as this endpoint shows it, knows nothing by this identifier"""
 
 
 class Caller(Protocol):

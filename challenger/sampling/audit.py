@@ -54,6 +54,7 @@ class Report:
     selected: int = 0
     pending: int = 0
     before_anchor: int = 0
+    unjudged: int = 0
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -115,6 +116,8 @@ def check_epoch(
         report.notes.append(f"{unknown} draw blocks could not be compared with the chain")
     if report.before_anchor:
         report.notes.append(f"{report.before_anchor} commitments were drawn with blocks that precede the anchor")
+    if report.unjudged:
+        report.notes.append(f"{report.unjudged} drawn commitments have no verdict of VALID or FRAUD")
     if report.pending:
         report.notes.append(f"{report.pending} commitments are not drawn yet")
     return report
@@ -135,6 +138,7 @@ def _check_row(epoch: Epoch, policy: Policy, row: Drawn, block: BlockNumber, rep
     if chosen != row.selected:
         say(Finding(row.commitment, "selected against the draw" if row.selected else "skipped against the draw"))
     report.selected += chosen
+    report.unjudged += chosen and not row.replayed
     if chosen and row.state in _ONLY_UNSELECTED:
         say(Finding(row.commitment, "drawn, yet skipped"))
     if not chosen and (row.replayed or row.state in _ONLY_SELECTED):

@@ -45,7 +45,20 @@ _FIELDS = frozenset(
         "next_try",
     ]
 )
-_DONE = tuple(state.value for state in (State.FINALISED, State.WITHDRAWN, State.LOST))
+#: Where the chain's closing of a job changes nothing any more, or is followed by way of our own dispute.
+_DONE = tuple(
+    state.value
+    for state in (
+        State.FINALISED,
+        State.WITHDRAWN,
+        State.LOST,
+        State.WON,
+        State.EXPIRED,
+        State.FILED_BY_OTHER,
+        State.FILED,
+        State.DISPUTING,
+    )
+)
 
 
 class Item(NamedTuple):
@@ -164,11 +177,20 @@ class Work:
         return {State(state): count for state, count in await self._connection.execute(query)}
 
     async def provider_record(self, provider: Address) -> tuple[int, int]:
-        """(commitments of ``provider`` that were drawn, those with a confirmed fraud): what a policy looks at."""
+        """(commitments of ``provider`` that a replay has judged, those with a confirmed fraud): what a policy looks at.
+        What was drawn and never judged earns no trust."""
         drawn = (
             select(func.count())
-            .select_from(work.join(commitments, commitments.c.commitment == work.c.commitment))
-            .where(commitments.c.provider == provider, work.c.selected.is_(True))
+            .select_from(
+                work.join(commitments, commitments.c.commitment == work.c.commitment).join(
+                    verdicts, verdicts.c.id == work.c.verdict
+                )
+            )
+            .where(
+                commitments.c.provider == provider,
+                work.c.selected.is_(True),
+                verdicts.c.kind.in_([VerdictKind.VALID.value, VerdictKind.FRAUD.value]),
+            )
         )
         frauds = (
             select(func.count())

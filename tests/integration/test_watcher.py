@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -12,15 +12,21 @@ import pytest
 from challenger.app import App, opened
 from challenger.audit.journal import Recovered
 from challenger.audit.sampling import audit_epoch
+from challenger.chain.abi import signature
 from challenger.chain.devnet.embedded import EmbeddedDevnet
+from challenger.chain.hashing import keccak
+from challenger.chain.rpc import Rpc
 from challenger.cli import main
-from challenger.domain import Action, Mode, State, VerdictKind
-from challenger.errors import StoreError, TakenOver
+from challenger.contracts import artifact
+from challenger.domain import Action, DemandId, Mode, Part, State, VerdictKind
+from challenger.errors import Expected, StoreError, TakenOver
+from challenger.protocols.reference_calls import MarketCalls
 from challenger.settings import load
 from challenger.sim import files
 from challenger.sim.history import whole
 from challenger.sim.scenario import CHEATS, Kind, Knobs, plan
 from challenger.sim.scoreboard import Truth
+from challenger.sim.wallet import Wallet
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate
 from challenger.store.heads import FilePublisher, verify
@@ -129,7 +135,8 @@ async def test_every_kind_of_fraud_is_caught_and_nobody_else_is_accused(tmp_path
 
 @pytest.mark.parametrize("mode", [Mode.WATCH, Mode.DRY_RUN])
 async def test_what_is_not_live_sends_nothing(tmp_path, mode):
-    async with scene(tmp_path) as s, s.watcher(mode=mode, correlated_providers=100) as app:
+    seen = tuple(kind for kind in CHEATS if kind is not Kind.WITHHOLD)
+    async with scene(tmp_path, cheats=seen) as s, s.watcher(mode=mode, correlated_providers=100) as app:
         await s.world.play()
         await s.until_quiet(app)
         account = s.devnet.accounts[WATCHER].address
@@ -144,10 +151,14 @@ async def test_what_is_not_live_sends_nothing(tmp_path, mode):
 
 
 async def test_correlated_accusations_wait_for_a_person(tmp_path):
-    async with scene(tmp_path, cheats=(Kind.NUDGE, Kind.OLDER), models=("digits",)) as s, s.watcher() as app:
+    knobs = {"cheats": (Kind.NUDGE, Kind.OLDER), "models": ("digits",)}
+    async with scene(tmp_path, **knobs) as s, s.watcher(correlated_seconds=600) as app:
         await s.world.play()
         await s.until_quiet(app)
         before = await s.accused()
+        for _ in range(60):  # time alone clears nobody: this is longer than the hour set above
+            await s.turn(app)
+        assert await s.accused() == before
         async with app.store.read() as view:
             pauses = await view.approvals.active()
         assert len(pauses) == 1
@@ -180,6 +191,8 @@ async def test_a_worker_that_dies_is_tried_again_and_never_becomes_an_accusation
     async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
         s.workers.fails = {"torch": 3, "numpy": 2}
         await s.world.play()
+        for _ in range(60):  # each try waits longer than the one before
+            await s.turn(app)
         await s.until_quiet(app)
         assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
         async with app.store.read() as view:
@@ -294,3 +307,108 @@ async def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         assert "disk" in str(caught.value) or "database" in str(caught.value)
         await s.until_quiet(app)
         assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+async def test_a_challenge_that_reverts_after_a_reorg_is_filed_again(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        s.settings = replace(s.settings, chain=replace(s.settings.chain, confirmations=8))
+        async with s.watcher() as app:
+            await s.until_quiet(app)
+            await s.world.play()
+            while not await s.accused():
+                await s.turn(app, people=False)
+            # the same transactions in one block: there the challenge comes too early for its seal
+            await s.devnet.reorg(4, keep=True)
+            for _ in range(30):
+                await s.turn(app)
+            await s.until_quiet(app)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+async def test_data_that_somebody_else_demanded_and_got_is_replayed(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.WITHHOLD,)) as s, s.watcher() as app:
+        await s.world.play()
+        job = next(iter(s.jobs(Truth.WITHHELD)))
+        friend = Wallet(s.devnet.rpc, s.devnet.accounts[18].key, "friend")
+        calls = MarketCalls(s.world.deployment.market)
+        bond = s.world.deployment.params.demand_bond
+        await s.world.blocks.together([(friend, calls.demand(job, Part.OUTPUT, 0, bond))])
+        index = next(number for number, label in enumerate(s.world.labels) if label.job == job)
+        answer, _ = s.world._answers[index].result()
+        await s.world.blocks.together([(friend, calls.answer(DemandId(1), answer.output))])
+        for _ in range(20):
+            await s.turn(app)
+        async with app.store.read() as view:
+            item = await view.work.item(job)
+            verdict = (await view.verdicts.of(job))[-1]
+        assert (item.work.state, verdict.kind) == (State.REPLAYED, VerdictKind.VALID)
+
+
+class Behind:
+    """An endpoint that does not know the newest job yet: every call to the market reverts there."""
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+        self.behind = False
+
+    async def make_request(self, method, params):
+        if self.behind and method == "eth_call":
+            return {"jsonrpc": "2.0", "id": 1, "result": "0x" + "00" * 32 * 16}
+        return await self._inner.make_request(method, params)
+
+
+async def test_an_endpoint_that_lags_stops_nothing(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        view = Behind(s.devnet.provider)
+        async with opened(s.settings, rpc=Rpc(view), files=ToyFiles(), workers=s.workers) as app:
+            await s.world.play()
+            view.behind = True
+            for _ in range(8):
+                with suppress(Expected):
+                    await s.turn(app)
+            view.behind = False
+            for _ in range(10):
+                await s.turn(app)
+            await s.until_quiet(app)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+TASK_OPENED = next(
+    keccak(signature(entry).encode())
+    for entry in artifact("InferenceMarket").abi
+    if entry["type"] == "event" and entry["name"] == "TaskOpened"
+)
+
+
+class Liar:
+    """An endpoint that shows another input for every task: an honest answer to it would look wrong."""
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+
+    async def make_request(self, method, params):
+        answer = await self._inner.make_request(method, params)
+        if method == "eth_getLogs":
+            topic = "0x" + TASK_OPENED.hex()
+            for log in answer["result"]:
+                if log["topics"][0] == topic:
+                    log["data"] = "0x" + "ab" * 32 + log["data"][66:]
+        return answer
+
+
+async def test_an_endpoint_that_lies_about_the_input_makes_no_accusation(tmp_path):
+    async with scene(tmp_path, cheats=()) as s:
+        chain = replace(s.settings.chain, rpc=("http://first", "http://second"))
+        s.settings = replace(s.settings, chain=chain)
+        witness = s.devnet.rpc
+        parts = opened(
+            s.settings, rpc=Rpc(Liar(s.devnet.provider)), others=[witness], files=ToyFiles(), workers=s.workers
+        )
+        async with parts as app:
+            await s.world.play()
+            for _ in range(25):
+                await s.turn(app)
+            assert not await s.accused()
+            async with app.store.read() as view:
+                items = await view.work.listing()
+            assert not any(item.work.confirmation for item in items)

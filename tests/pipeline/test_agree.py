@@ -10,27 +10,9 @@ from challenger.chain.answers import RawLog, Receipt
 from challenger.domain import Address, At, Block, BlockNumber, CommitmentId, Committed, Hash32, TaskId, UnixTime, Wei
 from challenger.errors import EndpointError, MalformedLog
 from challenger.pipeline.agree import Endpoints
-from challenger.store.rows import CommitmentRow
 
 BLOCK, TX, ROOT = Hash32(b"\x01" * 32), Hash32(b"\x02" * 32), Hash32(b"\x03" * 32)
 JOB, TASK, PROVIDER = CommitmentId(b"\x04" * 32), TaskId(b"\x05" * 32), Address("0x" + "66" * 20)
-ROW = CommitmentRow(
-    JOB,
-    BlockNumber(9),
-    0,
-    TX,
-    TASK,
-    b"m" * 32,
-    PROVIDER,
-    ROOT,
-    ROOT,
-    "",
-    0,
-    UnixTime(1),
-    UnixTime(2),
-    "committed",
-    None,
-)
 
 
 def committed(**changes) -> Committed:
@@ -77,7 +59,7 @@ class Decoder:
 
 
 async def asked(*witnesses: Witness) -> str:
-    return await Endpoints(witnesses, Decoder()).disagreement(ROW)
+    return await Endpoints(witnesses, Decoder()).disagreement([committed()])
 
 
 async def test_endpoints_that_show_the_same_agree():
@@ -88,12 +70,13 @@ async def test_endpoints_that_show_the_same_agree():
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        (Witness("b", committed(output_root=Hash32(b"x" * 32))), "b shows another commitment"),
-        (Witness("b", committed(provider=Address("0x" + "99" * 20))), "b shows another commitment"),
-        (Witness("b", committed(commitment=CommitmentId(b"x" * 32))), "b shows another commitment"),
-        (Witness("b", None), "b shows another commitment"),
-        (Witness("b", committed(), canonical=Hash32(b"y" * 32)), "b shows another commitment"),
-        (Witness("b", committed(), Hash32(b"y" * 32), Hash32(b"y" * 32)), "different forks"),
+        (Witness("b", committed(output_root=Hash32(b"x" * 32))), "b shows another Committed"),
+        (Witness("b", committed(provider=Address("0x" + "99" * 20))), "b shows another Committed"),
+        (Witness("b", committed(commitment=CommitmentId(b"x" * 32))), "b shows another Committed"),
+        (Witness("b", None), "b shows another Committed"),
+        (Witness("b", committed(), canonical=Hash32(b"y" * 32)), "b shows another Committed"),
+        (Witness("b", committed(), Hash32(b"y" * 32), Hash32(b"y" * 32)), "b shows another Committed"),
+        (Witness("b", committed(model=b"x" * 32)), "b shows another Committed"),
         (Witness("b", committed(), knows=False), "b does not know the transaction"),
         (Witness("b", committed(), reachable=False), "b cannot say: cannot connect"),
     ],
