@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from challenger.audit.journal import HeadSigner
-from challenger.chain import signers
 from challenger.chain.endpoint import connect
 from challenger.chain.fees import FeePolicy
 from challenger.chain.follower import Follower, Malformed
@@ -21,8 +18,9 @@ from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner
 from challenger.chain.step import SenderPolicy
-from challenger.domain import Block, BlockNumber, ChainId, Hash32, Intent, Mode, UnixTime, Wei
+from challenger.domain import Block, BlockNumber, ChainId, Mode, UnixTime
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
+from challenger.parts import Anchoring, artifact_store, burnt_share, load_signer, replay_pool, tune_collector
 from challenger.pipeline.agree import Endpoints
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
@@ -37,9 +35,6 @@ from challenger.store.engine import Store, open_store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
 from challenger.telemetry.logs import say
-from replay.artifacts import ArtifactStore
-from replay.sandbox import Limits as WorkerLimits
-from replay.sandbox import ReplayPool
 
 #: Log ranges indexed before the other stages have their turn.
 _RANGES = 50
@@ -205,20 +200,6 @@ async def approve(store: Store, now: UnixTime, model: str, person: str, note: st
     return len(pauses)
 
 
-class Anchoring:
-    """Publishes epochs where there is a contract and a key in live mode; nowhere else."""
-
-    def __init__(self, adapter: ReferenceAdapter, *, live: bool) -> None:
-        self._adapter = adapter
-        self._live = live
-
-    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:
-        return self._adapter.anchor(epoch, commitment, deadline) if self._live else None
-
-    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:
-        return self._adapter.reveal(epoch, secret) if self._live else None
-
-
 @asynccontextmanager
 async def opened(
     settings: Settings,
@@ -341,53 +322,10 @@ async def _wire(
     )
 
 
-def load_signer(settings: Settings) -> LocalSigner | None:
-    """The key that the settings name, None where they name none."""
-    where = settings.signer
-    if where.keystore is not None and where.passphrase_file is not None:
-        return signers.from_keystore(where.keystore, where.passphrase_file)
-    if where.key_file is not None:
-        return signers.from_key_file(where.key_file)
-    return signers.from_environment(where.key_env) if where.key_env else None
-
-
-def burnt_share(adapter: ReferenceAdapter) -> Wei:
-    """What a slashed provider loses even if it challenges itself."""
-    collateral = adapter.params.job_collateral
-    return Wei(collateral - adapter.params.bounty_of(collateral))
-
-
-def artifact_store(settings: Settings) -> ArtifactStore:
-    wanted = settings.replay
-    return ArtifactStore(
-        wanted.cache,
-        roots=[Path(root) for root in wanted.roots],
-        max_bytes=wanted.cache_bytes,
-        timeout=wanted.fetch_seconds,
-        private_networks=wanted.private_networks,
-    )
-
-
-def replay_pool(settings: Settings) -> ReplayPool:
-    wanted = settings.replay
-    limits = WorkerLimits(
-        memory_bytes=wanted.memory_bytes, cpu_seconds=int(2 * wanted.seconds) + 1, wall_seconds=wanted.seconds
-    )
-    return ReplayPool(limits=limits, workers=wanted.workers)
-
-
 def _left_out(malformed: Malformed) -> None:
     """A log that its contract cannot have written: said, skipped, and the service goes on."""
     log = malformed.log
     say("malformed-log", level=logging.WARNING, block=log.block, tx=log.tx_hash, error=str(malformed.error))
-
-
-def tune_collector() -> None:
-    """Python's cycle collector walks every live object each time 700 new ones are left over; indexing makes millions
-    that hold no cycle. What stands now is set aside, the rest is looked at less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -65,9 +65,9 @@ async def _try(name: str, attempt: Callable[[], Awaitable[str]]) -> Row:
 
 
 async def _chain(settings: Settings) -> AsyncIterator[Row]:
-    from challenger.app import load_signer
     from challenger.chain.endpoint import connect, mask_url
     from challenger.chain.rpc import Rpc
+    from challenger.parts import load_signer
 
     chain = settings.chain
     async with AsyncExitStack() as stack:
@@ -143,7 +143,7 @@ async def _cache(settings: Settings) -> str:
 
 
 async def _kernels(settings: Settings, backend: str) -> str:
-    from challenger.app import replay_pool
+    from challenger.parts import replay_pool
 
     async with replay_pool(settings) as pool:
         failed = await pool.warm(backend)

@@ -20,7 +20,7 @@ from pathlib import Path
 from aiohttp import web
 from eth_abi import encode
 
-from challenger.app import tune_collector
+from challenger.parts import tune_collector
 
 JOBS = 5_000
 PER_BLOCK = 10

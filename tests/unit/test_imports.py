@@ -35,7 +35,8 @@ ALLOWED = {
 }
 INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
-ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
+ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"]
+ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.parts"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim"}
 ALLOWED["challenger"] = set()

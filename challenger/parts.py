@@ -1,0 +1,71 @@
+"""Single parts made from settings: what several entries of the program need one by one."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from challenger.chain import signers
+from challenger.chain.signers import LocalSigner
+from challenger.domain import Hash32, Intent, UnixTime, Wei
+from challenger.protocols.reference import ReferenceAdapter
+from challenger.settings import Settings
+from replay.artifacts import ArtifactStore
+from replay.sandbox import Limits, ReplayPool
+
+
+class Anchoring:
+    """Publishes epochs where there is a contract and a key in live mode; nowhere else."""
+
+    def __init__(self, adapter: ReferenceAdapter, *, live: bool) -> None:
+        self._adapter = adapter
+        self._live = live
+
+    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:
+        return self._adapter.anchor(epoch, commitment, deadline) if self._live else None
+
+    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:
+        return self._adapter.reveal(epoch, secret) if self._live else None
+
+
+def load_signer(settings: Settings) -> LocalSigner | None:
+    """The key that the settings name, None where they name none."""
+    where = settings.signer
+    if where.keystore is not None and where.passphrase_file is not None:
+        return signers.from_keystore(where.keystore, where.passphrase_file)
+    if where.key_file is not None:
+        return signers.from_key_file(where.key_file)
+    return signers.from_environment(where.key_env) if where.key_env else None
+
+
+def burnt_share(adapter: ReferenceAdapter) -> Wei:
+    """What a slashed provider loses even if it challenges itself."""
+    collateral = adapter.params.job_collateral
+    return Wei(collateral - adapter.params.bounty_of(collateral))
+
+
+def artifact_store(settings: Settings) -> ArtifactStore:
+    wanted = settings.replay
+    return ArtifactStore(
+        wanted.cache,
+        roots=[Path(root) for root in wanted.roots],
+        max_bytes=wanted.cache_bytes,
+        timeout=wanted.fetch_seconds,
+        private_networks=wanted.private_networks,
+    )
+
+
+def replay_pool(settings: Settings) -> ReplayPool:
+    wanted = settings.replay
+    limits = Limits(
+        memory_bytes=wanted.memory_bytes, cpu_seconds=int(2 * wanted.seconds) + 1, wall_seconds=wanted.seconds
+    )
+    return ReplayPool(limits=limits, workers=wanted.workers)
+
+
+def tune_collector() -> None:
+    """Python's cycle collector walks every live object each time 700 new ones are left over; indexing makes millions
+    that hold no cycle. What stands now is set aside, the rest is looked at less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
