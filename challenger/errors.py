@@ -86,6 +86,12 @@ class Reverted(Expected):
         self.data = data
 
 
+class NotInRecord(ChallengerError):
+    """the record holds no such thing"""
+
+    exit_code = 2
+
+
 class StoreError(ChallengerError):
     """the database could not be used"""
 

@@ -18,6 +18,34 @@ from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
 
 PREFIX = "CHALLENGER"
+BACKENDS = ("torch", "numpy")
+#: (section, field, lowest, highest)
+_RANGES = (
+    ("chain", "chain_id", 0, 2**64),
+    ("chain", "start_block", 0, 2**62),
+    ("chain", "confirmations", 1, 10_000),
+    ("chain", "ledger_depth", 1, 1_000_000),
+    ("chain", "poll", 0.01, 3_600),
+    ("chain", "timeout", 0.1, 600),
+    ("store", "heads_every", 1, 10**9),
+    ("sampling", "trusted_after", 0, 10**9),
+    ("sampling", "margin", 0, 10**9),
+    ("replay", "workers", 1, 64),
+    ("replay", "attempts", 1, 100),
+    ("replay", "retry_seconds", 1, 86_400),
+    ("replay", "seconds", 1, 86_400),
+    ("replay", "fetch_seconds", 0.1, 86_400),
+    ("replay", "memory_bytes", 1 << 28, 1 << 50),
+    ("replay", "cache_bytes", 1 << 20, 1 << 60),
+    ("replay", "fetch_bytes", 1, 1 << 60),
+    ("replay", "input_bytes", 1, 1 << 32),
+    ("filing", "exposure", 0, 2**256),
+    ("filing", "certainty", 0, 1_000_000),
+    ("filing", "correlated_providers", 1, 10**9),
+    ("filing", "correlated_seconds", 1, 10**9),
+    ("filing", "max_fee", 1, 2**256),
+    ("filing", "safety_seconds", 0, 86_400),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +190,13 @@ def check(settings: Settings) -> Settings:
             raise say(f"[sampling] {key} must be 0 to 1000000 millionths", got=getattr(rates, key))
     if rates.epoch_blocks < 1 or not 1 <= rates.delay <= 200:
         raise say("[sampling] epoch_blocks must be ≥ 1 and delay 1 to 200 blocks")
+    for section, key, low, high in _RANGES:
+        value = getattr(getattr(settings, section), key)
+        if not low <= value <= high:  # NaN is in no range
+            raise say(f"[{section}] {key} must be {low} to {high}", got=value)
+    for key in ("backend", "confirm_backend"):
+        if getattr(settings.replay, key) not in BACKENDS:
+            raise say(f"[replay] {key} must be one of {', '.join(BACKENDS)}", got=getattr(settings.replay, key))
     if settings.replay.backend == settings.replay.confirm_backend:
         raise say("[replay] confirm_backend must be another backend than backend: one backend's bit is not proof")
     if not settings.chain.rpc:
@@ -239,7 +274,8 @@ def _convert(value: Any, hint: Any, where: str, source: str) -> Any:
             raise ValueError  # noqa: TRY301
         made = kind(value)
     except (ValueError, TypeError):
-        wanted = "one of " + ", ".join(kind) if issubclass(kind, Mode) else f"a {kind.__name__}"
+        names = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
+        wanted = "one of " + ", ".join(kind) if issubclass(kind, Mode) else names.get(kind.__name__, kind.__name__)
         raise ConfigError(f"{where} must be {wanted}", file=source) from None
     return made.lower() if hint is Address else made
 

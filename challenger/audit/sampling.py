@@ -68,6 +68,7 @@ async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: D
     if row.revealed_at is None:
         report.notes.append("the secret is not revealed yet: only the watcher itself can run this audit now")
     if chain is None:
+        report.notes = [note for note in report.notes if not note.startswith("unanchored")]
         report.notes.append("offline: the list of commitments, the draw blocks and the anchor are the database's word")
     return report
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from challenger.cli.common import print_json, print_table, settings_of
-from challenger.errors import ConfigError
+from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         view = await stack.enter_async_context(store.read())
         rows = [r for r in await view.epochs.all() if options.epoch is None or r.number == options.epoch]
         if options.epoch is not None and not rows:
-            raise ConfigError("no such epoch", epoch=options.epoch)
+            raise NotInRecord("no such epoch", asked=options.epoch)
         logs = _Decoder(MarketLogs(chain.market), chain.market)
         reports = [await audit_epoch(view, row, rpc, logs, chain.anchor) for row in rows]
     holds = all(report.holds for report in reports)
     if options.json:
         print_json({"holds": holds, "epochs": [_as_json(report) for report in reports]})
     else:
-        _print(reports, holds=holds)
+        _print(reports, holds=holds, asked=not options.offline)
     return 0 if holds else 1
 
 
@@ -76,16 +76,27 @@ def _as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(reports: list[Report], *, holds: bool) -> None:
+def _print(reports: list[Report], *, holds: bool, asked: bool) -> None:
+    told = [report for report in reports if report.commitments or report.findings]
+    if not told:
+        print("Nothing to audit: no commitment was indexed in any epoch yet.")
+        return
     print_table(
         "Sampling, as promised and as drawn",
         ["epoch", "commitments", "drawn for replay", "not drawn yet", "anchored", "holds"],
         [
-            (r.epoch, r.commitments, r.selected, r.pending, "yes" if r.anchored else "no", "yes" if r.holds else "NO")
-            for r in reports
+            (
+                r.epoch,
+                r.commitments,
+                r.selected,
+                r.pending,
+                ("yes" if r.anchored else "no") if asked else "not asked",
+                "yes" if r.holds else "NO",
+            )
+            for r in told
         ],
     )
-    for report in reports:
+    for report in told:
         for finding in report.findings:
             subject = "" if finding.commitment is None else f" 0x{finding.commitment.hex()}"
             print(f"epoch {report.epoch}:{subject} {finding.what}")

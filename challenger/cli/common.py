@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,30 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 def short(value: bytes | None, digits: int = 8) -> str:
     return "" if value is None else "0x" + value.hex()[:digits] + "…"
+
+
+def positive(text: str) -> int:
+    """For argparse: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def address(text: str) -> str:
+    """For argparse: an address, lower case."""
+    lowered = text.lower()
+    if len(lowered) != 42 or not lowered.startswith("0x") or any(c not in "0123456789abcdef" for c in lowered[2:]):
+        raise argparse.ArgumentTypeError("an address is 0x and 40 hex digits")
+    return lowered
+
+
+def utc(time: int) -> str:
+    """Chain time as a person reads it."""
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return str(time)
 
 
 def ether(wei: int) -> str:

@@ -22,6 +22,8 @@ async def _run(options: argparse.Namespace) -> int:
     from challenger.store import migrate
 
     url = settings_of(options).store.url
+    if options.revision and options.what != "downgrade":
+        raise ConfigError(f"db {options.what} takes no revision", got=options.revision)
     if options.what == "upgrade":
         await migrate.upgrade(url)
     elif options.what == "downgrade":

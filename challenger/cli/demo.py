@@ -41,8 +41,9 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"the demo needs {', '.join(missing)}: pip install 'inference-challenger[demo]'")
+        raise ConfigError(f"the demo needs {', '.join(missing)}: pip install '.[demo]' in a clone")
     import asyncio
+    import signal
 
     from rich.console import Console
 
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         with seen:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left behind
             outcome = asyncio.run(_play(folder, options, seen))
     except OSError as error:
         raise DemoFailed(f"{error.strerror or error}", folder=folder.path) from error

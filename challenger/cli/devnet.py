@@ -4,59 +4,89 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import signal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from challenger.cli.common import print_json
+from challenger.cli.common import positive, print_json
 from challenger.errors import ConfigError
 
 if TYPE_CHECKING:
     from challenger.chain.devnet.served import ServedDevnet
+    from challenger.sim.deploy import Deployment
+
+#: Account 0 deploys; these judge disputes, two of three.
+_SIGNERS = (1, 2, 3)
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--host", default="127.0.0.1", help="a loopback address")
-    sub.add_argument("--port", type=int, default=8545, help="0 picks a free one")
+    sub.add_argument("--port", type=_port, default=8545, help="0 picks a free one")
     sub.add_argument(
-        "--interval", type=float, default=None, metavar="S", help="mine every S seconds, not per transaction"
+        "--interval", type=_seconds, default=None, metavar="S", help="mine every S seconds, not per transaction"
     )
-    sub.add_argument("--accounts", type=int, default=10, help="funded accounts with public keys")
+    sub.add_argument("--accounts", type=positive, default=10, help="funded accounts with public keys")
+    sub.add_argument("--deploy", action="store_true", help="deploy the reference protocol and print its settings")
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError("a port is 0 to 65535")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+    return value
 
 
 def run(options: argparse.Namespace) -> int:
     if find_spec("eth_tester") is None:
-        raise ConfigError("the embedded chain needs the demo extra: pip install 'inference-challenger[demo]'")
-
-    def ready(served: ServedDevnet) -> None:
-        listed = [{"address": a.address, "key": "0x" + a.key.hex()} for a in served.devnet.accounts]
-        if options.json:
-            print_json({"url": served.url, "accounts": listed})
-        else:
-            print(f"Devnet at {served.url}; these keys are public, never use them elsewhere:")
-            for one in listed:
-                print(f"  {one['address']}  {one['key']}")
-            print("Stop with Ctrl-C.", flush=True)
-
-    asyncio.run(_serve(options, ready))
+        raise ConfigError("the embedded chain needs the demo extra: pip install '.[demo]' in a clone")
+    if options.deploy and options.accounts <= max(_SIGNERS):
+        raise ConfigError(f"--deploy needs at least {max(_SIGNERS) + 1} accounts")
+    asyncio.run(_serve(options))
     return 0
 
 
-async def _serve(options: argparse.Namespace, ready: object) -> None:
-    from challenger.chain.devnet.served import serve
+async def _serve(options: argparse.Namespace) -> None:
+    from challenger.chain.devnet.served import ServedDevnet
 
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, task.cancel)
-    try:
-        await serve(
-            options.host,
-            options.port,
-            count=options.accounts,
-            interval=options.interval,
-            ready=ready,  # type: ignore[arg-type]
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with ServedDevnet(options.host, options.port, count=options.accounts, interval=options.interval) as served:
+        where = await _deploy(served) if options.deploy else None
+        _tell(served, where, as_json=options.json)
+        await stop.wait()
+
+
+async def _deploy(served: ServedDevnet) -> Deployment:
+    from challenger.sim.deploy import MarketParams, deploy
+    from challenger.sim.wallet import Wallet
+
+    accounts, rpc = served.devnet.accounts, served.devnet.rpc
+    signers = [accounts[number].address for number in _SIGNERS]
+    return await deploy(rpc, Wallet(rpc, accounts[0].key, "deployer"), signers, MarketParams())
+
+
+def _tell(served: ServedDevnet, where: Deployment | None, *, as_json: bool) -> None:
+    listed = [{"address": a.address, "key": "0x" + a.key.hex()} for a in served.devnet.accounts]
+    if as_json:
+        facts = (
+            {} if where is None else {"market": where.market, "anchor": where.anchor, "start_block": where.start_block}
         )
-    except asyncio.CancelledError:
-        task.uncancel()
+        print_json({"url": served.url, "accounts": listed} | facts)
+        return
+    print(f"Devnet at {served.url}; these keys are public, never use them elsewhere:")
+    for one in listed:
+        print(f"  {one['address']}  {one['key']}")
+    if where is not None:
+        print("The reference protocol stands on it. For challenger.toml:")
+        print(f'[chain]\nrpc = ["{served.url}"]\nembedded = true\nchain_id = {where.chain}')
+        print(f'market = "{where.market}"\nanchor = "{where.anchor}"\nstart_block = {where.start_block}')
+    print("Stop with Ctrl-C.", flush=True)

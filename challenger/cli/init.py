@@ -61,7 +61,7 @@ MEANING = {
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("file", nargs="?", type=Path, default=Path("challenger.toml"), help="where to write it")
+    sub.add_argument("file", nargs="?", type=Path, default=None, help="where to write it (default: challenger.toml)")
     sub.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -89,7 +89,7 @@ def _toml(value: Any) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    path: Path = options.file
+    path: Path = options.file or options.config or Path("challenger.toml")
     if path.exists() and not options.force:
         raise ConfigError("the file exists; --force overwrites it", file=path)
     try:

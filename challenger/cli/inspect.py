@@ -7,9 +7,9 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from challenger.cli.common import ether, print_json, print_table, settings_of, short
+from challenger.cli.common import address, ether, positive, print_json, print_table, settings_of, short, utc
 from challenger.domain import Address, CommitmentId, DisputeOutcome, State
-from challenger.errors import ConfigError
+from challenger.errors import NotInRecord
 
 if TYPE_CHECKING:
     from challenger.store.unit import View
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def arguments(name: str, sub: argparse.ArgumentParser) -> None:
     if name == "status":
         return
-    sub.add_argument("--limit", type=int, default=50, help="how many of the newest")
+    sub.add_argument("--limit", type=positive, default=50, help="how many of the newest")
     if name == "commitments":
-        sub.add_argument("id", nargs="?", default="", help="show one in full (0x…, a unique beginning is enough)")
+        sub.add_argument("id", nargs="?", default=None, help="show one in full (0x…, a unique beginning is enough)")
         sub.add_argument("--state", type=State, choices=list(State), default=None, help="only those in this state")
-        sub.add_argument("--provider", type=str.lower, default=None, help="only those of this address")
+        sub.add_argument("--provider", type=address, default=None, help="only those of this address")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ async def _run(options: argparse.Namespace) -> int:
             await _status(view, options, store.where)
         elif options.command == "disputes":
             await _disputes(view, options)
-        elif options.id:
+        elif options.id is not None:
             await _one(view, options)
         else:
             await _commitments(view, options)
@@ -62,10 +62,10 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         "commitments": {state.value: count for state, count in sorted(counts.items())},
         "transactions": {state.value: count for state, count in sorted(transactions.items())},
         "open_disputes": len(disputes),
-        "bonds_in_disputes": sum(d.bond for d in disputes),
+        "bonds_in_disputes": str(sum(d.bond for d in disputes)),
         "nearest_deadline_seconds": slack,
-        "paid_by_losers": money.paid,
-        "burnt": money.burnt,
+        "paid_by_losers": str(money.paid),
+        "burnt": str(money.burnt),
         "pauses": [{"reason": p.reason, "subject": p.subject, "detail": p.detail} for p in pauses],
     }
     if options.json:
@@ -73,10 +73,10 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         return
     rows = [
         ("database", where),
-        ("indexed to block", f"{head.number} (chain time {head.time})" if head else "nothing yet"),
+        ("indexed to block", f"{head.number} ({utc(head.time)})" if head else "nothing yet"),
         ("commitments", _counts(facts["commitments"])),
         ("transactions", _counts(facts["transactions"])),
-        ("open disputes", f"{len(disputes)}, bonds {ether(facts['bonds_in_disputes'])} ETH"),
+        ("open disputes", f"{len(disputes)}, bonds {ether(int(facts['bonds_in_disputes']))} ETH"),
         ("nearest deadline", "none" if slack is None else f"{slack} s"),
         ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
     ]
@@ -135,8 +135,8 @@ async def _one(view: View, options: argparse.Namespace) -> None:
         "commitment": item.commitment._asdict(),
         "work": item.work._asdict(),
         "verdicts": [{**v._asdict(), "environment": json.loads(v.environment)} for v in verdicts],
-        "disputes": [d._asdict() for d in await view.chain.disputes(commitment=found)],
-        "demands": [d._asdict() for d in await view.chain.demands(commitment=found)],
+        "disputes": [_exact(d) for d in await view.chain.disputes(commitment=found)],
+        "demands": [_exact(d) for d in await view.chain.demands(commitment=found)],
         "transactions": [
             {"action": t.intent.action, "state": t.state, "nonce": t.nonce, "hash": t.hash, "error": t.error}
             for t in await view.transactions.about(found)
@@ -154,29 +154,37 @@ async def _one(view: View, options: argparse.Namespace) -> None:
         ["kind", "detail", "backend", "output root", "state root"],
         [(v.kind, v.detail, v.backend, short(v.output_root), short(v.state_root)) for v in verdicts],
     )
-    print_table("Its life", ["chain time", "what", "payload"], [(j.time, j.kind, j.payload[:120]) for j in journal])
+    print_table("Its life", ["chain time", "what", "payload"], [(utc(j.time), j.kind, j.payload) for j in journal])
 
 
 async def _find(view: View, text: str) -> CommitmentId:
     """The commitment whose id begins with ``text``. ConfigError when none or several do."""
     wanted = text.lower().removeprefix("0x")
     if not wanted or any(c not in "0123456789abcdef" for c in wanted):
-        raise ConfigError("a commitment's id is hex, or a beginning of it", got=text)
+        raise NotInRecord("a commitment's id is hex, or a beginning of it", asked=text)
     matches = [
         row.commitment
         for row in await view.chain.commitments(limit=1_000_000)
         if row.commitment.hex().startswith(wanted)
     ]
-    if len(matches) != 1:
-        raise ConfigError(f"{len(matches)} commitments begin with this id", got=text)
+    if not matches:
+        raise NotInRecord("no commitment begins with this", asked=text)
+    if len(matches) > 1:
+        some = ", ".join("0x" + match.hex()[:16] for match in matches[:3])
+        raise NotInRecord(f"{len(matches)} commitments begin with this: {some}, …", asked=text)
     return matches[0]
+
+
+def _exact(row: Any) -> dict[str, Any]:
+    """A row with its amounts as text: wei are exact whatever reads the JSON."""
+    return {k: str(v) if k in ("dispute", "demand", "bond", "paid", "burnt") else v for k, v in row._asdict().items()}
 
 
 async def _disputes(view: View, options: argparse.Namespace) -> None:
     disputes = await view.chain.disputes(limit=options.limit)
     demands = await view.chain.demands(limit=options.limit)
     if options.json:
-        print_json({"disputes": [d._asdict() for d in disputes], "demands": [d._asdict() for d in demands]})
+        print_json({"disputes": [_exact(d) for d in disputes], "demands": [_exact(d) for d in demands]})
         return
     print_table(
         f"Disputes ({len(disputes)} newest)",
@@ -204,7 +212,7 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
                 d.block,
                 short(d.commitment),
                 d.demander[:10] + "…",
-                f"{d.part}/{d.index}",
+                f"{d.part}/{d.part_index}",
                 d.outcome,
                 ether(d.paid),
                 ether(d.burnt),

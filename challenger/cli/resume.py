@@ -7,6 +7,7 @@ import asyncio
 import getpass
 
 from challenger.cli.common import print_json, settings_of
+from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
 
 
@@ -17,11 +18,13 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     lifted = asyncio.run(_resume(addresses(settings_of(options)), options.model, options.note))
+    if not lifted:
+        raise NotInRecord("no such pause is in force", asked=options.model or "any")
     if options.json:
         print_json({"lifted": lifted})
     else:
-        print(f"Lifted {lifted} pause{'' if lifted == 1 else 's'}." if lifted else "No such pause is in force.")
-    return 0 if lifted else 1
+        print(f"Lifted {lifted} pause{'' if lifted == 1 else 's'}.")
+    return 0
 
 
 async def _resume(settings: Settings, model: str, note: str) -> int:

@@ -281,6 +281,11 @@ async def test_the_commands_read_what_the_watcher_wrote(tmp_path, capsys):
         assert one["journal"][0]["kind"] == "observed"
         code, disputes = await asyncio.to_thread(said, "disputes")
         assert len(disputes["disputes"]) == len(s.jobs(Truth.WRONG))
+        for command in ("disputes", "commitments", "status"):
+            assert await asyncio.to_thread(main, [command, "-c", config]) == 0
+            shown = capsys.readouterr().out
+            assert "built-in" not in shown
+            assert "object at" not in shown
         code, journal = await asyncio.to_thread(said, "audit", "journal")
         assert (code, journal["holds"]) == (0, True)
         code, audit = await asyncio.to_thread(said, "audit", "sampling", "--offline")
