@@ -26,13 +26,25 @@ from challenger.store import migrate
 
 KILLS = int(os.environ.get("CHALLENGER_TEST_KILLS", "8"))
 #: The whole trial is given up after this many seconds: a bound, not a measure.
-PATIENCE = 240 + 20 * KILLS
+PATIENCE = 240 + 30 * KILLS
 
 
 async def lines(process: asyncio.subprocess.Process):
     assert process.stderr is not None
     while line := await process.stderr.readline():
         yield line.decode()
+
+
+async def said(process: asyncio.subprocess.Process, count: int) -> None:
+    """Returns once ``count`` lines were said, or when there is nothing more to say for now."""
+    assert process.stderr is not None
+    for _ in range(count):
+        try:
+            async with asyncio.timeout(15):
+                if not await process.stderr.readline():
+                    return
+        except TimeoutError:
+            return
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +135,7 @@ async def challenged(world: World) -> Counter[bytes]:
 async def test_killed_anywhere_it_challenges_every_fraud_once_and_in_time(tmp_path):
     dice = random.Random(20261120)
     knobs = scenario.Knobs(
-        tasks=24,
+        tasks=24 + 2 * KILLS,  # so that there is work left to be killed in
         models=(scenario.DIGITS,),
         cheats=(scenario.Kind.NUDGE, scenario.Kind.TRUNCATE, scenario.Kind.COPY),
         cheating=100,
@@ -148,12 +160,9 @@ async def test_killed_anywhere_it_challenges_every_fraud_once_and_in_time(tmp_pa
             group.create_task(play())
             for _ in range(KILLS):
                 process = await start(config)
-                left = dice.randrange(1, 14)
-                async for _line in lines(process):
-                    left -= 1
-                    if left == 0:
-                        break
-                process.kill()
+                await said(process, dice.randrange(1, 14))
+                if process.returncode is None:
+                    process.kill()
                 await process.wait()
             process = await start(config)
             drain = group.create_task(_drain(process))
