@@ -165,7 +165,7 @@ class Filer:
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         accused, cleared = await self._correlated(item, head.time)
-        outstanding = await self._outstanding(prospect.bond)
+        outstanding = await self._outstanding()
         price = await self._chain.gas_price()
         return refusal(
             self._limits,
@@ -202,17 +202,21 @@ class Filer:
             )
         return True
 
-    async def _outstanding(self, bond: Wei) -> Wei:
+    async def _outstanding(self) -> Wei:
         """All bonds that are out, and those promised: a case being filed will need its bond, sealed or not."""
+        promised = []
         async with self._store.read() as view:
             out = await view.transactions.outstanding(self._account)
-            promised = 0
             for item in await view.work.items([State.FILING], limit=10_000):
                 if _withheld(item) is None:
                     about = subject_of(item.work.commitment)
                     opening = await view.transactions.find(self._adapter.name, about, Action.CHALLENGE)
-                    promised += opening is None or opening.state in _FAILED
-        return Wei(out + promised * bond)
+                    if opening is None or opening.state in _FAILED:
+                        promised.append(CommitmentId(item.work.commitment))
+        if not promised:
+            return out
+        bond = (await self._adapter.prospect(promised[0])).bond
+        return Wei(out + len(promised) * bond)
 
     async def _rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends."""

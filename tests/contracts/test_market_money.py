@@ -107,7 +107,7 @@ def test_walks(machine: type[RuleBasedStateMachine]) -> None:
     assert machine in MACHINES
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("machine", MACHINES)
 def test_long_walks(machine: type[RuleBasedStateMachine]) -> None:
     run_state_machine_as_test(
