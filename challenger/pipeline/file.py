@@ -228,14 +228,18 @@ class Filer:
     async def _correlated(self, item: Item, now: UnixTime) -> tuple[int, bool]:
         """(providers of this model accused since a person last looked, whether a person has cleared them).
 
-        A pause of any age and for any reason holds until a person lifts it; what was accused before that is cleared.
+        A pause of any age and for any reason holds until a person lifts it; whoever was accused before that is cleared, and
+        two others pause it again.
         """
         model = subject_of(item.commitment.model)
         async with self._store.read() as view:
             pauses = [pause for pause in await view.approvals.all() if pause.subject == model]
             looked = max((p.resumed_at for p in pauses if p.resumed_at is not None), default=0)
-            since = UnixTime(max(now - self._patience.correlated_seconds, looked))
-            accused = await view.verdicts.accused(item.commitment.model, since)
+            hour = UnixTime(max(0, now - self._patience.correlated_seconds))
+            since = UnixTime(max(hour, looked))
+            before = UnixTime(looked + 1)  # what was found in the very second of the look was looked at
+            cleared = await view.verdicts.accused(item.commitment.model, hour, before) if looked else frozenset()
+            accused = await view.verdicts.accused(item.commitment.model, since) - cleared
             away = await view.work.items([State.UNAVAILABLE], limit=10_000)
         withheld = {
             i.commitment.provider

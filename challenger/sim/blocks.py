@@ -4,6 +4,7 @@ nothing in what the chain records; on a served chain blocks come as transactions
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from challenger.chain.answers import Receipt
@@ -71,14 +72,15 @@ class Blocks:
         return [await wallet.settled(tx_hash, call) for wallet, call, tx_hash in sent]
 
     async def attempt(self, calls: Sequence[tuple[Wallet, Call]]) -> bool:
-        """As ``together`` for those that would succeed now: on a shared chain somebody may have been quicker. Whether
-        there were any."""
+        """As ``together`` for those that would succeed now. Others send too, and one of theirs may come first in the same
+        block (the watcher settles what a provider is just conceding): then there is nothing left to do here, and
+        whoever still has to act does so at the next attempt. Whether there were any."""
         due = [(wallet, call) for wallet, call in calls if await self._possible(wallet, call)]
-        try:
-            await self.together(due)
-        except ActorFailed:
-            if self.by_hand:
-                raise  # nobody else could have come between
+        sent = [(wallet, call, await wallet.send(call)) for wallet, call in due]
+        await self._mine([tx_hash for _, _, tx_hash in sent])
+        for wallet, call, tx_hash in sent:
+            with suppress(ActorFailed):
+                await wallet.settled(tx_hash, call)
         return bool(due)
 
     async def _possible(self, wallet: Wallet, call: Call) -> bool:

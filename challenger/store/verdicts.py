@@ -48,8 +48,9 @@ class Verdicts:
         query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
         return [VerdictRow(*row) for row in await self._connection.execute(query)]
 
-    async def accused(self, model: ModelId, since: UnixTime) -> frozenset[Address]:
-        """Providers of ``model`` with a confirmed FRAUD at or after ``since``: correlated accusations start here."""
+    async def accused(self, model: ModelId, since: UnixTime, until: UnixTime | None = None) -> frozenset[Address]:
+        """Providers of ``model`` with a confirmed FRAUD at or after ``since`` (and before ``until``): correlated
+        accusations start here."""
         query = (
             select(commitments.c.provider)
             .distinct()
@@ -60,4 +61,6 @@ class Verdicts:
             )
             .where(verdicts.c.kind == VerdictKind.FRAUD.value, verdicts.c.time >= since, commitments.c.model == model)
         )
+        if until is not None:
+            query = query.where(verdicts.c.time < until)
         return frozenset((await self._connection.execute(query)).scalars())

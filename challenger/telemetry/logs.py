@@ -8,6 +8,7 @@ import sys
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("challenger")
+LOGGER.addHandler(logging.NullHandler())  # silent until a command configures it
 
 
 def say(action: str, *, level: int = logging.INFO, **fields: Any) -> None:
