@@ -97,7 +97,7 @@ async def test_absurd_models_and_commitments_stop_nothing(tmp_path):
         await migrate.upgrade(settings.store.url)
         app = await stack.enter_async_context(opened(settings, rpc=devnet.rpc))
         await world.play()
-        for _ in range(25):
+        for _ in range(90):  # one commitment a round, and what is away is fetched again and again
             await app.step()
             await app.gather()
             await app.investigate()
@@ -128,4 +128,5 @@ async def test_absurd_models_and_commitments_stop_nothing(tmp_path):
             assert got == kind, (name, found[name])
             assert words in detail, (name, detail)
             assert detail.isprintable(), name
-            assert state == (State.UNAVAILABLE if kind is VerdictKind.UNAVAILABLE else State.INCONCLUSIVE), name
+            resting = (State.UNAVAILABLE, State.SAMPLED) if kind is VerdictKind.UNAVAILABLE else (State.INCONCLUSIVE,)
+            assert state in resting, name

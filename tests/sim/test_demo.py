@@ -188,5 +188,5 @@ def test_without_the_extra_one_line_says_what_to_install(
     assert main(["demo"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "pip install 'inference-challenger[demo]'" in said
+    assert "pip install '.[demo]'" in said
     assert "no_such_package_here" in said
