@@ -155,7 +155,8 @@ def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, argument
 
 
 def test_sentences_become_token_ids_by_the_models_own_tokenizer(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
+
     from replay.cli import Failure, UsageError
     from replay.cli.inputs import from_text
     from replay.layout import decode_bundle
