@@ -28,7 +28,7 @@ def path_of(url: str) -> Path:
 def one_line(error: BaseException) -> str:
     said = str(error)
     assert "\n" not in said
-    assert len(said) < 400
+    assert len(said) < 600
     return said
 
 
