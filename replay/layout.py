@@ -1,12 +1,14 @@
-"""Bytes and hashes of tensors, bundles and trees (spec version 0). Pure: numpy and hashlib, no state.
+"""Bytes and hashes of tensors, bundles and trees (spec version 1). Pure: numpy and hashlib, no state.
 
-SHA-256 throughout; the first byte hashed says what is hashed. A tile is 1,024 bytes: 256 little-endian 4-byte
-elements of one row (a row runs along the last dimension), padded with zeros at the row's end. Trees are binary and
+SHA-256 throughout; the first byte hashed says what is hashed. A tile is 1,024 bytes of one row (a row runs along the
+last dimension): little-endian elements of 4 bytes (float32, int32), 8 (int64) or 1 (bool: 0 or 1), padded with zeros
+at the row's end. Trees are binary and
 padded to the next power of two with 32 zero bytes; one leaf is its own root. ``docs/numerics.md`` has the table.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -19,12 +21,12 @@ import numpy.typing as npt
 from replay.errors import LayoutError
 
 __all__ = [
+    "BORDER_RANK",
     "MAX_TENSORS",
     "PAD_LEAF",
     "TAG_OPERATOR",
     "TAG_PROGRAM",
     "TILE_BYTES",
-    "TILE_ELEMENTS",
     "Array",
     "LayoutError",
     "Tree",
@@ -37,6 +39,7 @@ __all__ = [
     "tensor_root",
     "tile_bytes",
     "tile_count",
+    "tile_elements",
     "tile_hashes",
     "verify_path",
 ]
@@ -44,17 +47,18 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 TILE_BYTES = 1024
-TILE_ELEMENTS = TILE_BYTES // 4
 PAD_LEAF = bytes(32)
 MAX_TENSORS = 8
 MAX_NAME = 32
-MAX_RANK = 4
+#: Dimensions of a tensor in a bundle, and of a value inside a program.
+BORDER_RANK, MAX_RANK = 6, 8
 MAX_DIM = 2**32 - 1
 
 TAG_TILE, TAG_NODE, TAG_TENSOR, TAG_BUNDLE, TAG_PROGRAM, TAG_OPERATOR = (bytes([tag]) for tag in range(6))
 
-_CODES = {np.dtype(np.float32): 1, np.dtype(np.int32): 2}
-_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<i4")}
+_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<i4"), 3: np.dtype("<i8"), 4: np.dtype("?")}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_BOOL = 4
 _CHUNK_TILES = 8192
 
 
@@ -138,22 +142,26 @@ def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], root:
 # ---- tensors ---------------------------------------------------------------------------------------------------------
 
 
-def tile_count(shape: Sequence[int]) -> int:
-    """How many tiles a tensor of this shape has."""
-    rows = int(np.prod(shape[:-1], dtype=object)) if len(shape) > 1 else 1
-    return rows * (-(-shape[-1] // TILE_ELEMENTS))
+def tile_elements(dtype: Any) -> int:
+    """How many elements of this dtype a tile holds."""
+    return TILE_BYTES // int(np.dtype(dtype).itemsize)
+
+
+def tile_count(shape: Sequence[int], dtype: Any = np.float32) -> int:
+    """How many tiles a tensor of this shape and dtype has."""
+    return math.prod(shape[:-1]) * (-(-shape[-1] // tile_elements(dtype)))
 
 
 def _blocks(array: Array) -> Iterator[Array]:
     """The tiles of a checked tensor, in order, as uint8 blocks [≤ 8192, 1 + 1024]; column 0 is the domain tag."""
     width = array.shape[-1]
     rows = np.ascontiguousarray(array).reshape(-1, width).view(np.uint8)
-    per_row = -(-width // TILE_ELEMENTS)
+    per_row = -(-width // tile_elements(array.dtype))
     step = max(1, _CHUNK_TILES // per_row)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         block = np.zeros((len(part), per_row, 1 + TILE_BYTES), np.uint8)
-        whole = width * 4 // TILE_BYTES
+        whole = width * array.dtype.itemsize // TILE_BYTES
         block[:, :whole, 1:] = part[:, : whole * TILE_BYTES].reshape(len(part), whole, TILE_BYTES)
         if whole < per_row:
             rest = part[:, whole * TILE_BYTES :]
@@ -162,7 +170,7 @@ def _blocks(array: Array) -> Iterator[Array]:
 
 
 def tile_hashes(array: Array) -> list[bytes]:
-    """``H_tile`` of each tile of a float32 or int32 tensor, in order (about 1 GB/s)."""
+    """``H_tile`` of each tile of a tensor, in order (about 1 GB/s)."""
     _check_tensor(array)
     hashes: list[bytes] = []
     for block in _blocks(array):
@@ -174,12 +182,12 @@ def tile_hashes(array: Array) -> list[bytes]:
 def tile_bytes(array: Array, index: int) -> bytes:
     """Tile ``index`` (1,024 bytes) of a tensor."""
     _check_tensor(array)
-    per_row = -(-array.shape[-1] // TILE_ELEMENTS)
-    row, column = divmod(index, per_row)
-    if not 0 <= index < tile_count(array.shape):
-        raise LayoutError(f"tile {index} is outside a tensor of {tile_count(array.shape)} tiles")
+    elements, count = tile_elements(array.dtype), tile_count(array.shape, array.dtype)
+    row, column = divmod(index, -(-array.shape[-1] // elements))
+    if not 0 <= index < count:
+        raise LayoutError(f"tile {index} is outside a tensor of {count} tiles")
     part = np.ascontiguousarray(array).reshape(-1, array.shape[-1])[row]
-    data: bytes = part[column * TILE_ELEMENTS : (column + 1) * TILE_ELEMENTS].tobytes()
+    data: bytes = part[column * elements : (column + 1) * elements].tobytes()
     return data.ljust(TILE_BYTES, b"\0")
 
 
@@ -191,14 +199,14 @@ def hash_tile(tile: bytes) -> bytes:
 
 
 def tensor_root(array: Array) -> bytes:
-    """``H_tensor`` of a float32 or int32 array of rank 1 to 4. Bits are hashed, so −0 and +0 differ."""
+    """``H_tensor`` of an array of rank 1 to 8. Bits are hashed, so −0 and +0 differ."""
     return sha256(TAG_TENSOR + _shape_header(array) + merkle_root(tile_hashes(array))).digest()
 
 
 def _check_tensor(array: Array) -> int:
     code = _CODES.get(array.dtype)
     if code is None:
-        raise LayoutError(f"a tensor is float32 or int32, not {array.dtype}")
+        raise LayoutError(f"a tensor is float32, int32, int64 or bool, not {array.dtype}")
     if not 1 <= array.ndim <= MAX_RANK:
         raise LayoutError(f"a tensor has 1 to {MAX_RANK} dimensions, not {array.ndim}")
     if not all(1 <= dim <= MAX_DIM for dim in array.shape):
@@ -220,6 +228,12 @@ def _name_header(name: str) -> bytes:
     return bytes([len(name)]) + name.encode("ascii")
 
 
+def _border_header(array: Array) -> bytes:
+    if array.ndim > BORDER_RANK:
+        raise LayoutError(f"a tensor in a bundle has at most {BORDER_RANK} dimensions, not {array.ndim}")
+    return _shape_header(array)
+
+
 def _check_count(count: int) -> bytes:
     if not 1 <= count <= MAX_TENSORS:
         raise LayoutError(f"a bundle holds 1 to {MAX_TENSORS} tensors, not {count}")
@@ -230,7 +244,7 @@ def encode_bundle(tensors: Mapping[str, Array]) -> bytes:
     """Canonical bytes of named tensors, in the mapping's order. Raises ``LayoutError``."""
     parts = [_check_count(len(tensors))]
     for name, array in tensors.items():
-        parts += [_name_header(name), _shape_header(array), np.ascontiguousarray(array).tobytes()]
+        parts += [_name_header(name), _border_header(array), np.ascontiguousarray(array).tobytes()]
     return b"".join(parts)
 
 
@@ -247,7 +261,7 @@ def decode_bundle(data: bytes) -> dict[str, Array]:
         if name in tensors:
             raise LayoutError(f"the name {name!r} stands twice")
         code, rank = reader.take(2)
-        if code not in _DTYPES or not 1 <= rank <= MAX_RANK:
+        if code not in _DTYPES or not 1 <= rank <= BORDER_RANK:
             raise LayoutError(f"tensor {name!r} has dtype {code} and rank {rank}")
         dims = struct.unpack(f">{rank}I", reader.take(4 * rank))
         elements = 1
@@ -255,7 +269,10 @@ def decode_bundle(data: bytes) -> dict[str, Array]:
             elements *= dim
         if elements == 0:
             raise LayoutError(f"tensor {name!r} has a dimension of 0")
-        tensors[name] = np.frombuffer(reader.take(4 * elements), _DTYPES[code]).reshape(dims)
+        raw = reader.take(_DTYPES[code].itemsize * elements)
+        if code == _BOOL and raw.translate(None, b"\0\1"):
+            raise LayoutError(f"tensor {name!r} holds a bool that is neither 0 nor 1")
+        tensors[name] = np.frombuffer(raw, _DTYPES[code]).reshape(dims)
     if reader.left:
         raise LayoutError(f"{reader.left} bytes follow the bundle")
     return tensors
@@ -281,5 +298,6 @@ def bundle_root(bundle: Mapping[str, Array] | bytes) -> bytes:
     tensors = decode_bundle(bundle) if isinstance(bundle, bytes) else bundle
     parts = [TAG_BUNDLE, _check_count(len(tensors))]
     for name, array in tensors.items():
+        _border_header(array)
         parts += [_name_header(name), tensor_root(array)]
     return sha256(b"".join(parts)).digest()

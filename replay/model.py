@@ -13,11 +13,12 @@ from replay.errors import LayoutError, ProgramError
 from replay.kernels.gridding import grid_rows
 from replay.layout import Array, Tree, tile_bytes, tile_count, tile_hashes
 from replay.program import Program
+from replay.trees import check_trees
 
 
 @dataclass(frozen=True)
 class Model:
-    """``weights`` holds, per name, the array as the file gives it (float32 or int32, finite); ``linear`` weights are
+    """``weights`` holds, per name, the array as the file gives it (finite); ``linear`` weights are
     gridded when they are hashed or prepared. Raises ``ProgramError`` when weights and program do not fit."""
 
     program: Program
@@ -35,6 +36,9 @@ class Model:
                 raise ProgramError(f"weight {weight.name} holds NaN or infinity")
             if weight.form == "grid" and np.abs(array).max() >= np.float32(2.0**100):
                 raise ProgramError(f"weight {weight.name} holds a value of 2¹⁰⁰ or more")
+        for op in self.program.operators:
+            if op.kind == "tree_leaves":
+                check_trees(op, [self.weights[name] for name in op.weights])
 
     @property
     def program_root(self) -> bytes:
@@ -62,7 +66,7 @@ class Model:
         """Tile ``index`` (1,024 bytes) with its path to the artefact root. Raises ``LayoutError``."""
         path, first = self.artefact.path(index), 0
         for array in self._tensors():
-            count = tile_count(array.shape)
+            count = tile_count(array.shape, array.dtype)
             if index < first + count:
                 return tile_bytes(array, index - first), path
             first += count
@@ -75,7 +79,7 @@ class Model:
             if weight.form == "raw":
                 yield array
             else:
-                yield from grid_rows(array)
+                yield from grid_rows(array, self.program.grid_bits[weight.name])
 
 
 def load_model(manifest: Path, file_digest: bytes | None = None) -> Model:

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 from replay.errors import InputRejected, ProgramError
 from replay.kernels import spec
-from replay.layout import MAX_TENSORS, TAG_OPERATOR, TAG_PROGRAM, merkle_root
-from replay.operators import SIGNATURES, Dim, DType, Operator, Site, TensorType, WeightSpec, infer
+from replay.layout import BORDER_RANK, MAX_TENSORS, TAG_OPERATOR, TAG_PROGRAM, merkle_root
+from replay.operators import MAX_RANK, SIGNATURES, Dim, DType, Operator, Site, TensorType, WeightSpec, infer
 
 MAX_OPERATORS = 1 << 16
 MAX_WEIGHTS = 1 << 16
@@ -60,7 +60,7 @@ class Program:
     boundaries: tuple[str, ...]
     tokenizer: str = ""
     spec_version: int = spec.SPEC_VERSION
-    grid: str = spec.GRID
+    grid: str = spec.GRIDS[0]
 
     @cached_property
     def types(self) -> Mapping[str, TensorType]:
@@ -94,6 +94,11 @@ class Program:
         self.validate()
         leaves = [sha256(TAG_OPERATOR + operator_json(op)).digest() for op in self.operators]
         return sha256(TAG_PROGRAM + sha256(self.header()).digest() + merkle_root(leaves)).digest()
+
+    @cached_property
+    def grid_bits(self) -> Mapping[str, int]:
+        """Bits per gridded weight."""
+        return {w.name: spec.dot_bits(w.shape[1], self.grid)[1] for w in self.weights if w.form == "grid"}
 
     def weight(self, name: str) -> WeightSpec:
         return self._weights[name]
@@ -167,7 +172,7 @@ def _check(program: Program) -> Mapping[str, TensorType]:
             ports = {port.name for port in program.inputs}
             _need(op.inputs[:1] != () and op.inputs[0] in ports, "ids of an embedding must be an input", **where)
         values = tuple(types[name] for name in op.inputs)
-        site = Site(op, values, tuple(weights[name] for name in op.weights), program.symbols)
+        site = Site(op, values, tuple(weights[name] for name in op.weights), program.symbols, program.grid)
         types[op.output] = infer(site)
         if op.kind == "argmax":
             classes[op.output] = values[0].shape[-1]
@@ -180,7 +185,7 @@ def _check(program: Program) -> Mapping[str, TensorType]:
 
 def _check_header(program: Program) -> None:
     _need(program.spec_version == spec.SPEC_VERSION, f"spec version {program.spec_version} is not {spec.SPEC_VERSION}")
-    _need(program.grid == spec.GRID, f"grid {program.grid!r} is not {spec.GRID!r}")
+    _need(program.grid in spec.GRIDS, f"grid {program.grid!r} is none of {', '.join(spec.GRIDS)}")
     _need(_DIGEST.fullmatch(program.tokenizer) is not None, "the tokenizer digest is 64 hex digits or empty")
     _need(1 <= len(program.inputs) <= MAX_TENSORS, f"a program has 1 to {MAX_TENSORS} inputs")
     _need(1 <= len(program.operators) <= MAX_OPERATORS, f"a program has 1 to {MAX_OPERATORS} operators")
@@ -190,7 +195,7 @@ def _check_header(program: Program) -> None:
         _need(1 <= most <= MAX_SYMBOL, f"symbol {name} may be 1 to {MAX_SYMBOL}")
     for port in program.inputs:
         _need(_PORT.fullmatch(port.name) is not None, f"{port.name[:48]!r} is not an input's name")
-        _check_shape(port.name, port.type.dtype, port.type.shape, program.symbols)
+        _check_shape(port.name, port.type.dtype, port.type.shape, program.symbols, BORDER_RANK)
     bound = {dim for port in program.inputs for dim in port.type.shape if isinstance(dim, str)}
     _need(bound == set(program.symbols), "each symbol is bound by an input, and each is declared")
     for weight in program.weights:
@@ -202,9 +207,11 @@ def _check_header(program: Program) -> None:
     _need(len({p.name for p in program.inputs}) == len(program.inputs), "an input is declared twice")
 
 
-def _check_shape(name: str, dtype: DType, shape: Sequence[Dim], symbols: Mapping[str, int]) -> None:
-    _need(dtype in {"float32", "int32"}, f"{name} has the dtype {dtype!r}")
-    _need(1 <= len(shape) <= 4, f"{name} has {len(shape)} dimensions")
+def _check_shape(
+    name: str, dtype: DType, shape: Sequence[Dim], symbols: Mapping[str, int], most: int = MAX_RANK
+) -> None:
+    _need(dtype in get_args(DType), f"{name} has the dtype {dtype!r}")
+    _need(1 <= len(shape) <= most, f"{name} has {len(shape)} dimensions, 1 to {most} are allowed")
     _need(all(d in symbols if isinstance(d, str) else 1 <= d < 2**32 for d in shape), f"{name} has the shape {shape}")
 
 
@@ -218,6 +225,8 @@ def _check_ends(program: Program, types: Mapping[str, TensorType]) -> None:
             result.name != "nonfinite", "an output cannot be called nonfinite: that name is taken by the verdict on NaN"
         )
         _need(result.value in order, f"the output {result.name} carries {result.value!r}, which no operator writes")
+        rank = len(types[result.value].shape)
+        _need(rank <= BORDER_RANK, f"the output {result.name} has {rank} dimensions, at most {BORDER_RANK} are allowed")
     _need(len(program.boundaries) <= MAX_BOUNDARIES, f"a program has at most {MAX_BOUNDARIES} boundaries")
     _need(all(name in order for name in program.boundaries), "a boundary is a value that an operator writes")
     places = [order[name] for name in program.boundaries]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from replay.errors import BackendRefused, InputRejected, NonFinite, UnknownBackend
+from replay.kernels.state import State
 from replay.layout import Array
 from replay.model import Model
 from replay.operators import Operator
@@ -34,8 +35,9 @@ class Kernels(Protocol):
 
     def unload(self, value: Any) -> Array: ...
 
-    def apply(self, op: Operator, values: Sequence[Any], dims: Mapping[str, int]) -> Any:
-        """The operator's result in memory of its own (or its input's, for a reshape). Raises ``NonFinite``."""
+    def apply(self, op: Operator, values: Sequence[Any], dims: Mapping[str, int], state: State | None = None) -> Any:
+        """The operator's result in memory of its own (or its input's, for a reshape). ``state``: the tokens before
+        these, for causal programs that run token by token. Raises ``NonFinite``."""
 
 
 class Backend(Protocol):

@@ -8,13 +8,11 @@ from replay.kernels import spec
 from replay.layout import Array
 
 
-def grid_rows(weight: Array) -> tuple[Array, Array]:
+def grid_rows(weight: Array, bits: int) -> tuple[Array, Array]:
     """(q int32 [N, K], e int32 [N]) of a float32 weight [N, K] with |w| < 2¹⁰⁰: row n is q·2^e within half a unit.
 
     Rounds half to even. Works on the fp32 bits with integer shifts only, so that no floating-point mode matters.
     """
-    length = weight.shape[1]
-    bits = spec.dot_bits(length)[1]
     raw = np.ascontiguousarray(weight).view(np.int32)
     magnitude = raw & 0x7FFFFFFF
     top = np.maximum(magnitude.max(axis=1) >> 23, spec.EXPONENT_MIN)
