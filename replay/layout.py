@@ -27,6 +27,7 @@ __all__ = [
     "TAG_OPERATOR",
     "TAG_PROGRAM",
     "TILE_BYTES",
+    "border",
     "Array",
     "LayoutError",
     "Tree",
@@ -58,7 +59,7 @@ TAG_TILE, TAG_NODE, TAG_TENSOR, TAG_BUNDLE, TAG_PROGRAM, TAG_OPERATOR = (bytes([
 
 _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<i4"), 3: np.dtype("<i8"), 4: np.dtype("?")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_BOOL = 4
+_BORDER = (1, 2, 3)
 _CHUNK_TILES = 8192
 
 
@@ -228,10 +229,12 @@ def _name_header(name: str) -> bytes:
     return bytes([len(name)]) + name.encode("ascii")
 
 
-def _border_header(array: Array) -> bytes:
+def border(array: Array) -> Array:
+    """The array as it crosses a program's border: a bool becomes int32, 0 or 1. (A row of one byte would cost whoever
+    must post it on chain a tile a byte.) Raises ``LayoutError`` for more dimensions than a bundle may have."""
     if array.ndim > BORDER_RANK:
         raise LayoutError(f"a tensor in a bundle has at most {BORDER_RANK} dimensions, not {array.ndim}")
-    return _shape_header(array)
+    return array.astype(np.int32) if array.dtype == np.bool_ else array
 
 
 def _check_count(count: int) -> bytes:
@@ -243,8 +246,9 @@ def _check_count(count: int) -> bytes:
 def encode_bundle(tensors: Mapping[str, Array]) -> bytes:
     """Canonical bytes of named tensors, in the mapping's order. Raises ``LayoutError``."""
     parts = [_check_count(len(tensors))]
-    for name, array in tensors.items():
-        parts += [_name_header(name), _border_header(array), np.ascontiguousarray(array).tobytes()]
+    for name, given in tensors.items():
+        array = border(given)
+        parts += [_name_header(name), _shape_header(array), np.ascontiguousarray(array).tobytes()]
     return b"".join(parts)
 
 
@@ -261,7 +265,7 @@ def decode_bundle(data: bytes) -> dict[str, Array]:
         if name in tensors:
             raise LayoutError(f"the name {name!r} stands twice")
         code, rank = reader.take(2)
-        if code not in _DTYPES or not 1 <= rank <= BORDER_RANK:
+        if code not in _BORDER or not 1 <= rank <= BORDER_RANK:
             raise LayoutError(f"tensor {name!r} has dtype {code} and rank {rank}")
         dims = struct.unpack(f">{rank}I", reader.take(4 * rank))
         elements = 1
@@ -270,8 +274,6 @@ def decode_bundle(data: bytes) -> dict[str, Array]:
         if elements == 0:
             raise LayoutError(f"tensor {name!r} has a dimension of 0")
         raw = reader.take(_DTYPES[code].itemsize * elements)
-        if code == _BOOL and raw.translate(None, b"\0\1"):
-            raise LayoutError(f"tensor {name!r} holds a bool that is neither 0 nor 1")
         tensors[name] = np.frombuffer(raw, _DTYPES[code]).reshape(dims)
     if reader.left:
         raise LayoutError(f"{reader.left} bytes follow the bundle")
@@ -298,6 +300,5 @@ def bundle_root(bundle: Mapping[str, Array] | bytes) -> bytes:
     tensors = decode_bundle(bundle) if isinstance(bundle, bytes) else bundle
     parts = [TAG_BUNDLE, _check_count(len(tensors))]
     for name, array in tensors.items():
-        _border_header(array)
-        parts += [_name_header(name), tensor_root(array)]
+        parts += [_name_header(name), tensor_root(border(array))]
     return sha256(b"".join(parts)).digest()

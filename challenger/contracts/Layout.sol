@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-/// The byte layout that is committed to (spec version 0): SHA-256, the first byte hashed is a domain tag.
+/// The byte layout that is committed to (spec version 1): SHA-256, the first byte hashed is a domain tag.
 ///   tile    0x00 ‖ 1024 bytes of one row, zero-padded at the row's end
 ///   node    0x01 ‖ left ‖ right; a tree is padded to a power of two with leaves of 32 zero bytes
 ///   tensor  0x02 ‖ dtype ‖ rank ‖ dims (4 bytes big-endian each) ‖ root of its tiles, row after row
 ///   bundle  0x03 ‖ count ‖ per tensor: nameLen ‖ name ‖ tensor hash
 /// A bundle's bytes: count (1..8), then per tensor nameLen (1..32) ‖ name (printable ASCII, none twice) ‖ dtype ‖ rank
-/// (1..4) ‖ dims (each >= 1) ‖ elements, 4 bytes each; nothing follows.
+/// (1..6) ‖ dims (each >= 1) ‖ elements; nothing follows. An element has 4 bytes (dtypes 1 float32 and 2 int32) or 8 (3
+/// int64).
 /// The parser is total: bytes that are no canonical bundle revert with `MalformedBundle` and the offset at fault.
 library Layout {
     error MalformedBundle(uint256 offset);
@@ -15,7 +16,7 @@ library Layout {
     uint256 internal constant TILE = 1024;
     uint256 private constant MAX_TENSORS = 8;
     uint256 private constant MAX_NAME = 32;
-    uint256 private constant MAX_RANK = 4;
+    uint256 private constant MAX_RANK = 6;
 
     /// Root of a bundle's canonical bytes.
     function bundleRoot(bytes calldata data) internal view returns (bytes32) {
@@ -79,22 +80,29 @@ library Layout {
         }
         uint256 head = start + 1 + nameLength;
         uint256 rank = uint8(data[head + 1]);
-        if (data[head] != 0x01 && data[head] != 0x02) revert MalformedBundle(head);
+        uint256 width = _width(uint8(data[head]));
+        if (width == 0) revert MalformedBundle(head);
         if (rank == 0 || rank > MAX_RANK) revert MalformedBundle(head + 1);
         uint256 body = head + 2 + 4 * rank;
         if (data.length < body) revert MalformedBundle(head + 2);
         uint256 rows = 1;
-        uint256 columns = 1; // at most 2^128 elements: four factors below 2^32
+        uint256 columns = 1; // at most 2^192 elements: six factors below 2^32
         for (uint256 i = 0; i < rank; ++i) {
             uint256 offset = head + 2 + 4 * i;
             rows *= columns;
             columns = uint32(bytes4(data[offset:offset + 4]));
             if (columns == 0) revert MalformedBundle(offset);
         }
-        uint256 size = 4 * rows * columns;
+        uint256 size = width * rows * columns;
         if (data.length - body < size) revert MalformedBundle(body);
         next = body + size;
-        root = sha256(abi.encodePacked(hex"02", data[head:body], _tilesRoot(data[body:next], rows, 4 * columns)));
+        root = sha256(abi.encodePacked(hex"02", data[head:body], _tilesRoot(data[body:next], rows, width * columns)));
+    }
+
+    /// Bytes of one element; 0 for a dtype that is none.
+    function _width(uint256 dtype) private pure returns (uint256) {
+        if (dtype == 0 || dtype > 3) return 0;
+        return dtype == 3 ? 8 : 4;
     }
 
     /// Root over the tiles of `rows` rows of `rowBytes` bytes; body.length = rows * rowBytes, both at least 1.

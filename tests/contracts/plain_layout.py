@@ -39,7 +39,7 @@ def tile(data: bytes) -> bytes:
 
 
 def tensor(dtype: int, dims: tuple[int, ...], data: bytes) -> bytes:
-    width = 4 * dims[-1]
+    width = (8 if dtype == 3 else 4) * dims[-1]
     rows = [data[i : i + width] for i in range(0, len(data), width)]
     tiles = [tile(row[i : i + 1024]) for row in rows for i in range(0, width, 1024)]
     head = bytes([dtype, len(dims)]) + b"".join(dim.to_bytes(4, "big") for dim in dims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numpy as np
 import plain_layout as plain
 import pytest
@@ -29,8 +30,8 @@ def on_chain(data: bytes) -> bytes | int:
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[int, ...]:
-    rank = draw(st.integers(1, 4))
-    dims = [draw(st.integers(1, 3)) for _ in range(rank - 1)]
+    rank = draw(st.integers(1, 6))
+    dims = [draw(st.integers(1, 3 if rank < 5 else 2)) for _ in range(rank - 1)]
     return (*dims, draw(st.sampled_from([1, 2, 3, 255, 256, 257, 300, 512, 700])))
 
 
@@ -41,13 +42,14 @@ def bundles(draw: st.DrawFn) -> dict[str, np.ndarray]:
     for name in names:
         shape = draw(shapes())
         seed = draw(st.integers(0, 2**32 - 1))
-        bits = np.random.default_rng(seed).integers(0, 2**32, shape, dtype=np.uint32)
-        tensors[name] = bits.view(draw(st.sampled_from([np.float32, np.int32])))
+        dtype = np.dtype(draw(st.sampled_from([np.float32, np.int32, np.int64])))
+        bits = np.random.default_rng(seed).bytes(dtype.itemsize * math.prod(shape))
+        tensors[name] = np.frombuffer(bits, dtype).reshape(shape)
     return tensors
 
 
 def plainly(tensors: dict[str, np.ndarray]) -> dict[bytes, plain.Tensor]:
-    codes = {np.dtype(np.float32): 1, np.dtype(np.int32): 2}
+    codes = {np.dtype(np.float32): 1, np.dtype(np.int32): 2, np.dtype(np.int64): 3}
     return {
         k.encode(): (codes[v.dtype], v.shape, v.astype(v.dtype.newbyteorder("<")).tobytes()) for k, v in tensors.items()
     }
@@ -116,15 +118,17 @@ BAD = {
     "a space in the name": b"\x01\x01 \x01\x01\0\0\0\1" + bytes(4),
     "a name beyond ASCII": b"\x01\x01\x80\x01\x01\0\0\0\1" + bytes(4),
     "dtype 0": HEAD + b"\x00\x01\0\0\0\1" + bytes(4),
-    "dtype 3": HEAD + b"\x03\x01\0\0\0\1" + bytes(4),
+    "dtype 4": HEAD + b"\x04\x01\0\0\0\1" + bytes(4),
     "rank 0": HEAD + b"\x01\x00" + bytes(4),
-    "rank 5": HEAD + b"\x01\x05" + b"\0\0\0\1" * 5 + bytes(4),
+    "rank 7": HEAD + b"\x01\x07" + b"\0\0\0\1" * 7 + bytes(4),
     "no rank": HEAD + b"\x01",
     "dims that end early": HEAD + b"\x01\x02\0\0\0\1\0\0",
     "a dimension of 0": HEAD + b"\x01\x02\0\0\0\1\0\0\0\0",
     "0 rows": HEAD + b"\x01\x02\0\0\0\0\0\0\0\1",
     "data that ends early": HEAD + b"\x01\x01\0\0\0\2" + bytes(7),
     "2^128 elements": HEAD + b"\x01\x04" + b"\xff" * 16 + bytes(64),
+    "2^192 elements": HEAD + b"\x03\x06" + b"\xff" * 24 + bytes(64),
+    "int64 that ends early": HEAD + b"\x03\x01\0\0\0\2" + bytes(15),
     "products that would wrap": HEAD + b"\x01\x04" + b"\x80\0\0\0" * 4 + bytes(64),
     "something behind": HEAD + b"\x01\x01\0\0\0\1" + bytes(5),
     "a name twice": b"\x02" + 2 * (b"\x01x\x01\x01\0\0\0\1" + bytes(4)),
