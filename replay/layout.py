@@ -27,10 +27,10 @@ __all__ = [
     "TAG_OPERATOR",
     "TAG_PROGRAM",
     "TILE_BYTES",
-    "border",
     "Array",
     "LayoutError",
     "Tree",
+    "border",
     "bundle_root",
     "decode_bundle",
     "encode_bundle",
@@ -57,7 +57,7 @@ MAX_DIM = 2**32 - 1
 
 TAG_TILE, TAG_NODE, TAG_TENSOR, TAG_BUNDLE, TAG_PROGRAM, TAG_OPERATOR = (bytes([tag]) for tag in range(6))
 
-_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<i4"), 3: np.dtype("<i8"), 4: np.dtype("?")}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<i4"), 3: np.dtype("<i8"), 4: np.dtype("?")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _BORDER = (1, 2, 3)
 _CHUNK_TILES = 8192

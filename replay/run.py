@@ -113,7 +113,7 @@ def prepare_with(kind: Any, model: Model) -> Prepared:
 
 
 def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str = "torch") -> Run:
-    """One run. ``inputs``: name → float32 or int32 array, as the program's inputs declare; ``backend`` counts only for
+    """One run. ``inputs``: name → array, as the program's inputs declare (a bool may come as int32, 0 or 1); ``backend`` counts only for
     a model that is not prepared yet. Raises ``InputRejected``, ``BackendRefused``, and what ``prepare`` raises."""
     prepared = model if isinstance(model, Prepared) else prepare(model, backend)
     program, kernels = prepared.model.program, prepared.kernels
@@ -121,17 +121,7 @@ def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str =
     if _SUBNORMAL + _SUBNORMAL == 0:
         raise BackendRefused("this thread flushes subnormal numbers to zero", backend=prepared.backend)
     started = time.perf_counter()
-    values: dict[str, Any] = {port.name: kernels.load(inputs[port.name]) for port in program.inputs}
-    nonfinite = None
-    for index, op in enumerate(program.operators):
-        try:
-            values[op.output] = kernels.apply(op, [values[name] for name in op.inputs], dims)
-        except NonFinite as found:
-            nonfinite = (index, found.element)
-            break
-        for name in op.inputs:
-            if program.last_use.get(name) == index:
-                values.pop(name, None)
+    values, nonfinite = evaluate(program, kernels, inputs, dims)
     boundaries = tuple(kernels.unload(values[name]) if name in values else None for name in program.boundaries)
     if nonfinite is None:
         outputs = {result.name: kernels.unload(values[result.value]) for result in program.outputs}
@@ -141,6 +131,36 @@ def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str =
     return Run(outputs, boundaries, nonfinite, fingerprint(prepared), seconds)
 
 
+def evaluate(
+    program: Program,
+    kernels: Kernels,
+    inputs: Mapping[str, Array],
+    dims: Mapping[str, int],
+    *,
+    state: State | None = None,
+    observe: Callable[[int, Any], None] | None = None,
+    until: int | None = None,
+) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """The values still held at the end (boundaries and outputs among them), and where the run became NONFINITE.
+
+    ``inputs`` are checked already. ``state``: earlier tokens of a causal program. ``observe`` sees each operator's index
+    and result as it is computed; operators from ``until`` on are left out.
+    """
+    ports = {port.name: port.type.dtype for port in program.inputs}
+    values: dict[str, Any] = {name: kernels.load(inputs[name].astype(dtype)) for name, dtype in ports.items()}
+    for index, op in enumerate(program.operators[:until]):
+        try:
+            values[op.output] = kernels.apply(op, [values[name] for name in op.inputs], dims, state)
+        except NonFinite as found:
+            return values, (index, found.element)
+        if observe is not None:
+            observe(index, values[op.output])
+        for name in op.inputs:
+            if program.last_use.get(name) == index:
+                values.pop(name, None)
+    return values, None
+
+
 def check_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[str, int]:
     """The symbols' values once the inputs are known to fit. Raises ``InputRejected``, which is no evidence of fraud."""
     wanted = [port.name for port in program.inputs]
@@ -148,7 +168,8 @@ def check_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[str, int
         raise InputRejected(f"the inputs are {[str(name)[:32] for name in inputs]}, the model wants {wanted}")
     for port in program.inputs:
         array = inputs[port.name]
-        if array.dtype != np.dtype(port.type.dtype):
+        crossed = port.type.dtype == "bool" and array.dtype == np.int32 and bool(((array == 0) | (array == 1)).all())
+        if array.dtype != np.dtype(port.type.dtype) and not crossed:
             raise InputRejected(f"{port.name} is {array.dtype}, the model wants {port.type}")
     dims = program.bind({name: array.shape for name, array in inputs.items()})
     for name, array in inputs.items():

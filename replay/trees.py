@@ -13,8 +13,8 @@ from replay.operators import Operator
 
 
 def check_trees(op: Operator, tables: Sequence[Array]) -> None:
-    """Raises ``ProgramError`` unless every branch reads a feature that exists and leads to later nodes, and every leaf
-    has a number ≥ 0. ``tables``: feature, threshold, mode, yes, no, roots."""
+    """Raises ``ProgramError`` unless every node names a feature that exists, every branch leads to later nodes, and every
+    leaf has a number ≥ 0. ``tables``: feature, threshold, mode, yes, no, roots."""
     feature, _, mode, yes, no, roots = tables
     count, branch = len(mode), mode != TREE_LEAF
     at = np.arange(count)
@@ -24,7 +24,7 @@ def check_trees(op: Operator, tables: Sequence[Array]) -> None:
             raise ProgramError(why, operator=op.kind, output=op.output)
 
     need((mode >= 0) & (mode <= TREE_LEAF), "a tree's node has an unknown mode")
-    need(~branch | ((feature >= 0) & (feature < op.integer("features"))), "a tree reads a feature that is not there")
+    need((feature >= 0) & (feature < op.integer("features")), "a tree reads a feature that is not there")
     for children in (yes, no):
         need(~branch | ((children > at) & (children < count)), "a tree's children must stand behind their parent")
     need(branch | (yes >= 0), "a tree's leaf has a negative number")

@@ -14,10 +14,9 @@ from challenger.domain import Hash32, ModelId, Verdict
 from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from replay.artifacts import ArtifactError, ArtifactReason, ArtifactStoreFailed
+from replay.kernels.spec import SPEC_VERSION
 from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
-#: The version of the canonical numerics that this engine speaks.
-SPEC_VERSION = 0
 #: Why a fetch failed that says something of whoever should serve the data. Any other reason may be ours: a size that our
 #: settings forbid, a server that wants us to slow down or to log in.
 WITHHELD = frozenset(

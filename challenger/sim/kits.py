@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from challenger.domain import Hash32
 from challenger.protocols.reference_calls import ModelSpec
 from challenger.sim.workshop import Artefact, Variant
+from replay.kernels.spec import SPEC_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Kit:
             file_digest=Hash32(artefact.file_digest),
             artefact_root=self.artefact_root,
             program_root=self.program_root,
-            spec_version=0,
+            spec_version=SPEC_VERSION,
             mode=0,
             boundaries=self.boundaries,
             artefact_tiles=self.artefact_tiles,

@@ -83,12 +83,12 @@ class Builder:
         """A weight as a value."""
         return self.add("constant", [], [self.weight(label, array)])
 
-    def reduce(self, kind: str, value: str, **attributes: Attribute) -> str:
+    def reduce(self, kind: str, value: str, name: str = "", **attributes: int) -> str:
         """``reduce_sum``, ``reduce_mean`` or ``cumsum`` of rows, with the bit budget that their length allows."""
         held = self.types[value]
         most = held.shape[-1] if isinstance(held.shape[-1], int) else self.symbols[held.shape[-1]]
         bits = spec.total_bits(most) if held.dtype == "float32" else 0
-        return self.add(kind, [value], bits=bits, **attributes)
+        return self.add(kind, [value], name=name, bits=bits, **attributes)
 
     def layer_norm(self, value: str, label: str, gain: Array, shift: Array, eps: float, name: str = "") -> str:
         size = len(gain)

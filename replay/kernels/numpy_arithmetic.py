@@ -230,10 +230,10 @@ def _cast(op: Operator, x: Array) -> Array:
         limit = F32(2.0 ** (8 * to.itemsize - 1))
         whole = np.trunc(x)
         refuse(~((whole >= -limit) & (whole < limit)))
-        return whole.astype(to)
+        return np.asarray(whole.astype(to))
     if to == np.bool_:
-        return x != 0
-    return x.astype(to)
+        return np.asarray(x != 0)
+    return np.asarray(x.astype(to))
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------

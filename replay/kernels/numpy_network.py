@@ -96,7 +96,7 @@ def attention(op: Operator, x: Array, mask: Array | None = None, *, state: State
         state.kept[op.output] = kept
     total = kept.k.shape[1]
     first = total - tokens
-    allowed = _allowed(tokens, total, first, op.integer("window")) if causal else np.ones((tokens, total), bool)
+    allowed: Array = _allowed(tokens, total, first, op.integer("window")) if causal else np.ones((tokens, total), bool)
     if mask is not None:
         allowed = allowed & mask[None, :]
     ks, vs, tk, tv, bad_kv = (
@@ -196,8 +196,13 @@ def log_softmax(_: Operator, x: Array) -> Array:
     return finish((z.astype(F64) - (log64(d) - double(spec.LN_WEIGHT_UNIT))).astype(F32))
 
 
+def sample_weights(op: Operator, x: Array) -> Array:
+    z = (x - x.max(axis=-1, keepdims=True)).astype(F64) * double(op.text("scale"))
+    return np.rint(exp2(np.maximum(z.astype(F32), -CLAMP), spec.SAMPLE_BITS)).astype(I64)
+
+
 def take(_: Operator, x: Array, table: Array) -> Array:
-    return table[x]
+    return np.asarray(table[x])
 
 
 def tree_leaves(op: Operator, x: Array, *tables: Array) -> Array:
@@ -225,6 +230,7 @@ TABLE: Mapping[str, Callable[..., Any]] = {
     "mean_tokens": mean_tokens,
     "softmax": softmax,
     "log_softmax": log_softmax,
+    "sample_weights": sample_weights,
     "take": take,
     "tree_leaves": tree_leaves,
 }

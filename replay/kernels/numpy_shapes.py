@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,8 @@ from replay.kernels.numpy_core import refuse
 from replay.layout import Array
 from replay.operators import Operator
 
-_BITS = {"f": np.uint32, "b": np.uint8}
 
-
-def filler(op: Operator, dtype: np.dtype) -> Array:  # type: ignore[type-arg]
+def filler(op: Operator, dtype: np.dtype[Any]) -> Array:
     """The element that attribute ``value`` gives by its bits."""
     unsigned = np.dtype(f"u{dtype.itemsize}")
     return np.array(int(op.text("value"), 16), unsigned).view(dtype)
@@ -68,7 +67,7 @@ def _gather_elements(op: Operator, x: Array, index: Array) -> Array:
 def _scatter_elements(op: Operator, x: Array, index: Array, updates: Array) -> Array:
     """Updates in row-major order: where an element is named twice the last one stays."""
     axis = op.integer("axis")
-    places = list(np.indices(index.shape))
+    places: list[Array] = list(np.indices(index.shape))
     places[axis] = index
     if not _inside(index, x.shape[axis]).all():
         refuse(np.ones(x.shape, bool))  # the whole result has no meaning; its first element says so

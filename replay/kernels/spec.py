@@ -33,6 +33,8 @@ CLAMP = 60.0
 TREE_LEAF = 6
 #: Sampling a token: weights are integers up to 2³².
 SAMPLE_BITS = 32
+#: log₂e · 10⁶, to be divided by a temperature in millionths
+SAMPLE_SCALE = "413603870a77b2f9"
 
 LOG2E = "3fb8aa3b"
 TWO_LOG2E = "4038aa3b"

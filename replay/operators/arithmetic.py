@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from replay.kernels import spec
 from replay.operators.types import INTEGERS, NUMBERS, DType, Rule, Signature, Site, TensorType, broadcast, signature
@@ -12,6 +13,11 @@ FUNCTIONS = (
     "relu", "floor", "ceil", "round", "sqrt", "exp", "log", "sin", "cos", "tan", "atan", "erf",
     "sigmoid", "tanh", "gelu_erf", "gelu_tanh", "silu", "softplus",
 )  # fmt: skip
+
+
+def _operation(rule: Rule) -> Signature:
+    """Two operands, the second a value or a weight."""
+    return signature(rule, values=(1, 2), weights=(0, 1))
 
 
 def _same(dtypes: Sequence[str]) -> Rule:
@@ -44,7 +50,7 @@ def _where(site: Site) -> TensorType:
 
 def _cast(site: Site) -> TensorType:
     to = site.op.text("to")
-    for dtype in (*NUMBERS, "bool"):
+    for dtype in get_args(DType):
         if to == dtype:
             return TensorType(dtype, site.values[0].shape)
     raise site.fail(f"cannot cast to {to!r}")
@@ -94,25 +100,24 @@ def _top(*, indices: bool) -> Rule:
         value = site.typed(0, NUMBERS)
         count = site.within("k", 1, site.fixed(value.shape[-1]))
         site.within("largest", 0, 1)
-        return TensorType("int32" if indices else value.dtype, (*value.shape[:-1], count))
+        dtype: DType = "int32" if indices else value.dtype
+        return TensorType(dtype, (*value.shape[:-1], count))
 
     return rule
 
-
-_TWO = {"values": (1, 2), "weights": (0, 1)}
 
 SIGNATURES: Mapping[str, Signature] = {
     **{kind: signature(_same(("float32",))) for kind in FUNCTIONS},
     **{kind: signature(_same(NUMBERS)) for kind in ("neg", "abs", "sign")},
     "not": signature(_same(("bool",))),
     "bit_not": signature(_same(INTEGERS)),
-    **{kind: signature(_binary(NUMBERS), **_TWO) for kind in ("add", "sub", "mul", "div", "max", "min", "pow")},
-    "mod": signature(_binary(INTEGERS), **_TWO),
-    "fmod": signature(_binary(INTEGERS), **_TWO),
-    **{kind: signature(_binary(INTEGERS), **_TWO) for kind in ("bit_and", "bit_or", "bit_xor")},
-    **{kind: signature(_binary(("bool",)), **_TWO) for kind in ("and", "or", "xor")},
-    "equal": signature(_compare((*NUMBERS, "bool")), **_TWO),
-    **{kind: signature(_compare(NUMBERS), **_TWO) for kind in ("less", "less_equal")},
+    **{kind: _operation(_binary(NUMBERS)) for kind in ("add", "sub", "mul", "div", "max", "min", "pow")},
+    "mod": _operation(_binary(INTEGERS)),
+    "fmod": _operation(_binary(INTEGERS)),
+    **{kind: _operation(_binary(INTEGERS)) for kind in ("bit_and", "bit_or", "bit_xor")},
+    **{kind: _operation(_binary(("bool",))) for kind in ("and", "or", "xor")},
+    "equal": _operation(_compare((*NUMBERS, "bool"))),
+    **{kind: _operation(_compare(NUMBERS)) for kind in ("less", "less_equal")},
     "where": signature(_where, values=(3,)),
     "cast": signature(_cast, "to"),
     "reduce_sum": signature(_reduce_sum, "bits"),

@@ -130,6 +130,13 @@ def _softmax(site: Site) -> TensorType:
     return value
 
 
+def _sample_weights(site: Site) -> TensorType:
+    """Integers proportional to the probabilities of the next token."""
+    value = _softmax(site)
+    site.double("scale")
+    return TensorType("int64", value.shape)
+
+
 def _mean_tokens(site: Site) -> TensorType:
     value = site.floats(2)
     site.need(len(value.shape) == 2, "wants float32 [T, d]")
@@ -173,6 +180,7 @@ SIGNATURES: Mapping[str, Signature] = {
     "l2_normalise": signature(_l2_normalise, "bits floor"),
     "softmax": signature(_softmax),
     "log_softmax": signature(_softmax),
+    "sample_weights": signature(_sample_weights, "scale"),
     "mean_tokens": signature(_mean_tokens, "bits"),
     "take": signature(_take, weights=(1,)),
     "tree_leaves": signature(_tree_leaves, "features", weights=(6,)),
