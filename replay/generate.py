@@ -141,6 +141,31 @@ def generate(prepared: Prepared, job: Job, claim: Sequence[int] = ()) -> Run:
     return Run(outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
 
 
+def force(prepared: Prepared, job: Job, tokens: Sequence[int]) -> Run:
+    """What an honest run computes where each step has read the given tokens, right or wrong: their boundaries, and for
+    each step the token that comes next. A text that should have ended earlier is cut there; where one should go on, −1
+    follows. This is what tells a wrong choice from wrong arithmetic. Raises ``InputRejected``."""
+    legal = _legal(prepared.model.program, job, tokens)
+    if not tokens or legal != list(tokens):
+        raise InputRejected(f"token {len(legal)} of {len(tokens)} cannot be read by the model")
+    started = time.perf_counter()
+    decoder = Decoder(prepared, job.sampling.scale)
+    weights = decoder.feed(fed(job, legal), last=len(legal))
+    if weights is None:
+        outputs: dict[str, Any] = {NONFINITE: np.array(decoder.nonfinite, np.int32)}
+    else:
+        chosen: list[int] = []
+        for row in weights:
+            chosen.append(choose(row, job.sampling, job.seed, len(chosen)))
+            if _ended(job, [*legal[: len(chosen) - 1], chosen[-1]]):
+                break
+        else:
+            chosen.append(-1)
+        outputs = {TOKENS: np.array(chosen, np.int32)}
+    seconds = time.perf_counter() - started
+    return Run(outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
+
+
 def fed(job: Job, tokens: Sequence[int]) -> Array:
     """What the model has read when ``tokens`` have come out: int32 [P + n − 1]."""
     return np.concatenate([job.prompt, np.array(tokens[:-1], np.int32)])

@@ -37,6 +37,8 @@ __all__ = [
     "hash_tile",
     "merkle_path",
     "merkle_root",
+    "node_hash",
+    "tensor_hash",
     "tensor_root",
     "tile_bytes",
     "tile_count",
@@ -94,6 +96,15 @@ class Tree:
         self._check(index)
         return self._levels[0][32 * index : 32 * index + 32]
 
+    def node(self, level: int, index: int) -> bytes:
+        """Node ``index`` of ``level`` (0: leaves), padding included. Raises ``LayoutError``."""
+        if not 0 <= level <= self.depth or not 0 <= index < 1 << (self.depth - level):
+            raise LayoutError(f"node {index} of level {level} is outside a tree of {self.size} leaves")
+        held = self._levels[level][32 * index : 32 * index + 32]
+        if held:
+            return held
+        return _pad(level)
+
     def path(self, index: int) -> tuple[bytes, ...]:
         """Siblings of leaf ``index`` from the leaf level upwards."""
         self._check(index)
@@ -110,6 +121,11 @@ class Tree:
 
 def _node(pair: bytes) -> bytes:
     return sha256(b"\x01" + pair).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The node above two nodes."""
+    return _node(left + right)
 
 
 @lru_cache(maxsize=64)
@@ -199,9 +215,14 @@ def hash_tile(tile: bytes) -> bytes:
     return sha256(TAG_TILE + tile).digest()
 
 
+def tensor_hash(array: Array, tiles: bytes) -> bytes:
+    """``H_tensor`` of a tensor shaped like ``array`` whose tiles have the root ``tiles``."""
+    return sha256(TAG_TENSOR + _shape_header(array) + tiles).digest()
+
+
 def tensor_root(array: Array) -> bytes:
     """``H_tensor`` of an array of rank 1 to 8. Bits are hashed, so −0 and +0 differ."""
-    return sha256(TAG_TENSOR + _shape_header(array) + merkle_root(tile_hashes(array))).digest()
+    return tensor_hash(array, merkle_root(tile_hashes(array)))
 
 
 def _check_tensor(array: Array) -> int:

@@ -88,7 +88,8 @@ class Builder:
         held = self.types[value]
         most = held.shape[-1] if isinstance(held.shape[-1], int) else self.symbols[held.shape[-1]]
         bits = spec.total_bits(most) if held.dtype == "float32" else 0
-        return self.add(kind, [value], name=name, bits=bits, **attributes)
+        made: dict[str, Attribute] = {"bits": bits, **attributes}
+        return self.add(kind, [value], (), name=name, **made)
 
     def layer_norm(self, value: str, label: str, gain: Array, shift: Array, eps: float, name: str = "") -> str:
         size = len(gain)

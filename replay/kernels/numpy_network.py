@@ -187,12 +187,12 @@ def _weights(x: Array) -> tuple[Array, Array, Array]:
 
 
 def softmax(_: Operator, x: Array) -> Array:
-    _, u, d = _weights(x)
-    return finish((u / d).astype(F32))
+    weights = _weights(x)
+    return finish((weights[1] / weights[2]).astype(F32))
 
 
 def log_softmax(_: Operator, x: Array) -> Array:
-    z, _, d = _weights(x)
+    z, _u, d = _weights(x)
     return finish((z.astype(F64) - (log64(d) - double(spec.LN_WEIGHT_UNIT))).astype(F32))
 
 
@@ -205,7 +205,7 @@ def take(_: Operator, x: Array, table: Array) -> Array:
     return np.asarray(table[x])
 
 
-def tree_leaves(op: Operator, x: Array, *tables: Array) -> Array:
+def tree_leaves(_: Operator, x: Array, *tables: Array) -> Array:
     """Walk from each root until a leaf; children stand behind their parents, so every walk ends."""
     feature, threshold, mode, yes, no, roots = tables
     rows = np.arange(x.shape[0])[:, None]
