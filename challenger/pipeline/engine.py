@@ -17,6 +17,8 @@ from replay.artifacts import ArtifactError, ArtifactReason, ArtifactStoreFailed
 from replay.kernels.spec import SPEC_VERSION
 from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
+#: The seed under which a known-answer pair holds.
+KNOWN_SEED = bytes(32)
 #: Why a fetch failed that says something of whoever should serve the data. Any other reason may be ours: a size that our
 #: settings forbid, a server that wants us to slow down or to log in.
 WITHHELD = frozenset(
@@ -65,8 +67,11 @@ class Engine:
         self._bundle_bytes = bundle_bytes
         self._known: dict[tuple[ModelId, str], str] = {}
 
-    async def observe(self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool) -> Observed | Verdict:
-        """Roots of running ``facts`` on the bundle ``data``, else INCONCLUSIVE or UNAVAILABLE(weights)."""
+    async def observe(
+        self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool, seed: bytes = b"", claim: bytes = b""
+    ) -> Observed | Verdict:
+        """Roots of running ``facts`` on the bundle ``data``, else INCONCLUSIVE or UNAVAILABLE(weights). ``seed``: the
+        task's, for models that draw; ``claim``: the committed output, which saves time and decides nothing."""
         if facts.mode != "exact":
             return inconclusive(f"mode: {facts.mode} commitments are not judged by this engine yet", backend)
         if facts.spec_version != SPEC_VERSION:
@@ -77,7 +82,7 @@ class Engine:
         failed = await self._known_answer(facts, fetched, backend, fresh=fresh)
         if failed is not None:
             return inconclusive(f"model: {failed}", backend)
-        outcome = await self._workers.replay(_request(facts, fetched, data, backend, fresh=fresh))
+        outcome = await self._workers.replay(_request(facts, fetched, data, backend, fresh, seed, claim))
         if isinstance(outcome, Inconclusive):
             return inconclusive(f"{outcome.reason}: {outcome.detail}", backend)
         receipt = outcome.receipt
@@ -122,7 +127,8 @@ class Engine:
         answer; a worker that died is tried again next time."""
         key = (facts.model, backend)
         if key not in self._known:
-            outcome = await self._workers.replay(_request(facts, manifest, facts.known_input, backend, fresh=fresh))
+            known = _request(facts, manifest, facts.known_input, backend, fresh, KNOWN_SEED)
+            outcome = await self._workers.replay(known)
             if isinstance(outcome, Inconclusive):
                 return f"its known answer could not be computed, {outcome.reason}: {outcome.detail}"
             same = outcome.receipt.output_root == facts.known_output_root
@@ -130,7 +136,9 @@ class Engine:
         return self._known[key] or None
 
 
-def _request(facts: ModelFacts, manifest: Path, data: bytes, backend: str, *, fresh: bool) -> ReplayRequest:
+def _request(
+    facts: ModelFacts, manifest: Path, data: bytes, backend: str, fresh: bool, seed: bytes, claim: bytes = b""
+) -> ReplayRequest:
     return ReplayRequest(
         manifest=manifest,
         file_digest=facts.file_digest,
@@ -140,4 +148,6 @@ def _request(facts: ModelFacts, manifest: Path, data: bytes, backend: str, *, fr
         input=data,
         backend=backend,
         fresh=fresh,
+        seed=seed,
+        claim=claim,
     )

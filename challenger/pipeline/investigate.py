@@ -198,12 +198,13 @@ class Investigator:
             task = await view.chain.task(row.task)
             facts = await model_facts(view, row)
             answered = await answers(view, CommitmentId(row.commitment))
+            shown = answered.get(Part.OUTPUT) or (b"" if row.output_uri else await view.chain.data(row))
         if task is None or facts is None:
             return inconclusive("record: its task or model is not in the index", backend)
         data = answered.get(Part.INPUT) or await self._input(task)
         if data is None:
             return unavailable(Part.INPUT.value)
-        seen = await self._engine.observe(facts, data, backend, fresh=fresh)
+        seen = await self._engine.observe(facts, data, backend, fresh=fresh, seed=task.seed or b"", claim=shown)
         if isinstance(seen, Verdict):
             return seen
         verdict = judge(task.input_root, row.output_root, row.state_root, seen)

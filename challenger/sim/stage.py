@@ -20,6 +20,7 @@ from challenger.sim.kits import Kit
 from challenger.sim.scenario import DIGITS, Kind, Scenario
 from challenger.sim.workshop import PROVIDERS, Artefact, Run, Variant, Workshop
 from replay.artifacts.manifest import MANIFEST_NAME
+from replay.kernels.spec import SPEC_VERSION
 from replay.layout import encode_bundle
 from replay.sandbox import Described, Limits, ReplayPool, ReplayRequest
 
@@ -82,7 +83,7 @@ async def rehearse(kits: Sequence[Kit], made: Workshop, scenario: Scenario) -> N
 async def _kit(pool: ReplayPool, name: str, folder: Path) -> Kit:
     variants = {variant: _artefact(folder / variant / MANIFEST_NAME) for variant in Variant}
     registered = variants[Variant.REGISTERED]
-    asked = ReplayRequest(registered.manifest, registered.file_digest, None, None, 0, b"", PROVIDERS)
+    asked = ReplayRequest(registered.manifest, registered.file_digest, None, None, SPEC_VERSION, b"", PROVIDERS)
     described = await pool.describe(asked)
     if not isinstance(described, Described):
         raise BuildFailed(described.detail, model=name, reason=described.reason)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from challenger.errors import ChallengerError
+from replay.kernels.spec import SPEC_VERSION
 from replay.sandbox import Inconclusive, Receipt, ReplayPool, ReplayRequest
 
 
@@ -100,7 +101,7 @@ class Workshop:
 
     async def _replay(self, run: Run, backend: str, pool: ReplayPool) -> Receipt:
         artefact = self.models[run.model][run.variant]
-        request = ReplayRequest(artefact.manifest, artefact.file_digest, None, None, 0, run.data, backend)
+        request = ReplayRequest(artefact.manifest, artefact.file_digest, None, None, SPEC_VERSION, run.data, backend)
         outcome = await pool.replay(request)
         if isinstance(outcome, Inconclusive):
             raise ReplayFailed(outcome.detail, model=run.model, reason=outcome.reason, backend=backend)

@@ -70,8 +70,9 @@ class ModelEngine:
         from replay.trace import commit
 
         prepared = self._promised(header)
-        inputs = _told(lambda: decode_bundle(data))
-        return _told(lambda: commit(prepared, inputs))
+        size, seed = int(header["input_bytes"]), bytes.fromhex(header["seed"])
+        inputs = _told(lambda: decode_bundle(data[:size]))
+        return _told(lambda: commit(prepared, inputs, seed=seed, claim=data[size:]))
 
     def describe(self, header: dict[str, Any]) -> dict[str, Any]:
         prepared = self._promised(header)

@@ -44,7 +44,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
     """One replay. ``manifest`` is the model's manifest with its files beside it; digest and roots (32 bytes each)
-    are checked when given. ``input`` is the canonical bundle. ``fresh`` starts a process for this request alone."""
+    are checked when given. ``input`` is the canonical bundle. ``fresh`` starts a process for this request alone. ``seed``
+    (32 bytes) is wanted where the input asks for a generation; ``claim``, an output bundle, makes checking one cheap."""
 
     manifest: Path
     file_digest: bytes | None
@@ -54,6 +55,8 @@ class ReplayRequest:
     input: bytes
     backend: str = "torch"
     fresh: bool = False
+    seed: bytes = b""
+    claim: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class ReplayPool:
     async def replay(self, request: ReplayRequest, seconds: float | None = None) -> Completed | Inconclusive:
         """Check the model against what ``request`` promises and run it. ``seconds`` replaces the pool's wall limit; they
         count from the moment a worker takes the request. Cancelling ends only that worker."""
-        return await self._ask("replay", request, request.input, seconds, _completed)
+        return await self._ask("replay", request, request.input + request.claim, seconds, _completed)
 
     async def describe(self, request: ReplayRequest, seconds: float | None = None) -> Described | Inconclusive:
         """What the model of ``request`` is: the same checks, nothing executed."""
@@ -120,6 +120,8 @@ class ReplayPool:
             "program_root": _hex(request.program_root),
             "artefact_root": _hex(request.artefact_root),
             "spec_version": request.spec_version,
+            "input_bytes": len(request.input),
+            "seed": request.seed.hex(),
         }
         places = self._fresh if request.fresh else lane
         slot = await places.get()
