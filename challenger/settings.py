@@ -16,9 +16,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
+from replay.backends import BACKENDS, unrelated
 
 PREFIX = "CHALLENGER"
-BACKENDS = ("torch", "numpy")
 #: (section, field, lowest, highest)
 _RANGES = (
     ("chain", "chain_id", 0, 2**64),
@@ -197,8 +197,8 @@ def check(settings: Settings) -> Settings:
     for key in ("backend", "confirm_backend"):
         if getattr(settings.replay, key) not in BACKENDS:
             raise say(f"[replay] {key} must be one of {', '.join(BACKENDS)}", got=getattr(settings.replay, key))
-    if settings.replay.backend == settings.replay.confirm_backend:
-        raise say("[replay] confirm_backend must be another backend than backend: one backend's bit is not proof")
+    if not unrelated(settings.replay.backend, settings.replay.confirm_backend):
+        raise say("[replay] confirm_backend must share no kernel code with backend (numpy beside any other): one backend's bit is not proof")
     if not settings.chain.rpc:
         raise say("[chain] rpc names no endpoint")
     for key in ("market", "anchor"):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from replay.backends import BACKENDS
 from replay.errors import BackendRefused, InputRejected, NonFinite, UnknownBackend
 from replay.kernels.state import State
 from replay.layout import Array
@@ -20,7 +21,6 @@ from replay.model import Model
 from replay.operators import Operator
 from replay.program import Program
 
-BACKENDS = ("torch", "numpy")
 #: What the output bundle of a run that is not finite holds: int32[2] = (operator, flat element).
 NONFINITE = "nonfinite"
 _SUBNORMAL = np.uint32(1).view(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from challenger.domain import Hash32, Verdict, VerdictKind
+from replay.backends import unrelated
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ def unavailable(what: str) -> Verdict:
 def confirms(first: Verdict, second: Verdict) -> str:
     """Why ``second`` does not reproduce the FRAUD of ``first``; empty when it does.
 
-    Both must be FRAUD, on different backends, with the same computed roots bit for bit.
+    Both must be FRAUD, on backends that share no kernel code, with the same computed roots bit for bit.
     """
     if first.kind is not VerdictKind.FRAUD:
         return f"nothing to confirm: the first verdict is {first.kind}"
-    if second.backend == first.backend:
-        return "the second backend is the first"
+    if not unrelated(first.backend, second.backend):
+        return f"the second backend, {second.backend}, is related to the first, {first.backend}"
     if second.kind is not VerdictKind.FRAUD:
         return f"{second.backend} says {second.kind} {second.detail}".rstrip()
     if (second.output_root, second.state_root) != (first.output_root, first.state_root):

@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-BACKENDS = ("torch", "numpy")
+from replay.backends import BACKENDS
 
 
 class UsageError(Exception):
@@ -46,21 +47,27 @@ def parser() -> argparse.ArgumentParser:
     _model(run)
     _input(run)
     _backend(run)
+    _generation(run)
 
     commit = commands.add_parser("commit", help="run a model and print the roots an honest provider commits to")
     _model(commit)
     _input(commit)
     _backend(commit)
+    _generation(commit)
     commit.add_argument("--output", type=Path, metavar="FILE", help="write the canonical output bundle to FILE")
 
     verify = commands.add_parser("verify", help="check a commitment: VALID, FRAUD or INCONCLUSIVE")
     _model(verify)
     _input(verify)
     _backend(verify)
+    _generation(verify)
     verify.add_argument(
         "--output-root", type=_root, required=True, metavar="HEX", help="the root claimed for the output"
     )
     verify.add_argument("--state-root", type=_root, required=True, metavar="HEX", help="the state root claimed")
+    verify.add_argument(
+        "--output", type=Path, metavar="FILE", help="the claimed output bundle: one prefill then checks a generation"
+    )
     verify.add_argument(
         "--leaves", type=Path, metavar="FILE", help="the claimed leaves (what commit --json prints): says which differs"
     )
@@ -124,6 +131,22 @@ def _input(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--text", metavar="TEXT", help="a sentence instead of INPUT, for models with a tokenizer")
 
 
+def _generation(sub: argparse.ArgumentParser) -> None:
+    what = sub.add_argument_group("generation", "for language models: text in place of logits")
+    what.add_argument("--generate", type=_positive, metavar="N", help="at most N tokens after the prompt")
+    what.add_argument(
+        "--temperature", type=_millionths, default=0, metavar="X", help="0 to 1000, six decimals (0: the likeliest)"
+    )
+    what.add_argument("--top-k", type=_natural, default=0, metavar="K", help="draw from the K likeliest (0: all)")
+    what.add_argument(
+        "--top-p", type=_millionths, default=1_000_000, metavar="P", help="draw from the likeliest that hold P (1: all)"
+    )
+    what.add_argument("--end", type=_natural, metavar="TOKEN", help="the token that ends the text")
+    what.add_argument(
+        "--seed", type=_root, default=bytes(32), metavar="HEX", help="32 bytes that fix the draws (zeros)"
+    )
+
+
 def _backend(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--backend", choices=BACKENDS, default="torch", help="what computes (torch)")
 
@@ -136,6 +159,22 @@ def _root(text: str) -> bytes:
     if len(root) != 32:
         raise argparse.ArgumentTypeError("write 32 bytes as 64 hex digits")
     return root
+
+
+def _millionths(text: str) -> int:
+    try:
+        value = Decimal(text).scaleb(6)
+    except InvalidOperation:
+        value = Decimal(-1)
+    if not 0 <= value <= 10**9 or value != value.to_integral_value():
+        raise argparse.ArgumentTypeError("write a number from 0 to 1000 with at most six decimals")
+    return int(value)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 31:
+        raise argparse.ArgumentTypeError("write a number, 0 or more")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -13,11 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from replay.cli import BACKENDS, Failure, UsageError, render
+from replay.backends import BACKENDS, second_opinion
+from replay.cli import Failure, UsageError, render
 from replay.cli.inputs import MAX_INPUT_BYTES, read_bounded, read_input
+from replay.errors import InputRejected, LayoutError
 from replay.kernels.spec import SPEC_VERSION
-from replay.layout import decode_bundle, encode_bundle, merkle_root
+from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_root
 from replay.localise import first_difference
+from replay.sampling import NAME as SAMPLING
+from replay.sampling import Sampling
 from replay.sandbox import Completed, Inconclusive, Limits, Receipt, ReplayPool, ReplayRequest
 
 _Value = TypeVar("_Value")
@@ -69,7 +73,10 @@ def verify(options: argparse.Namespace) -> int:
     claimed = None if options.leaves is None else _leaves(options.leaves)
     if claimed is not None and merkle_root(claimed) != options.state_root:
         raise UsageError("the leaves given do not hash to the state root given")
-    verdict = _within(options, lambda pool, opts: _verdict(pool, opts, claimed))
+    claim = b"" if options.output is None else read_bounded(options.output, MAX_INPUT_BYTES)
+    if claim and _root_of(claim) != options.output_root:
+        raise UsageError("the output given does not hash to the output root given")
+    verdict = _within(options, lambda pool, opts: _verdict(pool, opts, claimed, claim))
     print(json.dumps(verdict)) if options.json else render.verdict(verdict)
     return 0 if verdict["verdict"] == "VALID" else 1
 
@@ -157,17 +164,38 @@ async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest
         raise UsageError("give INPUT or --text, one of them")
     facts = await _facts(pool, options, options.backend)
     data = await asyncio.to_thread(read_input, options.input, options.text, options.manifest, facts["inputs"])
-    return _request(options, data, options.backend)
+    if options.generate is not None:
+        data = _generating(options, data)
+    return replace(_request(options, data, options.backend), seed=options.seed)
+
+
+def _generating(options: argparse.Namespace, data: bytes) -> bytes:
+    """The input bundle, asking for a generation as the options say."""
+    end = -1 if options.end is None else options.end
+    try:
+        sampling = Sampling(options.generate, options.temperature, options.top_k, options.top_p, end)
+        return encode_bundle({**decode_bundle(data), SAMPLING: sampling.tensor()})
+    except (InputRejected, LayoutError) as error:
+        raise UsageError(error.detail) from error
 
 
 def _request(options: argparse.Namespace, data: bytes, backend: str) -> ReplayRequest:
     return ReplayRequest(options.manifest, options.digest, None, None, SPEC_VERSION, data, backend)
 
 
-async def _verdict(pool: ReplayPool, options: argparse.Namespace, claimed: tuple[bytes, ...] | None) -> dict[str, Any]:
+def _root_of(bundle: bytes) -> bytes:
+    try:
+        return bundle_root(bundle)
+    except LayoutError as error:
+        raise UsageError(f"the output given is no canonical bundle: {error.detail}") from error
+
+
+async def _verdict(
+    pool: ReplayPool, options: argparse.Namespace, claimed: tuple[bytes, ...] | None, claim: bytes
+) -> dict[str, Any]:
     """VALID when this machine computes both roots; FRAUD when a fresh process on the other backend, which shares no
     kernel code with the first, computes the same other roots; INCONCLUSIVE otherwise."""
-    request = await _asked(pool, options)
+    request = replace(await _asked(pool, options), claim=claim)
     first = await pool.replay(request)
     if isinstance(first, Inconclusive):
         return {"verdict": "INCONCLUSIVE", "reason": first.reason.value, "detail": first.detail}
@@ -180,7 +208,7 @@ async def _verdict(pool: ReplayPool, options: argparse.Namespace, claimed: tuple
     }
     if (mine.output_root, mine.state_root) == (options.output_root, options.state_root):
         return {"verdict": "VALID", **said}
-    other = next(name for name in BACKENDS if name != options.backend)
+    other = second_opinion(options.backend)
     second = await pool.replay(replace(request, backend=other, fresh=True))
     if not isinstance(second, Completed):
         detail = f"{options.backend} finds a difference, {other} cannot confirm it: {second.reason}: {second.detail}"

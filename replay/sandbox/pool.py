@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from replay.backends import BACKENDS
 from replay.sandbox.outcome import Completed, Described, Inconclusive, Limits, Reason, ReplayRequest, one_line
 from replay.sandbox.process import WorkerFailed, WorkerProcess
 from replay.sandbox.protocol import ProtocolError, parse_facts, parse_receipt, parse_refusal
 
-BACKENDS = ("torch", "numpy")
 WORKER = ("-m", "replay.worker")
 _Answer = TypeVar("_Answer")
 
