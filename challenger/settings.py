@@ -16,9 +16,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
-from replay.backends import BACKENDS, unrelated
 
 PREFIX = "CHALLENGER"
+#: As `replay.backends` has them; the last one shares no kernel code with the others.
+BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
 #: (section, field, lowest, highest)
 _RANGES = (
     ("chain", "chain_id", 0, 2**64),
@@ -197,7 +198,7 @@ def check(settings: Settings) -> Settings:
     for key in ("backend", "confirm_backend"):
         if getattr(settings.replay, key) not in BACKENDS:
             raise say(f"[replay] {key} must be one of {', '.join(BACKENDS)}", got=getattr(settings.replay, key))
-    if not unrelated(settings.replay.backend, settings.replay.confirm_backend):
+    if (settings.replay.backend == BACKENDS[-1]) == (settings.replay.confirm_backend == BACKENDS[-1]):
         raise say("[replay] confirm_backend must share no kernel code with backend (numpy beside any other): one backend's bit is not proof")
     if not settings.chain.rpc:
         raise say("[chain] rpc names no endpoint")

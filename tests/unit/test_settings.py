@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from challenger.domain import Mode
 from challenger.errors import ChallengerError, ConfigError
-from challenger.settings import addresses, build, check, every_setting, load
+from challenger.settings import BACKENDS, addresses, build, check, every_setting, load
+from replay import backends
 
 TWO = {"rpc": ["http://a", "http://b"]}
 
@@ -59,7 +60,7 @@ def test_environment_wins_over_the_file_and_secrets_come_from_files(tmp_path):
         ({"sampling": {"base": 1_000_001}}, "millionths"),
         ({"sampling": {"delay": 0}}, "delay"),
         ({"replay": {"backend": "numpy"}}, "not proof"),
-        ({"replay": {"backend": "jax"}}, "one of torch, numpy"),
+        ({"replay": {"backend": "jax"}}, "one of torch, torch-int8, native, native-int8, numpy"),
         ({"replay": {"workers": 0}}, "1 to 64"),
         ({"chain": {"poll": -1}}, "0.01 to 3600"),
         ({"chain": {"poll": float("nan")}}, "0.01 to 3600"),
@@ -125,3 +126,10 @@ def test_rubbish_is_refused_in_one_line_or_accepted(raw):
         check(build(raw, {}, "-"))
     except ChallengerError as error:
         assert str(error).isprintable()  # noqa: PT017  acceptance is as good as refusal here
+
+
+def test_backends_are_those_of_the_engine():
+    assert BACKENDS == backends.BACKENDS
+    last = BACKENDS[-1]
+    assert all(backends.unrelated(last, name) for name in BACKENDS[:-1])
+    assert not any(backends.unrelated("torch", name) for name in BACKENDS[:-1])
