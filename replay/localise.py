@@ -119,7 +119,7 @@ def _at_the_end(walk: _Walk, leaf: int, claimed: bytes, output: bytes) -> Diverg
     ):  # inside, a bool has one byte; its border root is no leaf of any segment
         return walk.found(leaf, operator, element=int(np.argmax(mine.run.outputs[name] != tensors[name])))
     if mine.run.outputs[name].shape != tensors[name].shape or mine.run.outputs[name].dtype != tensors[name].dtype:
-        return walk.found(leaf, operator, note="another shape")
+        return walk.found(leaf, operator, note="no tensor of this shape")
     segment = next(index for index, part in enumerate(segments(mine.program)) if operator in part)
     return _inside(walk, leaf, segment, {operator: tensor_root(tensors[name])})
 
@@ -162,9 +162,12 @@ def _inside(walk: _Walk, leaf: int, segment: int, claimed: Mapping[int, bytes]) 
         assert mine.run.nonfinite is not None
         return walk.found(leaf, *mine.run.nonfinite, mine="nonfinite")
     tiles, name = mine.tiles(operator), TreeId("tensor", operator)
-    root = walk.ask(name, tiles.depth, 0)
+    try:
+        root = walk.ask(name, tiles.depth, 0)
+    except Refuted:  # a tree of another depth has no such node
+        return walk.found(leaf, operator, note="no tensor of this shape")
     if tensor_hash(tensor, root) != theirs:
-        return walk.found(leaf, operator, note="another shape")
+        return walk.found(leaf, operator, note="no tensor of this shape")
     index, hashed = walk.first(name, tiles, root, f"tiles of operator {operator}")
     tile = walk.tile(operator, index)
     if len(tile) != TILE_BYTES or hash_tile(tile) != hashed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from replay.layout import (
     hash_tile,
     merkle_path,
     merkle_root,
+    node_hash,
     tensor_root,
     tile_bytes,
     tile_count,
@@ -29,7 +31,7 @@ from replay.layout import (
     verify_path,
 )
 
-VECTORS = json.loads(Path(__file__).with_name("vectors_v0.json").read_text(encoding="utf-8"))["layout"]
+VECTORS = json.loads(Path(__file__).with_name("vectors_v1.json").read_text(encoding="utf-8"))["layout"]
 
 
 def plain_root(leaves):
@@ -44,7 +46,7 @@ def plain_root(leaves):
 
 
 def plain_tensor(array):
-    code = 1 if array.dtype == np.float32 else 2
+    code = {"float32": 1, "int32": 2, "int64": 3, "bool": 4}[array.dtype.name]
     leaves = []
     for row in array.reshape(-1, array.shape[-1]):
         raw = row.tobytes()
@@ -55,10 +57,12 @@ def plain_tensor(array):
 
 @st.composite
 def tensors(draw):
-    rank = draw(st.integers(1, 4))
-    shape = [draw(st.integers(1, 5)) for _ in range(rank - 1)] + [draw(st.sampled_from([1, 3, 255, 256, 257, 600]))]
-    bits = np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 2**32, shape, dtype=np.uint32)
-    return bits.view(draw(st.sampled_from([np.float32, np.int32])))
+    rank = draw(st.integers(1, 6))
+    widths = st.sampled_from([1, 3, 127, 129, 255, 256, 257, 600, 1025])
+    shape = [draw(st.integers(1, 5 if rank < 5 else 2)) for _ in range(rank - 1)] + [draw(widths)]
+    dtype = np.dtype(draw(st.sampled_from([np.float32, np.int32, np.int64])))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return np.frombuffer(random.bytes(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)
 
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=32)
@@ -68,7 +72,7 @@ bundles = st.dictionaries(names, tensors(), min_size=1, max_size=8)
 @given(tensors())
 def test_tensor_root_is_the_definition(array):
     assert tensor_root(array) == plain_tensor(array)
-    assert len(tile_hashes(array)) == tile_count(array.shape)
+    assert len(tile_hashes(array)) == tile_count(array.shape, array.dtype)
 
 
 @given(tensors(), st.data())
@@ -144,9 +148,9 @@ def test_junk_is_refused_or_canonical(data):
         {"é": np.zeros(1, np.float32)},
         {"a b": np.zeros(1, np.float32)},
         {"x": np.zeros(1, np.float64)},
-        {"x": np.zeros(1, np.int64)},
+        {"x": np.zeros(1, np.uint32)},
         {"x": np.zeros((), np.float32)},
-        {"x": np.zeros((1,) * 5, np.float32)},
+        {"x": np.zeros((1,) * 7, np.float32)},
         {"x": np.zeros((2, 0), np.float32)},
     ],
 )
@@ -178,6 +182,30 @@ def test_vectors():
     assert tensor_root(np.arange(300, dtype=np.int32).reshape(1, 300)).hex() == VECTORS["tensor_int32_1x300_arange"]
     assert bundle_root(bytes.fromhex(VECTORS["bundle"])).hex() == VECTORS["bundle_root"]
     assert bundle_root({"nonfinite": np.array([3, 17], np.int32)}).hex() == VECTORS["nonfinite_3_17"]
+
+
+def test_a_bool_crosses_the_border_as_int32():
+    inside = np.array([[True, False, True]])
+    assert tensor_root(inside) == plain_tensor(inside)
+    data = encode_bundle({"x": inside})
+    assert data == encode_bundle({"x": inside.astype(np.int32)})
+    assert bundle_root({"x": inside}) == bundle_root(data)
+    with pytest.raises(LayoutError, match="dtype 4"):
+        decode_bundle(b"\x01\x01x\x04\x01\0\0\0\1\1")
+
+
+@given(tensors(), st.data())
+def test_any_node_of_a_tree_can_be_opened(array, data):
+    tree = Tree(tile_hashes(array))
+    level = data.draw(st.integers(0, tree.depth))
+    index = data.draw(st.integers(0, (1 << (tree.depth - level)) - 1))
+    if level:
+        assert tree.node(level, index) == node_hash(tree.node(level - 1, 2 * index), tree.node(level - 1, 2 * index + 1))
+    else:
+        assert tree.node(0, index) == (tree.leaf(index) if index < tree.size else PAD_LEAF)
+    assert tree.node(tree.depth, 0) == tree.root
+    with pytest.raises(LayoutError):
+        tree.node(level, 1 << (tree.depth - level))
 
 
 def test_zero_has_two_signs():
