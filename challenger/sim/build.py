@@ -14,7 +14,9 @@ import numpy as np
 
 from challenger.errors import ChallengerError
 from challenger.sim import models
-from challenger.sim.scenario import DIGITS
+from challenger.sim.gpt import text
+from challenger.sim.prompts import PROMPTS
+from challenger.sim.scenario import DIGITS, TEXTS
 from challenger.sim.scenario import SENTENCES as ENCODER
 from challenger.sim.sentences import SENTENCES
 from challenger.sim.workshop import Variant
@@ -27,6 +29,10 @@ def build(name: str, folder: Path) -> None:
     if name == DIGITS:
         manifest = models.digits_model(registered)
         _save_pixels(folder / PIXELS)
+    elif name == TEXTS:
+        manifest = models.gpt_model(registered)
+        prompts = [text.encode(one) for one in PROMPTS]
+        (folder / TOKENS).write_text(json.dumps(prompts), encoding="utf-8")
     else:
         manifest = models.minilm_model(registered)
         _save_tokens(registered / "tokenizer.json", folder / TOKENS)
@@ -53,7 +59,7 @@ def _save_tokens(tokenizer: Path, path: Path) -> None:
 
 def main() -> int:
     name, folder = sys.argv[1:]
-    if name not in (DIGITS, ENCODER):
+    if name not in (DIGITS, ENCODER, TEXTS):
         raise SystemExit(f"no such model: {name}")
     try:
         build(name, Path(folder))

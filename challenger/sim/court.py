@@ -21,7 +21,7 @@ from replay.sandbox import Receipt
 class Machine(Protocol):
     """What a signer replays on: the registered model by its id on chain."""
 
-    async def rerun(self, model: bytes, data: bytes, backend: str) -> Receipt: ...
+    async def rerun(self, model: bytes, data: bytes, backend: str, seed: bytes) -> Receipt: ...
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Signer:
             given = data.read(task.input_data, task.input_uri)
             if bundle_root(given) != task.input_root:
                 return None
-            own = await self.machine.rerun(task.model, given, self.backend)
+            own = await self.machine.rerun(task.model, given, self.backend, task.seed)
         except (DataUnavailable, ReplayFailed):
             return None
         return adjudicator.is_fraud(job.output_root, job.state_root, Hash32(own.output_root), Hash32(own.state_root))

@@ -13,7 +13,8 @@ from replay.kernels.spec import SPEC_VERSION
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """``sample(n)``: the n-th input as a bundle, all different. ``known``: the input of the known-answer pair."""
+    """``sample(n)``: the n-th input as a bundle, all different. ``known``: the input of the known-answer pair. ``draws``:
+    whether an answer depends on the task's seed, so that nobody can work it out before the task is taken."""
 
     name: str
     variants: Mapping[Variant, Artefact]
@@ -23,6 +24,7 @@ class Kit:
     boundaries: int
     known: bytes
     sample: Callable[[int], bytes]
+    draws: bool = False
 
     def spec(self, known_output_root: Hash32) -> ModelSpec:
         artefact = self.variants[Variant.REGISTERED]

@@ -16,6 +16,7 @@ class Task:
     input_root: Hash32
     input_data: bytes
     input_uri: str
+    seed: bytes = b""  # fixed when it is taken
 
 
 @dataclass(slots=True)
@@ -80,6 +81,8 @@ class Market:
                     args["inputData"],
                     args["inputUri"],
                 )
+            case "TaskTaken":
+                self.tasks[args["task"]].seed = args["seed"]
             case "Committed":
                 self.jobs[args["job"]] = Job(
                     args["job"],

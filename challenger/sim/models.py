@@ -1,4 +1,4 @@
-"""The two real models of demo and tests, and what a cheating provider makes of them.
+"""The three real models of demo and tests, and what a cheating provider makes of them.
 
 Every function writes a model folder (files and ``manifest.json``) and returns the manifest's path. scikit-learn,
 skl2onnx and the MiniLM package come with the ``demo`` extra and are loaded only here.
@@ -66,6 +66,14 @@ def minilm_model(folder: Path) -> Path:
     return write_manifest(folder, "bert", FILES["bert"])
 
 
+def gpt_model(folder: Path) -> Path:
+    """The character language model (``challenger/sim/gpt``): input ``input_ids`` int32[T], output ``logits``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES["gpt2"]:
+        shutil.copyfile(Path(__file__).parent / "gpt" / name, folder / name)
+    return write_manifest(folder, "gpt2", FILES["gpt2"])
+
+
 def int8_weights(manifest: Path, folder: Path) -> Path:
     """The model with its matrices rounded to int8 with one scale per output row: cheaper to run, and not the model."""
 
@@ -96,7 +104,7 @@ def _changed(manifest: Path, folder: Path, change: Change) -> Path:
     if kind == "onnx":
         _change_onnx(folder / "model.onnx", change)
     else:
-        _change_bert(folder / "model.safetensors", change)
+        _change_checkpoint(folder / "model.safetensors", change)
     return write_manifest(folder, kind, FILES[kind])
 
 
@@ -110,11 +118,13 @@ def _change_onnx(path: Path, change: Change) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _change_bert(path: Path, change: Change) -> None:
+def _change_checkpoint(path: Path, change: Change) -> None:
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(path)
     for name, tensor in tensors.items():
         if name.startswith("encoder.") and tensor.ndim == 2:
             tensors[name] = change(name, tensor)
+        elif name.startswith("h.") and tensor.ndim == 2:  # GPT-2 keeps its matrices as [K, N]
+            tensors[name] = np.ascontiguousarray(change(name, np.ascontiguousarray(tensor.T)).T)
     save_file(tensors, path)

@@ -1,6 +1,6 @@
 """Who answers which task, and who cheats how: a pure plan, the same for the same knobs.
 
-Four honest and six cheating providers share the tasks of two models in turn. A cheat does not cheat always: half of
+Four honest and six cheating providers share the tasks of three models in turn. A cheat does not cheat always: half of
 its answers are honest, so that a watcher which knows its man still has to look at each commitment.
 """
 
@@ -25,22 +25,24 @@ class Kind(StrEnum):
 
 
 CHEATS = tuple(kind for kind in Kind if kind is not Kind.HONEST)
-DIGITS, SENTENCES = "digits", "sentences"
-MODELS = (DIGITS, SENTENCES)
+#: A classifier (ONNX), a sentence encoder, and a language model that writes a few words.
+DIGITS, SENTENCES, TEXTS = "digits", "sentences", "texts"
+MODELS = (DIGITS, SENTENCES, TEXTS)
 _HONEST_NAMES = ("alder", "birch", "cedar", "elm")
 _CHEAT_NAMES = ("hazel", "maple", "oak", "pine", "rowan", "willow")
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """``tasks`` is the number of commitments; a share of ``sentences`` per cent of them goes to the sentence encoder,
-    ``cheating`` per cent of a cheat's answers are false, ``by_uri`` per cent of the inputs and of the outputs are
+    """``tasks`` is the number of commitments; ``sentences`` and ``texts`` per cent of them go to the sentence encoder and
+    to the language model, ``cheating`` per cent of a cheat's answers are false, ``by_uri`` per cent of the inputs and of the outputs are
     given by URI instead of inline. ``cheats`` leaves out the others; ``round_size`` tasks are open at a time."""
 
     tasks: int = 62
     seed: int = 1
     cheating: int = 50
-    sentences: int = 35
+    sentences: int = 30
+    texts: int = 20
     by_uri: int = 25
     round_size: int = 10
     cheats: tuple[Kind, ...] = CHEATS
@@ -49,9 +51,11 @@ class Knobs:
     def __post_init__(self) -> None:
         if self.tasks < 1 or self.round_size < 1:
             raise ValueError("a scenario needs at least one task, and rounds of at least one")
-        for name in ("cheating", "sentences", "by_uri"):
+        for name in ("cheating", "sentences", "texts", "by_uri"):
             if not 0 <= getattr(self, name) <= 100:
                 raise ValueError(f"{name} is a percentage")
+        if self.sentences + self.texts > 100:
+            raise ValueError("sentences and texts are at most 100 per cent together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +149,9 @@ def _interleaved(knobs: Knobs) -> list[str]:
         return [knobs.models[0]] * knobs.tasks
     dice = random.Random(f"models {knobs.seed}")  # noqa: S311
     chosen: list[str] = []
-    share = knobs.sentences
+    shares = {SENTENCES: knobs.sentences, TEXTS: knobs.texts, DIGITS: 100 - knobs.sentences - knobs.texts}
     while len(chosen) < knobs.tasks:
-        block = [SENTENCES] * round(20 * share / 100) + [DIGITS] * (20 - round(20 * share / 100))
+        block = [name for name, share in shares.items() if name in knobs.models for _ in range(round(share / 5))]
         dice.shuffle(block)
         chosen += block
     return chosen[: knobs.tasks]

@@ -17,15 +17,18 @@ from challenger.domain import Hash32
 from challenger.errors import ChallengerError
 from challenger.sim.build import PIXELS, TOKENS
 from challenger.sim.kits import Kit
-from challenger.sim.scenario import DIGITS, Kind, Scenario
+from challenger.sim.scenario import DIGITS, TEXTS, Kind, Scenario
 from challenger.sim.workshop import PROVIDERS, Artefact, Run, Variant, Workshop
 from replay.artifacts.manifest import MANIFEST_NAME
 from replay.kernels.spec import SPEC_VERSION
 from replay.layout import encode_bundle
+from replay.sampling import NAME as SAMPLING
+from replay.sampling import Sampling
 from replay.sandbox import Described, Limits, ReplayPool, ReplayRequest
 
-#: One model of each kind stays loaded; the false twins have a worker of their own, for as long as they are needed.
-_LIMITS = Limits(memory_bytes=3 << 30, models=2)
+#: One model of each kind stays loaded, and the language model's small twins, whose answers cannot be worked out ahead;
+#: the other false twins have a worker of their own, for as long as they are needed.
+_LIMITS = Limits(memory_bytes=3 << 30, models=5)
 _TWINS = {Kind.INT8: Variant.INT8, Kind.OLDER: Variant.OLDER}
 
 
@@ -73,7 +76,7 @@ async def rehearse(kits: Sequence[Kit], made: Workshop, scenario: Scenario) -> N
     runs = [
         Run(task.model, _TWINS[task.kind], by_name[task.model].sample(task.sample))
         for task in scenario.tasks
-        if task.kind in _TWINS
+        if task.kind in _TWINS and not by_name[task.model].draws
     ]
     if runs:
         async with ReplayPool(limits=Limits(memory_bytes=3 << 30, models=1), backends=(PROVIDERS,)) as pool:
@@ -98,6 +101,7 @@ async def _kit(pool: ReplayPool, name: str, folder: Path) -> Kit:
         boundaries=int(facts["boundaries"]),
         known=sample(last),
         sample=lambda number: sample(number % last),
+        draws=name == TEXTS,
     )
 
 
@@ -111,4 +115,8 @@ def _inputs(name: str, folder: Path) -> tuple[Callable[[int], bytes], int]:
         pixels = np.load(folder / PIXELS, allow_pickle=False)
         return lambda number: encode_bundle({"X": pixels[number : number + 1]}), len(pixels) - 1
     tokens = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
+    if name == TEXTS:
+        how = Sampling(max_tokens=24, temperature=800_000, top_k=20).tensor()
+        asked = [encode_bundle({"input_ids": np.array(one, np.int32), SAMPLING: how}) for one in tokens]
+        return asked.__getitem__, len(asked) - 1
     return lambda number: encode_bundle({"input_ids": np.array(tokens[number], np.int32)}), len(tokens) - 1

@@ -15,11 +15,13 @@ from replay.sandbox import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A task as its provider sees it. ``data``: the input bundle; ``borrowed``: another task's, for the copying cheat."""
+    """A task as its provider sees it. ``data``: the input bundle; ``seed``: of the task; ``borrowed``: another task's input
+    and seed, for the copying cheat."""
 
     model: str
     data: bytes
-    borrowed: bytes | None = None
+    seed: bytes = b""
+    borrowed: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Honest:
     """Runs the registered model on the task's input and commits to what came out."""
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
-        return _plain(await workshop.run(order.model, order.data))
+        return _plain(await workshop.run(order.model, order.data, seed=order.seed))
 
 
 class Substituted:
@@ -68,14 +70,14 @@ class Substituted:
         self._variant = variant
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
-        return _plain(await workshop.run(order.model, order.data, self._variant))
+        return _plain(await workshop.run(order.model, order.data, self._variant, order.seed))
 
 
 class Nudged:
     """Runs the right model, then flips the lowest bit of one element of the output: the smallest lie there is."""
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
-        honest = await workshop.run(order.model, order.data)
+        honest = await workshop.run(order.model, order.data, seed=order.seed)
         output = nudge(honest.output)
         return Answer(output, (*honest.leaves[:-1], bundle_root(output)))
 
@@ -84,7 +86,7 @@ class Truncated:
     """Feeds the model half of the input. The state root begins with the task's own input root, as the contract asks."""
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
-        half = await workshop.run(order.model, truncate(order.data))
+        half = await workshop.run(order.model, truncate(order.data), seed=order.seed)
         return Answer(half.output, (bundle_root(order.data), *half.leaves[1:]))
 
 
@@ -93,7 +95,8 @@ class Copied:
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
         assert order.borrowed is not None
-        other = await workshop.run(order.model, order.borrowed)
+        data, seed = order.borrowed
+        other = await workshop.run(order.model, data, seed=seed)
         return Answer(other.output, (bundle_root(order.data), *other.leaves[1:]))
 
 
@@ -101,7 +104,7 @@ class Withheld:
     """Computes honestly and then does not let the output be seen."""
 
     async def answer(self, order: Order, workshop: Workbench) -> Answer:
-        return replace(_plain(await workshop.run(order.model, order.data)), served=False)
+        return replace(_plain(await workshop.run(order.model, order.data, seed=order.seed)), served=False)
 
 
 STRATEGIES: dict[Kind, Strategy] = {
@@ -134,6 +137,8 @@ def truncate(bundle: bytes) -> bytes:
 def _half(array: Array) -> Array:
     if array.dtype == np.int32:
         return array[..., : -(-array.shape[-1] // 2)]
+    if array.dtype != np.float32:  # how a text is to be drawn
+        return array
     flat = array.reshape(-1).copy()
     flat[flat.size // 2 :] = 0
     return flat.reshape(array.shape)

@@ -31,6 +31,7 @@ class Run:
     model: str
     variant: Variant
     data: bytes
+    seed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Registered:
     workbench: Workbench
     names: Mapping[bytes, str]
 
-    async def rerun(self, model: bytes, data: bytes, backend: str) -> Receipt:
-        return await self.workbench.replay(self.names[model], data, backend)
+    async def rerun(self, model: bytes, data: bytes, backend: str, seed: bytes) -> Receipt:
+        return await self.workbench.replay(self.names[model], data, backend, seed)
 
 
 #: What providers run on: its worker starts in a second and takes half the memory of torch's. The bits are the same.
@@ -63,11 +64,11 @@ class Artefact:
 class Workbench(Protocol):
     """What providers and signers compute on."""
 
-    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
-        """A provider's run; the same one may be answered from memory."""
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b"") -> Receipt:
+        """A provider's run; the same one may be answered from memory. ``seed``: the task's, for a model that draws."""
         ...
 
-    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
+    async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:
         """A run of the registered model for oneself, whoever ran it before."""
         ...
 
@@ -80,13 +81,13 @@ class Workshop:
         self._pool = pool
         self._done: dict[Run, asyncio.Task[Receipt]] = {}
 
-    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b"") -> Receipt:
         """A provider's run."""
-        return await self._once(Run(model, variant, data), self._pool)
+        return await self._once(Run(model, variant, data, seed), self._pool)
 
-    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
+    async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:
         """Runs it now, whoever did before. ``ReplayFailed`` when the worker comes to nothing."""
-        return await self._replay(Run(model, Variant.REGISTERED, data), backend, self._pool)
+        return await self._replay(Run(model, Variant.REGISTERED, data, seed), backend, self._pool)
 
     async def ahead(self, pool: ReplayPool, runs: Sequence[Run]) -> None:
         """Makes ``runs`` on another pool, in their order, and remembers them."""
@@ -101,7 +102,9 @@ class Workshop:
 
     async def _replay(self, run: Run, backend: str, pool: ReplayPool) -> Receipt:
         artefact = self.models[run.model][run.variant]
-        request = ReplayRequest(artefact.manifest, artefact.file_digest, None, None, SPEC_VERSION, run.data, backend)
+        request = ReplayRequest(
+            artefact.manifest, artefact.file_digest, None, None, SPEC_VERSION, run.data, backend, seed=run.seed
+        )
         outcome = await pool.replay(request)
         if isinstance(outcome, Inconclusive):
             raise ReplayFailed(outcome.detail, model=run.model, reason=outcome.reason, backend=backend)

@@ -20,6 +20,7 @@ from challenger.chain.codec import EventDecoder, decode_result, encode_call
 from challenger.chain.devnet.base import Devnet
 from challenger.contracts import artifact
 from challenger.domain import Address, Call, Hash32, ModelId, TaskId, Wei
+from challenger.pipeline.engine import KNOWN_SEED
 from challenger.protocols.reference_calls import MarketCalls, model_id
 from challenger.sim.actors import Provider, Registrar, Requester
 from challenger.sim.blocks import Blocks
@@ -63,6 +64,7 @@ class World:
     _court: Court
     _relay: Wallet
     _answers: dict[int, asyncio.Task[tuple[Answer, Answer]]]
+    _seeds: dict[int, bytes]
     _decoder: EventDecoder
 
     @classmethod
@@ -94,7 +96,7 @@ class World:
         registrar = Registrar(registrar_wallet, calls)
         models: dict[str, ModelId] = {}
         for kit in kits:
-            known = await workshop.run(kit.name, kit.known)
+            known = await workshop.run(kit.name, kit.known, seed=KNOWN_SEED)
             spec = kit.spec(Hash32(known.output_root))
             await registrar.wallet.transact(registrar.register(spec, params.model_bond))
             models[kit.name] = model_id(deployment.chain, deployment.market, registrar.wallet.address, spec)
@@ -118,6 +120,7 @@ class World:
             _court=Court(bench, signers, params.quorum),
             _relay=judges[0],
             _answers={},
+            _seeds={},
             _decoder=EventDecoder(artifact("InferenceMarket").abi),
         )
         await world.blocks.start()
@@ -136,10 +139,11 @@ class World:
     # work
 
     def think_ahead(self) -> None:
-        """Starts working out every answer of the scenario in the background, in the order of the tasks."""
+        """Starts working out every answer of the scenario in the background, in the order of the tasks; answers that are
+        drawn have to wait until their task is taken, for that fixes the seed."""
         for task in self.scenario.tasks:
-            if task.index not in self._answers:
-                self._answers[task.index] = asyncio.create_task(self._work(task))
+            if not self._kits[task.model].draws:
+                self._begin(task, b"")
 
     async def play(self) -> None:
         """All rounds, one after the other, with nobody watching. Disputes wait for ``step``."""
@@ -155,8 +159,11 @@ class World:
         ids = [TaskId(self._event(receipt, "TaskOpened")["task"]) for receipt in receipts]
         await self.blocks.tick()  # the beacon is the hash of the block after a task's own
         takers = [self.providers[task.provider.account] for task in tasks]
-        await self.blocks.together([(one.wallet, one.take(id_)) for one, id_ in zip(takers, ids, strict=True)])
-        answers = [await self._answer(task) for task in tasks]
+        taken = await self.blocks.together([(one.wallet, one.take(id_)) for one, id_ in zip(takers, ids, strict=True)])
+        answers = [
+            await self._begin(task, self._event(receipt, "TaskTaken")["seed"])
+            for task, receipt in zip(tasks, taken, strict=True)
+        ]
         commits = [
             (provider.wallet, provider.commit(id_, answer, task))
             for provider, id_, task, (answer, _) in zip(takers, ids, tasks, answers, strict=True)
@@ -266,18 +273,21 @@ class World:
         }
         write_labels(self.folder / LABELS, self.labels, document)
 
-    async def _answer(self, task: TaskPlan) -> tuple[Answer, Answer]:
+    def _begin(self, task: TaskPlan, seed: bytes) -> asyncio.Task[tuple[Answer, Answer]]:
+        """The work on a task, begun now if it was not yet. A seed counts for models that draw only."""
+        kit = self._kits[task.model]
         if task.index not in self._answers:
+            self._seeds[task.index] = seed if kit.draws else b""
             self._answers[task.index] = asyncio.create_task(self._work(task))
-        return await self._answers[task.index]
+        return self._answers[task.index]
 
     async def _work(self, task: TaskPlan) -> tuple[Answer, Answer]:
         """What the provider will commit to, and what an honest one would."""
         kit = self._kits[task.model]
         borrowed = None
         if task.copy_of is not None:
-            borrowed = kit.sample(self.scenario.tasks[task.copy_of].sample)
-        order = Order(task.model, kit.sample(task.sample), borrowed)
+            borrowed = kit.sample(self.scenario.tasks[task.copy_of].sample), self._seeds[task.copy_of]
+        order = Order(task.model, kit.sample(task.sample), self._seeds[task.index], borrowed)
         honest = await Honest().answer(order, self._workshop)
         return await STRATEGIES[task.kind].answer(order, self._workshop), honest
 

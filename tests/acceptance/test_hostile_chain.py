@@ -39,11 +39,13 @@ class Bench:
     def __init__(self, inner) -> None:
         self._inner = inner
 
-    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
-        return await self._inner.run(scenario.DIGITS, data, variant)
+    async def run(
+        self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b""
+    ) -> Receipt:
+        return await self._inner.run(scenario.DIGITS, data, variant, seed)
 
-    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
-        return await self._inner.replay(scenario.DIGITS, data, backend)
+    async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:
+        return await self._inner.replay(scenario.DIGITS, data, backend, seed)
 
 
 def write_model(folder, content: bytes) -> Artefact:

@@ -9,7 +9,7 @@ import numpy as np
 
 from challenger.domain import Hash32
 from challenger.sim.kits import Kit
-from challenger.sim.scenario import DIGITS, SENTENCES
+from challenger.sim.scenario import DIGITS, SENTENCES, TEXTS
 from challenger.sim.workshop import Artefact, Variant
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root, tensor_root
 from replay.sandbox import Receipt
@@ -23,8 +23,11 @@ class ToyBench:
     def __init__(self) -> None:
         self.replays: list[str] = []
 
-    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED) -> Receipt:
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b"") -> Receipt:
         (given,) = decode_bundle(data).values()
+        if model == TEXTS:
+            assert len(seed) == 32
+            given = given + seed[0]
         inner = np.cumsum(given.astype(np.float32)).reshape(1, -1).astype(np.float32)
         output = encode_bundle({"y": np.float32(_SCALE[variant]) * inner[:, -4:]})
         leaves = (bundle_root(data), tensor_root(inner), bundle_root(output))
@@ -40,13 +43,13 @@ class ToyBench:
             seconds=0.0,
         )
 
-    async def replay(self, model: str, data: bytes, backend: str) -> Receipt:
+    async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:
         self.replays.append(backend)
-        return await self.run(model, data)
+        return await self.run(model, data, seed=seed)
 
 
 def kits() -> list[Kit]:
-    return [_kit(DIGITS, np.float32), _kit(SENTENCES, np.int32)]
+    return [_kit(DIGITS, np.float32), _kit(SENTENCES, np.int32), _kit(TEXTS, np.int32)]
 
 
 def _kit(name: str, dtype: type) -> Kit:
@@ -56,4 +59,4 @@ def _kit(name: str, dtype: type) -> Kit:
 
     root = Hash32(hashlib.sha256(name.encode()).digest())
     artefact = Artefact(Path(f"/models/{name}/manifest.json"), root)
-    return Kit(name, dict.fromkeys(Variant, artefact), root, root, 1, 3, sample(10_000), sample)
+    return Kit(name, dict.fromkeys(Variant, artefact), root, root, 1, 3, sample(10_000), sample, name == TEXTS)

@@ -19,7 +19,7 @@ from challenger.settings import Settings
 from challenger.sim import data
 from challenger.sim.history import History
 from challenger.sim.market import Job, Market
-from challenger.sim.scenario import DIGITS, SENTENCES
+from challenger.sim.scenario import DIGITS, SENTENCES, TEXTS
 from challenger.sim.wallet import Wallet
 from challenger.sim.workshop import Workbench
 from tests.sim.toy import ToyBench
@@ -88,11 +88,12 @@ class Watchman:
         except DataUnavailable:
             sight.verdict = VerdictKind.UNAVAILABLE
             return [self.calls.demand(CommitmentId(job.id), Part.OUTPUT, 0, Wei(5 * 10**15))]
-        own = await self.bench.replay(self.names[task.model], given, "numpy")
+        own = await self.bench.replay(self.names[task.model], given, "numpy", task.seed)
         wrong = (own.output_root, own.state_root) != (job.output_root, job.state_root)
         if self.mad and not wrong:
             self.mad, wrong = False, True
-            own = await self.bench.run(self.names[task.model], given[:-4] + bytes([given[-4] ^ 1]) + given[-3:])
+            other = given[:-4] + bytes([given[-4] ^ 1]) + given[-3:]
+            own = await self.bench.run(self.names[task.model], other, seed=task.seed)
         sight.verdict = VerdictKind.FRAUD if wrong else VerdictKind.VALID
         if not wrong:
             return []
@@ -127,8 +128,8 @@ def posted(draws: Callable[[bytes], bool] = lambda _job: True, *, mad: bool = Fa
         adjudicator = "0x" + (await rpc.call(calls.market, bytes.fromhex("cff0ab96")))[-20:].hex()
         history = History(rpc, (calls.market, adjudicator), settings.chain.start_block)
         await history.refresh()
-        digits, sentences = (e.args["model"] for e in history.events if e.name == "ModelRegistered")
-        names = {digits: DIGITS, sentences: SENTENCES}
+        models = [e.args["model"] for e in history.events if e.name == "ModelRegistered"]
+        names = dict(zip(models, (DIGITS, SENTENCES, TEXTS), strict=True))
         man = Watchman(rpc, wallet, calls, history, draws, mad, bench or ToyBench(), names)
         for event in history.events:
             man.market.take(event)

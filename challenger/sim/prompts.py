@@ -1,0 +1,28 @@
+"""Beginnings that the demonstration's language model is asked to go on from; the last one is its known answer's."""
+
+PROMPTS: tuple[str, ...] = (
+    "The import statement ",
+    "A class definition ",
+    "The value of the expression ",
+    "If the object is ",
+    "Objects of this type ",
+    "An exception is raised when ",
+    "The built-in function ",
+    "A list comprehension ",
+    "When a function is called, ",
+    "The left operand ",
+    "Strings are sequences of ",
+    "This method is called to ",
+    "The attribute is ",
+    "A module can be ",
+    "Names are bound by ",
+    "The with statement ",
+    "Generators are ",
+    "Each dictionary key ",
+    "The following operations ",
+    "For example, the ",
+    "In the current scope ",
+    "The yield expression ",
+    "Coroutine objects ",
+    "The default value ",
+)
