@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from replay.artifacts import ArtifactStore
     from replay.errors import ReplayError
     from replay.layout import bundle_root, decode_bundle, encode_bundle
-    from replay.localise import first_difference
+    from replay.localise import Divergence, Refuted, first_difference
     from replay.model import Model, load_model
     from replay.program import Program
+    from replay.sampling import Sampling
     from replay.sandbox import Completed, Inconclusive, Limits, Reason, ReplayPool, ReplayRequest
     from replay.trace import Receipt, commit
+    from replay.witness import Witness
 
 #: public name → the module that is loaded when it is first used, so that `import replay` loads none of them
 _HOMES = {
@@ -20,10 +22,13 @@ _HOMES = {
     "bundle_root": "layout",
     "decode_bundle": "layout",
     "encode_bundle": "layout",
+    "Divergence": "localise",
+    "Refuted": "localise",
     "first_difference": "localise",
     "Model": "model",
     "load_model": "model",
     "Program": "program",
+    "Sampling": "sampling",
     "Completed": "sandbox",
     "Inconclusive": "sandbox",
     "Limits": "sandbox",
@@ -32,20 +37,25 @@ _HOMES = {
     "ReplayRequest": "sandbox",
     "Receipt": "trace",
     "commit": "trace",
+    "Witness": "witness",
 }
 
 __all__ = [
     "ArtifactStore",
     "Completed",
+    "Divergence",
     "Inconclusive",
     "Limits",
     "Model",
     "Program",
     "Reason",
     "Receipt",
+    "Refuted",
     "ReplayError",
     "ReplayPool",
     "ReplayRequest",
+    "Sampling",
+    "Witness",
     "bundle_root",
     "commit",
     "decode_bundle",

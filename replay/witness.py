@@ -77,6 +77,15 @@ class Witness:
     def program(self) -> Program:
         return self._program
 
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        return self._prepared.model.weights
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The symbols' values in this run."""
+        return check_inputs(self._program, self._read)
+
     def tensor(self, operator: int) -> Array | None:
         """What an operator wrote; None if the run was not finite there or before."""
         if operator not in self._held:
@@ -86,13 +95,13 @@ class Witness:
     def reads(self, operator: int) -> list[Array]:
         """What an operator read: outputs of others, or inputs of the program."""
         order = {op.output: index for index, op in enumerate(self._program.operators)}
-        found = []
-        for name in self._program.operators[operator].inputs:
-            value = self.tensor(order[name]) if name in order else self._read[name]
-            if value is None:
-                raise LayoutError(f"{name} was not reached")
-            found.append(value)
-        return found
+        wanted = self._program.operators[operator].inputs
+        made = self._computed([order[name] for name in wanted if name in order])
+        found = [made[order[name]] if name in order else self._read[name] for name in wanted]
+        reached = [value for value in found if value is not None]
+        if len(reached) < len(wanted):
+            raise LayoutError(f"operator {operator} was not reached")
+        return reached
 
     def segment(self, index: int) -> Tree:
         """Tensor roots of a segment's operators; the pad leaf for what was not reached."""
@@ -119,7 +128,8 @@ class Witness:
         tensor = self.tensor(operator)
         return PAD_LEAF if tensor is None else tensor_root(tensor)
 
-    def _computed(self, part: range) -> dict[int, Array | None]:
+    def _computed(self, part: Sequence[int]) -> dict[int, Array | None]:
+        """What these operators wrote: the program runs again, up to the last of them."""
         kernels = self._prepared.kernels
         held: dict[int, Array | None] = dict.fromkeys(part)
 
@@ -127,6 +137,5 @@ class Witness:
             if index in held:
                 held[index] = np.array(kernels.unload(value))
 
-        dims = check_inputs(self._program, self._read)
-        evaluate(self._program, kernels, self._read, dims, observe=keep, until=part.stop)
+        evaluate(self._program, kernels, self._read, self.dims, observe=keep, until=max(part, default=-1) + 1)
         return held
