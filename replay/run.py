@@ -80,6 +80,10 @@ def load_backend(name: str) -> Any:
         from replay.kernels.numpy_backend import NumpyKernels
 
         return NumpyKernels
+    if name == "scalar":  # the reference in Python integers: no choice for users, it is far too slow
+        from replay.kernels.scalar import ScalarKernels
+
+        return ScalarKernels
     raise UnknownBackend(f"{name!r} is none of {', '.join(BACKENDS)}")
 
 

@@ -220,7 +220,7 @@ def _integer_power(x: Array, y: Array) -> Array:
 
 
 def _where(_: Operator, condition: Array, yes: Array, no: Array) -> Array:
-    return np.ascontiguousarray(np.where(condition, yes, no))
+    return written(np.where(condition, yes, no))
 
 
 def _cast(op: Operator, x: Array) -> Array:
@@ -233,7 +233,7 @@ def _cast(op: Operator, x: Array) -> Array:
         return np.asarray(whole.astype(to))
     if to == np.bool_:
         return np.asarray(x != 0)
-    return np.asarray(x.astype(to))
+    return written(x.astype(to))
 
 
 # ---- reductions ------------------------------------------------------------------------------------------------------
@@ -362,6 +362,6 @@ TABLE: Mapping[str, Callable[..., Array]] = {
     "cumsum": _cumsum,
     "argmax": lambda _, x: _places(np.argmax(x, axis=-1)),
     "argmin": lambda _, x: _places(np.argmin(x, axis=-1)),
-    "top_values": lambda op, x: np.take_along_axis(x, _order(op, x), -1),
+    "top_values": lambda op, x: written(np.take_along_axis(x, _order(op, x), -1)),
     "top_indices": lambda op, x: _order(op, x).astype(I32),
 }

@@ -1,0 +1,78 @@
+"""The canonical operators in plain Python integers: what a contract on chain computes, and far too slow for more.
+
+The third implementation, after torch and NumPy, and independent of both: written from ``docs/numerics.md``. NumPy arrays
+cross its border and take no part in the computing.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+
+from replay.kernels.scalar import arithmetic, attention, network, shapes, tables
+from replay.kernels.scalar.grid import GridRow, grid_row
+from replay.kernels.scalar.tensor import Call, Kind, Tensor
+from replay.kernels.state import State
+from replay.layout import Array
+from replay.operators import DType, Operator
+from replay.program import Program
+
+KINDS: Mapping[str, Kind] = {
+    **network.KINDS,
+    **attention.KINDS,
+    **tables.KINDS,
+    **arithmetic.KINDS,
+    **shapes.KINDS,
+}
+
+
+def to_tensor(array: Array) -> Tensor:
+    """float32 as bits, integers and truth values as numbers."""
+    dtype: DType = next(known for known in get_args(DType) if array.dtype == np.dtype(known))
+    data = np.ascontiguousarray(array).view(np.uint32) if dtype == "float32" else array.astype(np.int64)
+    return Tensor(dtype, tuple(array.shape), data.reshape(-1).tolist())
+
+
+def to_array(tensor: Tensor) -> Array:
+    if tensor.dtype == "float32":
+        return np.array(tensor.data, np.uint32).view(np.float32).reshape(tensor.shape)
+    return np.array(tensor.data, np.int64).astype(tensor.dtype).reshape(tensor.shape)
+
+
+class ScalarKernels:
+    """One program's weights, ready to run; see ``replay.run.Kernels``. Values are ``Tensor``."""
+
+    name = "scalar"
+
+    def __init__(self, program: Program, weights: Mapping[str, Array]) -> None:
+        self._raw: dict[str, Tensor] = {}
+        self._grid: dict[str, list[GridRow]] = {}
+        for weight in program.weights:
+            tensor = to_tensor(weights[weight.name])
+            if weight.form == "grid":
+                rows = [grid_row(row, program.grid_bits[weight.name]) for row in tensor.rows()]
+                self._grid[weight.name] = [row for row in rows if row is not None]
+            else:
+                self._raw[weight.name] = tensor
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Versions that this backend depends on."""
+        return {"python": platform.python_version()}
+
+    def load(self, array: Array) -> Tensor:
+        return to_tensor(array)
+
+    def unload(self, value: Tensor) -> Array:
+        return to_array(value)
+
+    def apply(
+        self, op: Operator, values: Sequence[Tensor], dims: Mapping[str, int], state: State | None = None
+    ) -> Tensor:
+        """The operator's result. ``dims`` binds the symbols. Raises ``NonFinite``."""
+        raw = [self._raw[name] for name in op.weights if name in self._raw]
+        grid = [row for name in op.weights if name in self._grid for row in self._grid[name]]
+        return KINDS[op.kind](Call(op, values, raw, grid, dims, state))
