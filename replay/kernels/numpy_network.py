@@ -106,7 +106,7 @@ def attention(op: Operator, x: Array, mask: Array | None = None, *, state: State
     s = s * power(tq - (126 + bq)) * power(tk - (126 + bk)).transpose(0, 2, 1)
     t = (s * double(op.text("scale"))).astype(F32)  # [heads, i, j]
     bad = bad_q | ((~np.isfinite(t) | bad_kv.transpose(0, 2, 1)) & allowed).any(axis=-1, keepdims=True)
-    bad = bad | ~allowed.any(axis=-1)[:, None]
+    bad = bad | ~allowed.any(axis=-1, keepdims=True)
     m = t.max(axis=-1, keepdims=True, where=allowed, initial=-np.inf)
     u = exp2(np.where(allowed, np.maximum(t - m, -CLAMP), -CLAMP), spec.WEIGHT_BITS).astype(F64)
     u = np.where(allowed, u, 0.0)
@@ -214,7 +214,7 @@ def tree_leaves(_: Operator, x: Array, *tables: Array) -> Array:
         value, limit, how = x[rows, feature[at]], threshold[at], mode[at]
         choices = [value <= limit, value < limit, value >= limit, value > limit, value == limit, value != limit]
         at = np.where(how == spec.TREE_LEAF, at, np.where(np.choose(np.minimum(how, 5), choices), yes[at], no[at]))
-    return yes[at].astype(I32)
+    return np.asarray(yes[at].astype(I32))
 
 
 TABLE: Mapping[str, Callable[..., Any]] = {
