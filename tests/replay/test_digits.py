@@ -26,7 +26,7 @@ def test_labels_and_probabilities_agree(digits, digits_manifest, backend):
     labels, probabilities = network.run(None, {"X": PIXELS})
     run = execute(digits, {"X": PIXELS}, backend)
     assert (run.outputs["label"] == labels).all()
-    assert run.outputs["label"].dtype == np.int32
+    assert run.outputs["label"].dtype == np.int64
     assert np.abs(run.outputs["probabilities"] - probabilities).max() < 5e-6
     assert (run.outputs["label"] == LABELS).mean() > 0.9
 
