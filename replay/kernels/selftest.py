@@ -1,20 +1,21 @@
 """Known answers: small programs at worst-case magnitudes, whose exact bits are frozen here.
 
-A backend that gives one other bit is refused before it may judge anybody. Inputs come from a SHA-256 counter stream,
-so that no random number generator stands between two machines.
+A backend that gives one other bit is refused before it may judge anybody. ``known_cases`` has the programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import get_args
 
 import numpy as np
 
 from replay.importers.build import Builder
-from replay.layout import Array, encode_bundle
-from replay.operators import TensorType
+from replay.kernels.known_cases import Case, cases
+from replay.layout import encode_bundle
+from replay.operators import DType, TensorType
 from replay.program import Port
 from replay.run import execute, load_backend, prepare_with
 
@@ -28,134 +29,15 @@ class Answer:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """``shape``: of the input ``x``; ``build``: adds operators to it and returns the output's value; ``x``: its bits."""
-
-    name: str
-    x: Array
-    build: Callable[[Builder], str]
-
-
-def words(label: str, *shape: int) -> Array:
-    """uint32 numbers of this shape from the SHA-256 counter stream of ``label``."""
-    count = int(np.prod(shape))
-    blocks = [sha256(f"known/0/{label}/{block}".encode()).digest() for block in range(-(-count // 8))]
-    return np.frombuffer(b"".join(blocks), "<u4")[:count].reshape(shape)
-
-
-def floats(label: str, *shape: int, low: int, high: int) -> Array:
-    """float32 of both signs, biased exponents uniform in [low, high], mantissas uniform."""
-    raw = words(label, *shape)
-    exponent = low + (words(f"{label}/exponent", *shape) >> np.uint32(8)) % np.uint32(high - low + 1)
-    bits = (raw & np.uint32(0x807FFFFF)) | (exponent.astype(np.uint32) << np.uint32(23))
-    return bits.astype(np.uint32).view(np.float32)
-
-
-def _linear(rows: int, length: int, low: int, high: int, *, bias: bool, positive: bool = False) -> Case:
-    label = f"linear/{rows}x{length}/{low}-{high}/{int(bias)}{int(positive)}"
-    x = floats(label, rows, length, low=low, high=high)
-    weight = floats(f"{label}/w", 24, length, low=low, high=high)
-    if positive:
-        x, weight = np.abs(x), np.abs(weight)
-    shift = floats(f"{label}/b", 24, low=low, high=high) if bias else None
-    return Case(label, x, lambda b: b.linear("x", "l", weight, shift))
-
-
-def _corner() -> Case:
-    """|q| = 2^b everywhere on both sides and K = 512: the sum is exactly 2⁵³."""
-    top = np.uint32(0x3FFFFFFF).view(np.float32)
-    return Case(
-        "linear/corner",
-        np.full((3, 512), top),
-        lambda b: b.linear("x", "l", np.full((24, 512), top), np.full(24, -1.0, np.float32)),
-    )
-
-
-def _attention(tokens: int, heads: int, groups: int, size: int, *, causal: bool, spread: int) -> Case:
-    label = f"attention/{tokens}/{heads}.{groups}x{size}/{'causal' if causal else 'both'}/{spread}"
-    x = floats(label, tokens, (heads + 2 * groups) * size, low=127 - spread, high=128)
-    return Case(label, x, lambda b: b.attention("x", heads, groups, size, causal=causal))
-
-
-def _masked() -> Case:
-    """Logits near −1e33 on the only allowed position: a mask value of −1e30 would let the future through."""
-    x = np.zeros((2, 24), np.float32)
-    x[0, :8], x[:, 8:16] = -1e17, 1e17
-    x[0, 16:], x[1, 16:] = 1.0, 2.0
-    return Case("attention/masked", x, lambda b: b.attention("x", 1, 1, 8, causal=True))
-
-
-def _norm(rows: int, size: int, eps: float, outlier: float) -> Case:
-    label = f"layer_norm/{rows}x{size}/{outlier}"
-    x = floats(label, rows, size, low=110, high=130)
-    x = x * np.where(np.arange(size) == size // 3, np.float32(outlier), np.float32(1))
-    gain, shift = (floats(f"{label}/{part}", size, low=120, high=128) for part in "gb")
-    return Case(label, x, lambda b: b.layer_norm("x", "n", gain, shift, eps))
-
-
-def _plain(kind: str, label: str, x: Array) -> Case:
-    return Case(f"{kind}/{label}", x, lambda b: b.add(kind, ["x"]))
-
-
-def special() -> Array:
-    """Every awkward finite float32: zeros of both signs, subnormals, powers of two, limits, halves."""
-    bits = [0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0x7F7FFFFF, 0x71800000, 0x717FFFFF]
-    bits += [exponent << 23 | mantissa for exponent in range(100, 140) for mantissa in (0, 1, 0x400000, 0x7FFFFF)]
-    both = np.array([*bits, *(value | 0x80000000 for value in bits)], np.uint32)
-    return both.view(np.float32).reshape(-1, 2)
-
-
-def _functions() -> list[Case]:
-    x = np.concatenate([floats("functions", 999, 2, low=100, high=135), special()])
-    kinds = ("gelu_erf", "gelu_tanh", "relu", "tanh", "sigmoid")
-    tame = np.clip(x, np.float32(-1e25), np.float32(1e25))
-    return [
-        *(_plain(kind, "special", tame) for kind in kinds),
-        _plain("softmax", "wide", floats("softmax", 33, 77, low=110, high=131)),
-        _plain("argmax", "ties", np.round(floats("argmax", 64, 9, low=126, high=128))),
-    ]
-
-
-def cases() -> list[Case]:
-    """All known-answer programs."""
-    tiny = np.array([[1, 0x80000001, 0x7FFFFF, 0x807FFFFF, 0x80000000, 0]], np.uint32).view(np.float32)
-    huge = np.abs(floats("huge", 5, 40, low=225, high=226))
-    huge[3, 7] = 2.0**100
-    return [
-        _linear(17, 384, 120, 130, bias=True),
-        _linear(5, 1536, 127, 127, bias=True, positive=True),
-        _linear(3, 4096, 127, 127, bias=False, positive=True),
-        _linear(4, 40, 1, 30, bias=True),
-        _linear(4, 40, 189, 189, bias=False),
-        _corner(),
-        Case("linear/no-grid", huge, lambda b: b.linear("x", "l", np.ones((3, 40), np.float32), None)),
-        _attention(33, 4, 2, 32, causal=False, spread=9),
-        _attention(33, 4, 4, 16, causal=True, spread=9),
-        _attention(64, 2, 2, 32, causal=False, spread=0),
-        _masked(),
-        _norm(9, 384, 1e-12, 1.0),
-        _norm(9, 384, 1e-12, 1000.0),
-        _norm(3, 4000, 1e-5, 30.0),
-        Case("l2_normalise/wide", floats("l2", 5, 384, low=90, high=128), lambda b: b.l2_normalise("x")),
-        Case("mean_tokens/wide", floats("mean", 129, 50, low=90, high=128), lambda b: b.mean_tokens("x")),
-        *_functions(),
-        Case("subnormal/add", tiny, lambda b: b.add("add", ["x", "x"])),
-        Case(
-            "subnormal/mul",
-            tiny * np.float32(2.0**24),
-            lambda b: b.add("mul", ["x"], [b.weight("w", np.full(6, 2.0**-20, np.float32))]),
-        ),
-        Case("overflow/mul", special(), lambda b: b.add("mul", ["x", "x"])),
-        Case("div/zero", tiny, lambda b: b.add("div", ["x", "x"])),
-    ]
-
-
 def compute(case: Case, backend: type) -> bytes:
     """Canonical bytes of what a backend class makes of one case."""
-    builder = Builder([Port("x", TensorType("float32", case.x.shape))], {})
+    ports = []
+    for name, array in case.inputs.items():
+        dtype: DType = next(known for known in get_args(DType) if array.dtype == np.dtype(known))
+        ports.append(Port(name, TensorType(dtype, array.shape)))
+    builder = Builder(ports, {}, case.grid)
     model = builder.model({"y": case.build(builder)}, [])
-    return encode_bundle(execute(prepare_with(backend, model), {"x": case.x}).outputs)
+    return encode_bundle(execute(prepare_with(backend, model), case.inputs).outputs)
 
 
 def known_answers(backend: str) -> list[Answer]:
@@ -168,31 +50,143 @@ def judge(case: Case, output: bytes) -> Answer:
     return Answer(case.name, got == wanted, got if got == wanted else f"{got}, wanted {wanted or 'nothing'}")
 
 
-#: First 16 bytes (hex) of the SHA-256 of each case's output bundle, spec version 0.
+#: First 16 bytes (hex) of the SHA-256 of each case's output bundle, spec version 1.
 KNOWN: Mapping[str, str] = {
-    "linear/17x384/120-130/10": "a00ad2966cb7ea2305b3b534193d57a0",
-    "linear/5x1536/127-127/11": "08d8729c90935157458f67b68134b833",
-    "linear/3x4096/127-127/01": "349350780b96e79fc0bee9645b03a33e",
-    "linear/4x40/1-30/10": "2523f594eb5f8907ec5e7c5238c73d22",
-    "linear/4x40/189-189/00": "e06bb81a01599b44c2ced8f1b394c0cd",
-    "linear/corner": "f4279c5fcbb5f01d14bc68528b6f6ed4",
+    "linear/hi/17x384/120-130/10": "1324bb601194e12728a11c8e6ddbb5ba",
+    "linear/hi/5x1536/127-127/11": "11107f5419d6c5b3fdb0b14319e65ff1",
+    "linear/hi/3x4096/127-127/01": "0cc532a255440a1755cad2b9b7b1b213",
+    "linear/hi/4x40/1-30/10": "9122054beabca0e0d112c7f3ae8feefc",
+    "linear/hi/4x40/189-189/00": "f983dea80c0e355d0374cd005b8c91bd",
+    "linear/lo/19x384/120-130/10": "8c715511b2cda408d1035488ab88e2a6",
+    "linear/lo/3x4096/127-127/11": "783f9f882166bb4fb17ba014a2b62d2d",
+    "linear/lo/1x33/100-140/00": "eead88c3719d47cdad5131c06d11305b",
+    "linear/hi/corner/512": "86b7914a9a1da36a1c3ff8ced89cd5d1",
+    "linear/hi/corner/2048": "9add0ca1d15e29d1310ddb4ef8c77b9f",
+    "linear/lo/corner/4096": "bdba45cf8c469230a1d8beaf3dc36f8d",
+    "linear/hi/digits": "1b79c91dcf12dbdcc700efe815005bf3",
+    "linear/lo/digits": "a2aae5dc2a66401fd160b63bb4b8d370",
     "linear/no-grid": "f60604f36db8f96faf03c4f8f5d0aee5",
-    "attention/33/4.2x32/both/9": "3738b5bde2bbd58653a88cf565ea09a6",
-    "attention/33/4.4x16/causal/9": "e976b43312cbb4e28de9162784741f16",
-    "attention/64/2.2x32/both/0": "1875a8fb6357996ea82564fbb5df30b6",
+    "matmul/2x9x11": "dccb867e21be2fc98104287eca46ba9d",
+    "attention/33/4.2x32/both/9": "eeca904c9005734c0788b1c8bb911113",
+    "attention/33/4.4x16/causal/9": "fb31b2a247406f1f63a67e76755b8809",
+    "attention/64/2.2x32/both/0": "e10c75f331781749c85d73a988ea14be",
+    "attention/33/4.1x16/causal/9/window5": "29429691c3f4fd29abf2eb4bd3efc507",
+    "attention/33/2.2x16/both/9/mask": "ca6b4f5ec07826576039e32ad9018fc7",
     "attention/masked": "007c3d8620faf105d1dd18cb7d56d8ac",
-    "layer_norm/9x384/1.0": "6b93e40a33fa8e9b5ebd0303d98248cc",
-    "layer_norm/9x384/1000.0": "487eeaeb1c56fa9021d958e19845b7fb",
-    "layer_norm/3x4000/30.0": "000a9ed569458cca34ed23b6f9462e54",
-    "l2_normalise/wide": "56119ad40e06d5143ccb64bce877db18",
-    "mean_tokens/wide": "cb12658fbdbb94e0b916cd4af4ba6a2c",
-    "gelu_erf/special": "1a26eaf495550d5ee07c8fc6c5f1cf09",
-    "gelu_tanh/special": "59098bcec0d4d5a72e10c849685d3b73",
-    "relu/special": "6f99cff54384e74db207e021f73b846a",
-    "tanh/special": "257aa0afddb8605073ce81b6b1e25ec2",
-    "sigmoid/special": "04c089ebcd45c829f92701a144168daa",
-    "softmax/wide": "1746e252061357280f39bc0daaf27213",
-    "argmax/ties": "70e7baf3f19580aec03e1e69bcbd0f00",
+    "layer_norm/9x384/1.0": "29ca50865278405a400b5fd7689b972a",
+    "layer_norm/9x384/1000.0": "b39e3cdd5eecf070c3135a369262d1da",
+    "layer_norm/3x4000/30.0": "37b929e8d8fefd58107a48c6c1f0acea",
+    "rms_norm/9x384": "c3195d7f4b3886fc33b03f7129e08c8c",
+    "rms_norm/bare": "65e4da03ec4c901562a016730b2cdcb0",
+    "layer_norm/bare": "5e0daea9678aa2a240b78022748605d0",
+    "l2_normalise/wide": "9e07ae9937391e10c8a2267a64593970",
+    "mean_tokens/wide": "834ed52795fa05ebd3a7276bb78d0b51",
+    "rope/0": "5d55786b62c5ea7278f689496929d8dc",
+    "rope/1": "5a15dd56c017c11d6dc44f253a5dd72e",
+    "tree_leaves/all": "68d8404c04b1540e73fec89fc3d1b32f",
+    "relu/special": "01cbdb96d9709e7c68c4d636d03fd006",
+    "floor/special": "8bdf1c9f2e3e6bce96482f64a05317ea",
+    "ceil/special": "1d6eb0fc330e4e88e38c834ba1ba90f5",
+    "round/special": "8b762b0d6432b0c2dfe7e2eebd48ef84",
+    "sqrt/special": "63fdb56774cd9a7fdd6b629843a94248",
+    "exp/special": "3afed2bfb106a17c6197a195d964a7cc",
+    "log/special": "3e8edf12275a72f921d580e0c60fe9ab",
+    "sin/special": "8c294572871700b8887108f23e414764",
+    "cos/special": "a43a4fca12f982e91e5175f17f0fcc44",
+    "tan/special": "1ac07ee462bf07c13f2726e856a9c797",
+    "atan/special": "dacd37445fdecc4c44b6d8222ebc2dcb",
+    "erf/special": "6c1e6af98be8669902436dba52f972cc",
+    "sigmoid/special": "c94355bfe96f150c10a35ff8124745b2",
+    "tanh/special": "60b885f927e0fa5d619add2771f8a230",
+    "gelu_erf/special": "2d481e6bdb99b4ca619b024a5c1254f2",
+    "gelu_tanh/special": "7cfa3e431f3bb9d680e9f94397aed26c",
+    "silu/special": "5f87ccd9aca28f43d32a937575e65e48",
+    "softplus/special": "f9ed348266b051bdc97275a1d4b9fcbb",
+    "exp/refused": "e06bb81a01599b44c2ced8f1b394c0cd",
+    "sqrt/refused": "624ae0188866f81f8fe37a87233368cf",
+    "log/refused": "624ae0188866f81f8fe37a87233368cf",
+    "sin/refused": "a9e602562d68ffc584957ac6673268cf",
+    "tan/refused": "a9e602562d68ffc584957ac6673268cf",
+    "neg/special": "55602cb105e52064704472d2698f4c7b",
+    "abs/special": "e2e42c17d4e26cfe5b5f36ec7f0c5155",
+    "sign/special": "607890769dfd2cd6bf212e1fa12f63ee",
+    "softmax/wide": "82e7e8df16e44b246b96be5846a4b3d9",
+    "log_softmax/wide": "c3ce702a34d61a20cdd702509569b329",
+    "softmax/masked": "e8943cf6f388cfc6678671362af19eda",
+    "argmax/ties": "180b9ddfb5c23c2223f88287780b29c9",
+    "argmin/ties": "3e4493dd997be1bd763fc0b2341f08bb",
+    "sample_weights/wide": "87b7126b1ddfba5782508774a9d5d8d2",
+    "add/float32": "5d1a71e3ec05054e4b3d24178dde544a",
+    "sub/float32": "95cca07e284de483f399cd6abd6e5dc3",
+    "mul/float32": "043ccfa744ce019d5fd3911001dba48d",
+    "div/float32": "a9654400d41da4a98b7becfbe29b96d2",
+    "max/float32": "8904081ebcd4ba4431355865f791ddac",
+    "min/float32": "57a6d92816feec4bfcbfe3d171e5d8c4",
+    "less/float32": "27afa8dd3c5ee1a9bf5675ca653f8838",
+    "equal/float32": "b1e82a084977c7848b47904f940e380b",
+    "less_equal/float32": "b944438585a4880f4a57efa7588660c9",
+    "pow/float32": "e432902ee5cec8ed2554e65b38648207",
+    "pow/whole": "b3ee3d3abf03dbd5e1e4a067672b5d4a",
+    "add/int32": "0e413e5d469399cf9f10f5953d8cc163",
+    "sub/int32": "a7790f76831540c2c67c9290e3ddf76e",
+    "mul/int32": "7646304139e6d6af22cc860f023995e6",
+    "max/int32": "86326d3033a1a7d0a4299f96e59628b5",
+    "min/int32": "a13450024545a5dec16b8a2aa8b7da9c",
+    "less/int32": "cc3394978b3cb30a0ac302ef6709b4c7",
+    "equal/int32": "cf2ff38c922604ba9333a938cca46f49",
+    "bit_and/int32": "dd6468af15f68095aafb8157b1389eb1",
+    "bit_or/int32": "6b328a31cc0d9bee75127b2524dcd70f",
+    "bit_xor/int32": "e99452d44bdd39f5f3974095e7b114a7",
+    "div/int32": "a05f82c7aca654631adbd8d81384915a",
+    "mod/int32": "7a4a1a8c1d106a5d499d46ce191f1726",
+    "fmod/int32": "dd34c28bbfe29e54af6c9c8a4619de59",
+    "div/int32/zero": "01c5d654fc533c6c160c1b9a9666fb61",
+    "pow/int32": "387bc34d53c747fd7b1b8839cb86435d",
+    "add/int64": "386b31d9812012f62e4688d228e856ad",
+    "sub/int64": "3374edd5b473bba18080796c65acc93a",
+    "mul/int64": "226e4aed10cade4616f254a8084f0421",
+    "max/int64": "61fe84565f0df0226664b0dec6bbda11",
+    "min/int64": "e90701b825aef05b9fde13c1915b0c4a",
+    "less/int64": "35419210614fed10cc4958f049c78cd8",
+    "equal/int64": "cf2ff38c922604ba9333a938cca46f49",
+    "bit_and/int64": "dda17eb84f88a94e4727f417d4561391",
+    "bit_or/int64": "e386b1f2e9a10e8dba363c782f235a84",
+    "bit_xor/int64": "9164e96b139a034d2a21119a8d542d49",
+    "div/int64": "a4ebb2414764ae64fe1fb6da6c0bc0e5",
+    "mod/int64": "12794b8d33f9924eb289e4d3e25ebef0",
+    "fmod/int64": "2810b53471dde89543df80c2b1a344c2",
+    "div/int64/zero": "01c5d654fc533c6c160c1b9a9666fb61",
+    "pow/int64": "1315b8a12785f6c213143a5d67215bd5",
+    "and/bool": "6ed9e2c35fdd1adb72a7523b7e1feb93",
+    "or/bool": "1eb142db52e42b25b77045168fb5d0d8",
+    "xor/bool": "e1f72823242c90ee793ce0e049d5c774",
+    "where/float32": "7f0188d45afe1ab2bc71834881b0ba1a",
+    "cast/inside": "6a4eadceab5a27e9196176947f638dc6",
+    "cast/outside": "32f8789cef0ad15933c071fda49b3a5b",
+    "cast/outside64": "32f8789cef0ad15933c071fda49b3a5b",
+    "cast/wraps": "33e2cdfcf65bf6a45314ce7da8e728f4",
+    "cast/rounds": "3d15ba517c6f3b8f3924ecb25078793c",
+    "cast/bool": "035df43b8c73a8421135c4e110c1b541",
+    "reduce_sum/wide": "5e96439e73eeaa930da77fe9dbe02363",
+    "reduce_mean/wide": "7e69882e7c86ee73aec9615ac32afbaa",
+    "reduce_max/wide": "459a2058897ca9ff6a13248fb7b52913",
+    "reduce_min/wide": "910fc9c2df7eedb576dbbac5f5c1cc57",
+    "reduce_prod/short": "0478e23214eb3ededd07458520c61351",
+    "cumsum/0": "861cc6008fb85de6275d097ff015f4c9",
+    "cumsum/1": "9f70b2cda44fb8d0d6308462a9765244",
+    "reduce_sum/int64": "cf9c5daeffd5623f023b46a1ba06c2cb",
+    "top_values/0": "1be18405197376d08305a4ac6c773157",
+    "top_indices/0": "b16bf7d331275acb486c26a9cfe8bd5e",
+    "top_values/1": "3de6b743aa99d07d4972229dc6fbc713",
+    "top_indices/1": "dc4082cadaecd0b1921afaeb087a8e10",
+    "slice/back": "8ae866457961954c2a43ffb59a7661db",
+    "concat/2": "1d66664b1069413fed8fa60af251a9db",
+    "pad/1": "8e115415d62c204c6f25c99e09ffe61e",
+    "windows/2d": "e8c1baab5c9c085928876d64aed2ce06",
+    "gather/2": "5c41b98f20883c2b8edf23197bd2c997",
+    "gather/outside": "624ae0188866f81f8fe37a87233368cf",
+    "gather_elements/2": "505e40389244c2efeeb48d1c4c956b21",
+    "scatter_elements/2": "56bdec1c22756ce4628a682e79321ab9",
     "subnormal/add": "fb789e041983f96b4ae5840ae9abd9c3",
     "subnormal/mul": "92cef25d03dab954e6d24c5b0c8cac89",
     "overflow/mul": "01c5d654fc533c6c160c1b9a9666fb61",

@@ -1,4 +1,4 @@
-"""Writes ``vectors_v0.json`` anew: ``python -m tests.replay.make_vectors``. Only for a new spec version."""
+"""Writes ``vectors_v1.json`` anew: ``python -m tests.replay.make_vectors``. Only for a new spec version."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from replay.kernels.gridding import grid_rows
-from replay.kernels.selftest import cases, compute
+from replay.kernels.known_cases import cases
+from replay.kernels.selftest import compute
 from replay.layout import PAD_LEAF, bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root, tensor_root
 from replay.run import load_backend
 
-PATH = Path(__file__).with_name("vectors_v0.json")
+PATH = Path(__file__).with_name("vectors_v1.json")
 
 
 def bits(array: np.ndarray) -> list[str]:
-    return [f"{int(value):08x}" for value in array.reshape(-1).view(np.uint32)]
+    """Hex digits of each element: 8, 16 for int64, 2 for bool."""
+    width = array.dtype.itemsize
+    return [f"{int(value):0{2 * width}x}" for value in array.reshape(-1).view(f"u{width}")]
 
 
 def layout_vectors() -> dict:
@@ -37,29 +40,33 @@ def layout_vectors() -> dict:
 
 
 def kernel_vectors() -> dict:
-    """Small cases whole, large ones by digest, as both backends give them."""
+    """Small cases whole, large ones by digest, as torch, NumPy and the scalar reference give them."""
     found = {}
     for case in cases():
         output = compute(case, load_backend("numpy"))
-        assert output == compute(case, load_backend("torch")), case.name
-        row = {"input": sha256(encode_bundle({"x": case.x})).hexdigest(), "output": sha256(output).hexdigest()}
+        for other in ("torch", "scalar"):
+            assert output == compute(case, load_backend(other)), case.name
+        row = {"input": sha256(encode_bundle(case.inputs)).hexdigest(), "output": sha256(output).hexdigest()}
         tensors = decode_bundle(output)
-        if case.x.size <= 48:
-            row |= {"x": bits(case.x)}
-        if max(tensor.size for tensor in tensors.values()) <= 48:
-            row |= {"y": {name: bits(tensor) for name, tensor in tensors.items()}}
+        if sum(array.size for array in case.inputs.values()) <= 96:
+            row |= {
+                name: {"dtype": str(a.dtype), "shape": list(a.shape), "bits": bits(a)}
+                for name, a in case.inputs.items()
+            }
+        if max(tensor.size for tensor in tensors.values()) <= 96:
+            row |= {"output bits": {name: bits(tensor) for name, tensor in tensors.items()}}
         found[case.name] = row
     return found
 
 
 def grid_vector() -> dict:
     weight = np.array([[1.0, -0.5, 3.25, 1e-7], [2.0**-130, 0.0, -(2.0**-101), 2.0**-126]], np.float32)
-    q, e = grid_rows(weight)
+    q, e = grid_rows(weight, 22)
     return {"weight": bits(weight), "q": q.reshape(-1).tolist(), "exponents": e.tolist()}
 
 
 if __name__ == "__main__":
-    made = {"spec": 0, "layout": layout_vectors(), "grid_rows_2x4": grid_vector(), "kernels": kernel_vectors()}
+    made = {"spec": 1, "layout": layout_vectors(), "grid_rows_2x4": grid_vector(), "kernels": kernel_vectors()}
     PATH.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for name, row in made["kernels"].items():
         print(f'    "{name}": "{row["output"][:32]}",')

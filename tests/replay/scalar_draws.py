@@ -1,4 +1,4 @@
-"""Awkward arrays at random, and the comparison of the scalar reference with NumPy on a small program."""
+"""Awkward arrays at random, and the comparison of the scalar reference with NumPy and torch on a small program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Case:
 
 
 def run_both(case: Case) -> Run:
-    """(run on NumPy) once the scalar run is the same in every bit."""
+    """The run on NumPy, once those on torch and on the scalar reference are the same in every bit."""
     shapes = {name: array.shape for name, array in case.inputs.items()}
     symbols = {"T": 64} if case.symbols else {}
     ports = [
@@ -32,9 +32,12 @@ def run_both(case: Case) -> Run:
     ]
     builder = Builder(ports, symbols, case.grid)
     model = builder.model({"y": case.build(builder)}, [])
-    first, second = (execute(prepare_with(load_backend(name), model), case.inputs) for name in ("numpy", "scalar"))
-    assert first.nonfinite == second.nonfinite
-    assert encode_bundle(first.outputs) == encode_bundle(second.outputs), (case, first.outputs, second.outputs)
+    first, *others = (
+        execute(prepare_with(load_backend(name), model), case.inputs) for name in ("numpy", "torch", "scalar")
+    )
+    for other in others:
+        assert first.nonfinite == other.nonfinite
+        assert encode_bundle(first.outputs) == encode_bundle(other.outputs), (case, first.outputs, other.outputs)
     return first
 
 

@@ -41,7 +41,7 @@ def with_attributes(**changes: object) -> Program:
 
 
 BROKEN = {
-    "spec": replace(PROGRAM, spec_version=1),
+    "spec": replace(PROGRAM, spec_version=2),
     "grid": replace(PROGRAM, grid="lo"),
     "tokenizer": replace(PROGRAM, tokenizer="AB"),
     "no inputs": replace(PROGRAM, inputs=()),
@@ -55,7 +55,7 @@ BROKEN = {
     "input name": replace(PROGRAM, inputs=(replace(PROGRAM.inputs[0], name="x y"),)),
     "input twice": replace(PROGRAM, inputs=PROGRAM.inputs * 2),
     "input dtype": replace(PROGRAM, inputs=(Port("x", TensorType("float64", ("B", 4))),)),
-    "input rank": replace(PROGRAM, inputs=(Port("x", TensorType("float32", ("B", 1, 1, 1, 4))),)),
+    "input rank": replace(PROGRAM, inputs=(Port("x", TensorType("float32", ("B", 1, 1, 1, 1, 1, 4))),)),
     "input shape": replace(PROGRAM, inputs=(Port("x", TensorType("float32", ("B", 0))),)),
     "weight unused": replace(PROGRAM, weights=(*PROGRAM.weights, WeightSpec("z", "float32", (1,)))),
     "weight missing": replace(PROGRAM, weights=PROGRAM.weights[:1]),
@@ -164,11 +164,11 @@ class TestRules:
 
     def test_operands_must_fit(self):
         x = np.zeros((2, 4), np.float32)
-        self.refuse("end in", x, lambda b: b.add("add", ["x"], [b.weight("w", np.zeros(3, np.float32))]))
+        self.refuse("broadcast", x, lambda b: b.add("add", ["x"], [b.weight("w", np.zeros(3, np.float32))]))
         self.refuse("two operands", x, lambda b: b.add("add", ["x"]))
         self.refuse("reshape", x, lambda b: b.add("reshape", ["x"], shape=(3, 3)))
         self.refuse("perm", x, lambda b: b.add("transpose", ["x"], perm=(0, 0)))
-        self.refuse("int32", x, lambda b: b.add("to_float", ["x"]))
+        self.refuse("cannot cast", x, lambda b: b.add("cast", ["x"], to="float64"))
 
 
 @given(

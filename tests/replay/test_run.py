@@ -87,7 +87,7 @@ def test_the_environment_says_what_ran(bert):
     run = execute(bert, ids(1, 2), "torch")
     assert run.environment["backend"] == "torch"
     assert run.environment["program_root"] == bert.program_root.hex()
-    assert run.environment["spec"] == "0"
+    assert run.environment["spec"] == "1"
     assert {"torch", "threads", "cpu", "grid"} <= set(run.environment)
     assert run.seconds > 0
 
