@@ -95,6 +95,14 @@ def load_model(manifest: Path, file_digest: bytes | None = None) -> Model:
         from replay.importers.onnx import import_onnx
 
         return import_onnx(bundle)
+    if bundle.format == "gpt2":
+        from replay.importers.gpt2 import import_gpt2
+
+        return import_gpt2(bundle)
+    if bundle.format == "llama":
+        from replay.importers.llama import import_llama
+
+        return import_llama(bundle)
     from replay.importers.bert import import_bert
 
     return import_bert(bundle)

@@ -60,6 +60,27 @@ def from_text(text: str, manifest: Path, ports: Sequence[Mapping[str, str]]) -> 
     data = read_bounded(manifest.with_name(_TOKENIZER), MAX_INPUT_BYTES)
     if sha256(data).digest() != digest:
         raise Failure(f"{_TOKENIZER} is not the file that the manifest names", "model-digest")
+    ids = _token_ids(text, data)
+    if not ids:
+        raise UsageError("the text has no tokens")
+    return encode_bundle({"input_ids": np.array(ids, np.int32)})
+
+
+def _token_ids(text: str, data: bytes) -> list[int]:
+    """By the tokenizer in ``data``: one of the package ``tokenizers``, or ``{"type":"characters","vocabulary":…}``, where
+    a character's id is its place in the vocabulary."""
+    try:
+        document = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{_TOKENIZER} is not JSON: {error}", "model-rejected") from error
+    if isinstance(document, dict) and document.get("type") == "characters":
+        vocabulary = document.get("vocabulary")
+        if not isinstance(vocabulary, str):
+            raise Failure(f"{_TOKENIZER} has no vocabulary", "model-rejected")
+        unknown = sorted(set(text) - set(vocabulary))
+        if unknown:
+            raise UsageError(f"the model does not know the character {unknown[0]!a}")
+        return [vocabulary.index(character) for character in text]
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -70,7 +91,7 @@ def from_text(text: str, manifest: Path, ports: Sequence[Mapping[str, str]]) -> 
         raise Failure(f"{_TOKENIZER} is not a tokenizer: {error}", "model-rejected") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return encode_bundle({"input_ids": np.array(tokenizer.encode(text).ids, np.int32)})
+    return list(tokenizer.encode(text).ids)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -86,13 +107,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def _array(value: Any, port: Mapping[str, str]) -> np.ndarray[Any, Any]:
-    integers = port["type"].startswith("int32")
+    dtype = np.dtype(port["type"].partition("[")[0])
+    kinds, named = {"f": ("iuf", "numbers"), "i": ("iu", "integers"), "b": ("b", "true or false")}[dtype.kind]
     try:
         array = np.array(value)
     except ValueError as error:
         raise UsageError(f"{port['name']} is not a rectangular list of numbers") from error
-    if array.dtype.kind not in ("iu" if integers else "iuf") or array.size == 0:
-        raise UsageError(f"{port['name']} must be a list of {'integers' if integers else 'numbers'}: {port['type']}")
-    if integers and not -(1 << 31) <= int(array.min()) <= int(array.max()) < 1 << 31:
-        raise UsageError(f"{port['name']} holds an integer outside 32 bits")
-    return array.astype(np.int32 if integers else np.float32)
+    if array.dtype.kind not in kinds or array.size == 0:
+        raise UsageError(f"{port['name']} must be a list of {named}: {port['type']}")
+    if dtype.kind == "i":
+        bits = 8 * dtype.itemsize
+        if not -(1 << (bits - 1)) <= int(array.min()) <= int(array.max()) < 1 << (bits - 1):
+            raise UsageError(f"{port['name']} holds an integer outside {bits} bits")
+    return array.astype(dtype)

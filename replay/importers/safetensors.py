@@ -1,7 +1,7 @@
 """safetensors, read strictly: the header is checked as a whole before any tensor is looked at.
 
-The format: u64 little-endian header length, a JSON header, then the data. Names map to dtype, shape and the half-open
-range of bytes; ranges must cover the data without gap or overlap.
+The format: u64 little-endian header length, a JSON header in UTF-8, then the data. Names map to dtype, shape and the
+half-open range of bytes; ranges must cover the data without gap or overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 
 def read_floats(data: bytearray, name: str = "model.safetensors") -> dict[str, Array]:
-    """The F32 tensors of a file, as views into ``data``; tensors of other dtypes are checked and left out.
+    """The F32, F16 and BF16 tensors of a file as float32: views into ``data``, or the exact values of narrower floats.
+    Tensors of other dtypes, and those without elements, are checked and left out.
 
     Raises ``MalformedFile``, ``LimitExceeded``.
     """
@@ -39,21 +40,31 @@ def read_floats(data: bytearray, name: str = "model.safetensors") -> dict[str, A
     start, end = 8 + length, len(data) - 8 - length
     entries = sorted((_entry(key, value, name) for key, value in header.items()), key=lambda entry: entry[2:])
     at = 0
-    tensors: dict[str, Array] = {}
-    for key, (dtype, shape), first, last in entries:
+    for key, _, first, last in entries:
         if first != at or last > end:
             raise MalformedFile("tensors overlap, leave a gap or reach beyond the file", file=name, tensor=key[:64])
         at = last
-        if dtype == "F32":
-            tensors[key] = np.frombuffer(data, "<f4", (last - first) // 4, start + first).reshape(shape)
     if at != end:
         raise MalformedFile(f"{end - at} bytes belong to no tensor", file=name)
-    return tensors
+    return {
+        key: _floats(data, dtype, start + first, last - first).reshape(shape)
+        for key, (dtype, shape), first, last in entries
+        if dtype in ("F32", "F16", "BF16") and first < last
+    }
+
+
+def _floats(data: bytearray, dtype: str, start: int, size: int) -> Array:
+    """``size`` bytes of ``data`` from ``start`` as float32 [n], without rounding: every F16 and BF16 is a float32."""
+    if dtype == "F32":
+        return np.require(np.frombuffer(data, "<f4", size // 4, start), requirements="A")
+    if dtype == "F16":
+        return np.frombuffer(data, "<f2", size // 2, start).astype(np.float32)
+    return (np.frombuffer(data, "<u2", size // 2, start).astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def _header(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        header = json.loads(raw, object_pairs_hook=_unique)
+        header = json.loads(raw.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise MalformedFile(f"the header is not JSON ({type(error).__name__})", file=name) from error
     if not isinstance(header, dict):
@@ -62,7 +73,8 @@ def _header(raw: bytes, name: str) -> dict[str, Any]:
     return header
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose readers must not differ in which of two equal keys they take. Raises ``ValueError``."""
     made = dict(pairs)
     if len(made) != len(pairs):
         raise ValueError("a key stands twice")
@@ -71,8 +83,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _entry(key: str, value: Any, name: str) -> tuple[str, tuple[str, list[int]], int, int]:
     def bad(why: str) -> MalformedFile:
-        return MalformedFile(why, file=name, tensor=key[:64])
+        return MalformedFile(why, file=name, tensor=ascii(key[:64])[1:-1])
 
+    if not key.isprintable():
+        raise bad("unusable name")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise bad("a tensor has dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]

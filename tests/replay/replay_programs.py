@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from replay.importers.build import Builder
-from replay.importers.manifest import write_manifest
+from replay.importers.manifest import ModelFiles, write_manifest
 from replay.layout import decode_bundle, encode_bundle
 from replay.model import Model
 from replay.operators import TensorType
@@ -41,11 +41,24 @@ def result(x: np.ndarray, build: Callable[[Builder], str]) -> np.ndarray:
     return run.outputs["y"]
 
 
+def agreed(model: Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a finite run, once both backends have given the same bits, at the boundaries too."""
+    runs = [execute(prepare_with(load_backend(backend), model), inputs) for backend in BACKENDS]
+    assert all(run.nonfinite is None for run in runs)
+    assert len({encode_bundle(run.outputs) for run in runs}) == 1
+    assert len({tuple(np.asarray(value).tobytes() for value in run.boundaries) for run in runs}) == 1
+    return dict(runs[0].outputs)
+
+
+#: By the arrays that hold them: a BF16 is the upper half of a float32.
+_SAFETENSORS = {"float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
+
+
 def safetensors_bytes(tensors: dict[str, np.ndarray], header: dict | None = None) -> bytes:
     """A file as the format wants it; ``header`` overrides entries, to lie."""
     entries, data = {}, b""
     for name, array in tensors.items():
-        kind = {"f": "F32", "i": "I64"}[array.dtype.kind]
+        kind = _SAFETENSORS[array.dtype.name]
         entries[name] = {
             "dtype": kind,
             "shape": list(array.shape),
@@ -103,6 +116,25 @@ CONFIG = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-12,
 }
+
+
+def checkpoint(kind: str, config: dict, tensors: dict[str, np.ndarray], grid: str = "hi") -> ModelFiles:
+    """The files of a model in transformers' form, as they come from a manifest."""
+    files = {
+        "config.json": bytearray(json.dumps(config).encode()),
+        "model.safetensors": bytearray(safetensors_bytes(tensors)),
+        "tokenizer.json": bytearray(b"{}"),
+    }
+    return ModelFiles(kind, files, {"tokenizer.json": "0" * 64}, grid)
+
+
+def narrowed(array: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """(the tensor as F16 or BF16, cut off, and the float32 of the same value)"""
+    if dtype == "F16":
+        half = array.astype(np.float16)
+        return half, half.astype(np.float32)
+    upper = array.view(np.uint32) & np.uint32(0xFFFF0000)
+    return (upper >> np.uint32(16)).astype(np.uint16), upper.view(np.float32)
 
 
 def write_bert(folder: Path, *, seed: int = 0, config: dict | None = None, weights: bytes | None = None) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_programs import CONFIG, bert_tensors, safetensors_bytes, write_bert
+from replay_programs import CONFIG, bert_tensors, narrowed, safetensors_bytes, write_bert
 
 from replay.errors import (
     FileMismatch,
@@ -22,20 +22,19 @@ from replay.errors import (
     UnsupportedModel,
 )
 from replay.importers.bert import import_bert, read_config
-from replay.importers.manifest import ModelFiles, read_manifest, write_manifest
-from replay.importers.safetensors import read_floats
+from replay.importers.manifest import FILES, ModelFiles, read_manifest, write_manifest
 from replay.model import load_model
 
 GOOD = safetensors_bytes(bert_tensors(0))
 
 
-def load(weights=GOOD, config=None):
+def load(weights=GOOD, config=None, grid="hi"):
     files = {
         "config.json": bytearray(json.dumps(CONFIG | (config or {})).encode()),
         "model.safetensors": bytearray(weights),
         "tokenizer.json": bytearray(b"{}"),
     }
-    return import_bert(ModelFiles("bert", files, {"tokenizer.json": "0" * 64}))
+    return import_bert(ModelFiles("bert", files, {"tokenizer.json": "0" * 64}, grid))
 
 
 def test_a_folder_loads_and_names_its_tokenizer(tmp_path):
@@ -48,6 +47,51 @@ def test_a_folder_loads_and_names_its_tokenizer(tmp_path):
 def test_a_prefix_means_the_same_model():
     prefixed = {f"bert.{name}": array for name, array in bert_tensors(0).items()}
     assert load(safetensors_bytes(prefixed)).artefact_root == load().artefact_root
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_narrow_weights_are_the_float32_of_the_same_value(dtype):
+    tensors = {name: array for name, array in bert_tensors(0).items() if array.dtype == np.float32}
+    narrow, wide = (
+        load(safetensors_bytes({name: narrowed(array, dtype)[side] for name, array in tensors.items()}))
+        for side in (0, 1)
+    )
+    assert narrow.artefact_root == wide.artefact_root != load().artefact_root
+    assert narrow.program_root == load().program_root
+
+
+def test_a_tensor_that_stands_there_twice_is_refused():
+    tensors = bert_tensors(0)
+    name = "embeddings.LayerNorm.bias"
+    with pytest.raises(MalformedFile, match=name):
+        load(safetensors_bytes(tensors | {f"bert.{name}": tensors[name]}))
+
+
+def test_a_manifest_may_choose_the_grid(tmp_path):
+    manifest = write_bert(tmp_path)
+    silent, digests = manifest.read_bytes(), {}
+    assert b"grid" not in silent
+    for grid in ("hi", "lo"):
+        assert write_manifest(tmp_path, "bert", FILES["bert"], grid) == manifest
+        assert json.loads(manifest.read_bytes()) == json.loads(silent) | {"grid": grid}
+        model = load_model(manifest)
+        assert model.program.grid == grid
+        digests[grid] = model.program_root
+    manifest.write_bytes(silent)
+    assert load_model(manifest).program_root == digests["hi"] != digests["lo"]
+    with pytest.raises(ManifestRefused, match="mid"):
+        write_manifest(tmp_path, "bert", FILES["bert"], "mid")
+    assert manifest.read_bytes() == silent
+
+
+def test_a_grid_that_is_none_is_refused(tmp_path):
+    document = json.loads(write_bert(tmp_path).read_bytes())
+    for grid in ("mid", "", None, 1, ["hi"], {"hi": 1}, "h\ni"):
+        data = json.dumps(document | {"grid": grid}, sort_keys=True, separators=(",", ":")).encode()
+        (tmp_path / "manifest.json").write_bytes(data)
+        with pytest.raises(ManifestRefused, match="grid") as caught:
+            read_manifest(tmp_path / "manifest.json")
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "manifest.json"])
@@ -143,7 +187,11 @@ def test_no_value_of_a_config_surprises(key, value):
         assert "\n" not in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"nul", b"{" * 50_000, b"\xff", b'{"model_type": "bert"}'])
+NO_CONFIGS = [b"", b"[]", b"nul", b"{" * 50_000, b"\xff", b'{"model_type": "bert"}']
+NO_CONFIGS += ['{"model_type": "bert"}'.encode("utf-16"), b'{"model_type": "bert", "model_type": "bert"}']
+
+
+@pytest.mark.parametrize("data", NO_CONFIGS)
 def test_configs_that_are_none(data):
     with pytest.raises(ModelRefused):
         read_config(data)
@@ -186,12 +234,6 @@ def test_safetensors_that_lie(data):
     with pytest.raises(ModelRefused) as caught:
         load(data)
     assert "\n" not in str(caught.value)
-
-
-def test_a_key_stands_once():
-    raw = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    with pytest.raises(MalformedFile):
-        read_floats(bytearray(struct.pack("<Q", len(raw)) + raw + bytes(4)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
