@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -191,22 +192,28 @@ def _casts() -> list[Case]:
     ]
 
 
+def _top(kind: str, largest: int, b: Builder) -> str:
+    return b.add(kind, ["x"], k=6, largest=largest)
+
+
+def _reduced(kind: str, b: Builder) -> str:
+    return b.reduce(kind, "x")
+
+
 def _reductions() -> list[Case]:
     x = floats("reductions", 7, 1000, low=90, high=140)
     small = floats("reductions/prod", 7, 30, low=125, high=128)
     whole = _integers("reductions/int64", "int64")
-    found = [Case(f"{kind}/wide", x, lambda b, k=kind: b.reduce(k, "x")) for kind in ("reduce_sum", "reduce_mean")]
+    found = [Case(f"{kind}/wide", x, partial(_reduced, kind)) for kind in ("reduce_sum", "reduce_mean")]
     found += [_plain(kind, "wide", x) for kind in ("reduce_max", "reduce_min")]
     found.append(_plain("reduce_prod", "short", small))
-    for reverse in (0, 1):
-        found.append(
-            Case(f"cumsum/{reverse}", x, lambda b, r=reverse: b.reduce("cumsum", "x", exclusive=1 - r, reverse=r))
-        )
+    found.append(Case("cumsum/0", x, lambda b: b.reduce("cumsum", "x", exclusive=1, reverse=0)))
+    found.append(Case("cumsum/1", x, lambda b: b.reduce("cumsum", "x", exclusive=0, reverse=1)))
     found.append(Case("reduce_sum/int64", whole, lambda b: b.reduce("reduce_sum", "x")))
     ties = np.round(floats("top", 20, 15, low=126, high=129))
     for largest in (0, 1):
         for kind in ("top_values", "top_indices"):
-            found.append(Case(f"{kind}/{largest}", ties, lambda b, k=kind, n=largest: b.add(k, ["x"], k=6, largest=n)))
+            found.append(Case(f"{kind}/{largest}", ties, partial(_top, kind, largest)))
     return found
 
 
@@ -214,12 +221,24 @@ def _moves() -> list[Case]:
     x = floats("moves", 2, 3, 7, 8, low=100, high=130)
     index = np.array([[6, 0], [3, 3]], np.int64)
     lanes = (words("moves/lanes", 2, 3, 4, 8) % 7).astype(np.int32)
-    window = {"kernel": (3, 2), "strides": (2, 1), "dilations": (1, 2), "before": (1, 0), "after": (2, 3)}
+
+    def seen(b: Builder) -> str:
+        return b.add(
+            "windows",
+            ["x"],
+            kernel=(3, 2),
+            strides=(2, 1),
+            dilations=(1, 2),
+            before=(1, 0),
+            after=(2, 3),
+            value="ff7fffff",
+        )
+
     return [
         Case("slice/back", x, lambda b: b.add("slice", ["x"], axis=2, start=6, count=3, step=-2)),
         Case("concat/2", x, lambda b: b.add("concat", ["x", "x"], axis=1)),
         Case("pad/1", x, lambda b: b.add("pad", ["x"], before=(0, 1, 0, 2), after=(1, 0, 0, 3), value="c0000000")),
-        Case("windows/2d", x, lambda b: b.add("windows", ["x"], value="ff7fffff", **window)),
+        Case("windows/2d", x, seen),
         Case("gather/2", x, lambda b: b.add("gather", ["x", "i"], axis=2), {"i": index}),
         Case("gather/outside", x, lambda b: b.add("gather", ["x", "i"], axis=2), {"i": index + 1}),
         Case("gather_elements/2", x, lambda b: b.add("gather_elements", ["x", "i"], axis=2), {"i": lanes}),

@@ -112,7 +112,7 @@ def test_verify_without_a_usable_input_is_inconclusive_and_not_fraud(model, comm
 def test_selftest_and_bench_print_tables(model, capsys):
     assert main(["selftest", "--backend", "numpy"]) == 0
     shown = capsys.readouterr().out
-    assert "linear/corner" in shown
+    assert "linear/hi/corner/512" in shown
     assert "WRONG" not in shown
     assert "isolation: network" in shown
     code, timed = verdict(capsys, "bench", model, "--backend", "numpy", "--size", "3", "--repeat", "2")

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from small_model import dense_model, digest, rows
 
+from replay.kernels.spec import SPEC_VERSION
 from replay.layout import encode_bundle
 from replay.model import load_model
 from replay.sandbox import Completed, Inconclusive, Limits, Reason, ReplayPool, ReplayRequest
@@ -19,7 +20,7 @@ LIMITS = Limits(memory_bytes=1 << 30, wall_seconds=60, cpu_seconds=60)
 def asked(manifest, backend="numpy", data=None):
     model = load_model(manifest, digest(manifest))
     return ReplayRequest(
-        manifest, digest(manifest), model.program_root, model.artefact_root, 0, rows(3) if data is None else data, backend
+        manifest, digest(manifest), model.program_root, model.artefact_root, SPEC_VERSION, rows(3) if data is None else data, backend
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ async def test_hostile_files_are_rejected_and_the_worker_lives(tmp_path, damage)
     if damage == "not a manifest":
         bad.write_bytes(b"[" * 60_000)
     async with ReplayPool(limits=LIMITS) as pool:
-        request = ReplayRequest(bad, None, None, None, 0, rows(1), "numpy")
+        request = ReplayRequest(bad, None, None, None, SPEC_VERSION, rows(1), "numpy")
         outcome = await pool.replay(request)
         assert isinstance(outcome, Inconclusive)
         assert outcome.reason is Reason.MODEL_REJECTED, outcome
