@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_programs import agreed, checkpoint, narrowed
 
+from challenger.sim.models import gpt_model
 from replay.errors import InputRejected, LimitExceeded, MalformedFile, ModelRefused, ProgramError, UnsupportedModel
 from replay.importers.gpt2 import import_gpt2
 from replay.importers.manifest import write_manifest
@@ -92,6 +93,23 @@ def test_logits_are_those_of_transformers(changes, tmp_path):
     model = load_model(saved(theirs, tmp_path))
     want = logits_of(theirs, IDS)
     assert np.abs(agreed(model, {"input_ids": IDS})["logits"] - want).max() < 2e-5 * np.abs(want).max()
+
+
+def test_a_trained_model_loses_as_much_as_with_transformers(tmp_path):
+    """The character model that comes with the simulation, on a text that it was not trained on."""
+    theirs = network()  # silences transformers' messages
+    text = "A watchtower runs the model again: if (a != b) then somebody lied, and a bond is lost. " * 2
+    manifest = gpt_model(tmp_path)
+    vocabulary = json.loads((tmp_path / "tokenizer.json").read_bytes())["vocabulary"]
+    ids = np.array([vocabulary.index(character) for character in text], np.int32)
+    theirs = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+
+    def loss(logits):
+        return torch.nn.functional.cross_entropy(torch.from_numpy(logits[:-1]), torch.from_numpy(ids[1:]).long()).item()
+
+    want = loss(logits_of(theirs, ids))
+    assert 1 < want < 4
+    assert abs(loss(agreed(load_model(manifest), {"input_ids": ids})["logits"]) - want) < 1e-4
 
 
 def test_the_cheap_grid_is_near(tmp_path):

@@ -126,7 +126,7 @@ def read_or_refused(data: bytes) -> dict[str, np.ndarray] | None:
         read = read_floats(bytearray(data))
     except (MalformedFile, LimitExceeded) as error:
         str(error).encode()
-        assert "\n" not in str(error)
+        assert "\n" not in str(error)  # noqa: PT017
         return None
     assert sum(array.nbytes for array in read.values()) <= 2 * len(data)
     assert all(array.dtype == np.float32 and array.size for array in read.values())
