@@ -76,6 +76,15 @@ def load_backend(name: str) -> Any:
         from replay.kernels.torch_backend import TorchKernels
 
         return TorchKernels
+    if name == "torch-int8":
+        from replay.kernels.torch_int8 import Int8Kernels
+
+        return Int8Kernels
+    if name in ("native", "native-int8"):
+        from replay.kernels import native
+
+        native.library()
+        return native.NativeKernels if name == "native" else native.NativeInt8Kernels
     if name == "numpy":
         from replay.kernels.numpy_backend import NumpyKernels
 

@@ -38,6 +38,7 @@ SAMPLE_SCALE = "413603870a77b2f9"
 
 LOG2E = "3fb8aa3b"
 TWO_LOG2E = "4038aa3b"
+LOG2E64 = "3ff71547652b82fe"
 #: 2^f for |f| ≤ ½: c₁ … c₅ (c₀ = 1)
 EXP2 = ("3f317215", "3e75fce1", "3d635b6d", "3c1e7459", "3aadecbd")
 #: gelu_tanh = x / (1 + 2^((k₁x² + k₀)x))
@@ -154,4 +155,4 @@ def f64_hex(value: float) -> str:
 
 def attention_scale(head_dim: int) -> str:
     """The constant head_dim^−½ · log₂e as one fp64 constant (the product of the two correctly rounded doubles)."""
-    return f64_hex(math.sqrt(1.0 / head_dim) * math.log2(math.e))
+    return f64_hex(math.sqrt(1.0 / head_dim) * struct.unpack(">d", bytes.fromhex(LOG2E64))[0])

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from replay.backends import BACKENDS
+from replay.errors import BackendRefused
+from replay.kernels import native_build
 from replay.sandbox.outcome import Completed, Described, Inconclusive, Limits, Reason, ReplayRequest, one_line
 from replay.sandbox.process import WorkerFailed, WorkerProcess
 from replay.sandbox.protocol import ProtocolError, parse_facts, parse_receipt, parse_refusal
@@ -157,7 +159,7 @@ class ReplayPool:
         if self._closed:
             raise WorkerFailed(Reason.CRASHED, "the pool is closed")
         if slot.worker is None:
-            slot.worker = await WorkerProcess.spawn(self._command, self._limits)
+            slot.worker = await WorkerProcess.spawn(self._command, self._limits, await _compiled(backend))
             self._running.add(slot.worker)
             if self._closed:
                 raise WorkerFailed(Reason.CRASHED, "the pool was closed")
@@ -181,6 +183,17 @@ class ReplayPool:
             for _ in range(self._workers):
                 lane.put_nowait(_Slot())
         return self._lanes[backend]
+
+
+async def _compiled(backend: str) -> dict[str, str]:
+    """What a worker of a compiled backend has to be told: it may not compile for itself. Raises ``WorkerFailed``."""
+    if not backend.startswith("native"):
+        return {}
+    try:
+        path, digest = await asyncio.to_thread(native_build.build)
+    except BackendRefused as error:
+        raise WorkerFailed(Reason.BACKEND_REFUSED, str(error)) from error
+    return {native_build.VARIABLE: f"{path}:{digest}"}
 
 
 def _completed(header: dict[str, Any], body: bytes) -> Completed:

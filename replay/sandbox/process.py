@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -68,8 +69,9 @@ class WorkerProcess:
         self.isolation: dict[str, str] = {}
 
     @classmethod
-    async def spawn(cls, command: tuple[str, ...], limits: Limits) -> Self:
-        """Start ``python *command``; it has to be greeted next. Raises ``WorkerFailed``."""
+    async def spawn(cls, command: tuple[str, ...], limits: Limits, more: Mapping[str, str] | None = None) -> Self:
+        """Start ``python *command``, with ``more`` in its environment; it has to be greeted next. Raises
+        ``WorkerFailed``."""
         ours, theirs = socket.socketpair()
         channel = await asyncio.open_connection(sock=ours, limit=1 << 20)
         try:
@@ -80,7 +82,7 @@ class WorkerProcess:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=asyncio.subprocess.PIPE,
-                env=environment(limits.threads),
+                env=environment(limits.threads) | dict(more or {}),
                 cwd="/",
                 start_new_session=True,
             )

@@ -1,0 +1,87 @@
+"""Compiles ``native.cpp`` where there is a C++ compiler, once per source, compiler and processor. Loads no torch.
+
+A confined worker can neither start a compiler nor write files: its parent builds, and hands over path and digest in the
+environment (``VARIABLE``); the worker loads what has that digest and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from replay.errors import BackendRefused
+
+VARIABLE = "REPLAY_NATIVE"
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-fPIC", "-shared")
+_COMPILERS = ("c++", "g++", "clang++")
+_SECONDS = 120
+
+
+@cache
+def build() -> tuple[Path, str]:
+    """(library, its SHA-256 in hex), compiled now if this machine has not done so yet. Raises ``BackendRefused``."""
+    handed = os.environ.get(VARIABLE, "")
+    if handed:
+        where, _, digest = handed.rpartition(":")
+        return Path(where), digest
+    compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise BackendRefused("no C++ compiler found (looked for " + ", ".join(_COMPILERS) + ")", backend="native")
+    key = sha256(SOURCE.read_bytes() + version(compiler).encode() + _processor() + " ".join(FLAGS).encode()).hexdigest()
+    path = _folder() / f"native-{key[:32]}.so"
+    if not path.exists():
+        _compile(compiler, path)
+    return path, sha256(path.read_bytes()).hexdigest()
+
+
+def version(compiler: str) -> str:
+    """The first line of what the compiler says of itself. Raises ``BackendRefused``."""
+    try:
+        said = subprocess.run(  # noqa: S603  the compiler that PATH names
+            [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BackendRefused(f"{compiler} does not run: {error}", backend="native") from error
+    return said.stdout.partition("\n")[0].strip()
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Atomic: several processes may build at once, and each puts a whole file in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        done = subprocess.run(  # noqa: S603  the compiler that PATH names, on our own source
+            [compiler, *FLAGS, "-o", name, str(SOURCE)], capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+        if done.returncode != 0:
+            first = (done.stderr.strip() or "no reason given").splitlines()[0]
+            raise BackendRefused(f"{compiler} failed: {first}", backend="native")
+        Path(name).replace(path)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BackendRefused(f"{compiler} failed: {error}", backend="native") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
+    return Path(root) / "inference-challenger"
+
+
+def _processor() -> bytes:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return "".join(
+        [platform.machine(), *(line for line in lines if line.startswith(("flags", "model name")))][:3]
+    ).encode()
