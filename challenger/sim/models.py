@@ -30,7 +30,7 @@ Change = Callable[[str, Array], Array]
 def digits_model(folder: Path, *, seed: int = 0, iterations: int = 40) -> Path:
     """Train a classifier (64 → 64 → 32 → 10) on scikit-learn's digits and export it to ONNX: seconds on one core.
 
-    Input ``X`` float32[B, 64] with pixels divided by 16; outputs ``label`` int32[B], ``probabilities`` float32[B, 10].
+    Input ``X`` float32[B, 64] with pixels divided by 16; outputs ``label`` int64[B], ``probabilities`` float32[B, 10].
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # third parties, at import time

@@ -26,9 +26,10 @@ from replay.importers import (
     onnx_trees,
 )
 from replay.importers.manifest import ModelFiles
+from replay.importers.onnx_collect import TooLarge
 from replay.importers.onnx_file import FILE, Graph, GraphInput, Node, read_graph
 from replay.importers.onnx_finish import finish
-from replay.importers.onnx_lower import Lowering, TooLarge
+from replay.importers.onnx_lower import Lowering
 from replay.importers.onnx_value import Call, Rule, Value
 from replay.layout import Array
 from replay.model import Model
@@ -144,6 +145,7 @@ class _Importer:
         return self._values[name]
 
 
+#: Why an operator has no rule.
 _REASONS: Mapping[str, str] = {
     "ai.onnx.ml.ZipMap": "it makes maps; export with the option zipmap=False",
     **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), "control flow"),

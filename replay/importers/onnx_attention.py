@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from replay.importers.onnx_lower import Lowering, broadcast
+from replay.importers.onnx_lower import Lowering
 from replay.importers.onnx_network import swapped
-from replay.importers.onnx_value import Call, Rule, Value, fixed
+from replay.importers.onnx_value import Call, Rule, Value, broadcast, fixed
 
 _LEAST = -float(np.finfo(np.float32).max)
 
@@ -47,10 +47,11 @@ def _mask(call: Call, keys: int) -> tuple[Value | None, Value | None]:
     if mask is None:
         return None, None
     short = keys - mask.size(-1)
+    low.grow((*(dim for dim in mask.shape[:-1] if mask.array is not None), keys))
     call.need(short >= 0 and mask.rank <= 4, "the mask does not fit")
     allowed: Value | None = None
     if short:
-        allowed = low.constant(np.arange(keys) < keys - short)
+        allowed = low("less", low.steps(keys), keys - short)
     widths: tuple[Sequence[int], Sequence[int]] = ((0,) * mask.rank, (*(0,) * (mask.rank - 1), short))
     if mask.dtype == "bool":
         if mask.array is not None:
@@ -107,7 +108,7 @@ def _attention(call: Call) -> Sequence[Value]:
     if lengths is not None:
         count = low.reshape(low.cast(lengths, "int64"), (*lengths.shape, 1, 1, 1))
         first = low("sub", count, queries)
-        seen = low("less", low.constant(np.arange(keys, dtype=np.int64)), count)
+        seen = low("less", low.steps(keys), count)
         allowed = _both(low, allowed, seen)
     placed = _places(call, queries, keys, first)
     allowed = allowed if placed is None else _both(low, allowed, placed)

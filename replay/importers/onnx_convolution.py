@@ -179,6 +179,8 @@ def _output_pads(
         wanted = call.ints("output_shape")[-rank:]
         call.need(len(wanted) == rank, "wants one size per axis")
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        fits = all((k - 1) * d + 1 >= s for k, d, s in zip(kernel, dilations, strides, strict=True))
+        call.need(fits and not any(extra), "auto_pad with gaps: implementations differ")
         wanted = tuple(n * s for n, s in zip(sizes, strides, strict=True))
     else:
         return pads
@@ -215,7 +217,11 @@ def _pool(call: Call, value: Value) -> Windows:
     call.need(value.rank >= 3, "wants [N, C, …]")
     kernel = call.ints("kernel_shape")
     call.need(len(kernel) == value.rank - 2, "wants one kernel size per axis")
-    return read_windows(call, spatial(value), kernel, ceil=call.flag("ceil_mode"))
+    same = call.text("auto_pad", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER").startswith("SAME")
+    wide = any(step != 1 for step in call.ints("dilations", ()))
+    ceil = call.flag("ceil_mode")
+    call.need(not (same and (wide or ceil)), "auto_pad with dilations or ceil_mode: implementations differ")
+    return read_windows(call, spatial(value), kernel, ceil=ceil)
 
 
 def _inside(windows: Windows, *, padding: bool = False) -> Array:
@@ -265,6 +271,7 @@ def _max_places(call: Call, value: Value, windows: Windows, seen: Value, *, colu
     base = low.constant(np.arange(flat.size // cells, dtype=np.int32).reshape(windows.counts) * np.int32(cells))
     inner = low.gather(low.constant(flat), low("add", found, base), 0)
     planes = volume(value.shape[:2])
+    low.grow((planes,))
     first = np.arange(planes, dtype=np.int64).reshape(planes, *(1,) * rank) * math.prod(windows.sizes)
     return low("add", inner, low.constant(first.reshape(volume(value.shape[:1]), value.size(1), *(1,) * rank)))
 

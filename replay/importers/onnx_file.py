@@ -23,7 +23,7 @@ MAX_CONSTANTS = 4096
 MAX_DIM = 2**31
 MAX_ATTRIBUTES = 64
 #: Opsets that the rules were written against; each rule says from which opset on it holds.
-OPSETS = {"": range(7, 29), "ai.onnx.ml": range(1, 6)}
+OPSETS = {"": range(1, 29), "ai.onnx.ml": range(1, 6)}
 
 _PROTO = onnx.TensorProto
 _DTYPES: Mapping[int, tuple[np.dtype[Any], str]] = {

@@ -46,7 +46,8 @@ def _spread(reach: int, weight: Callable[[float], float]) -> Coefficients:
         if 2 - 2 * start > MAX_TAPS:
             raise ValueError
         made = [weight(scale * (place - ratio)) for place in range(start, 2 - start)]
-        return [one / sum(made) for one in made]
+        total = sum(made)
+        return [one / total for one in made]
 
     return coefficients
 
@@ -71,9 +72,15 @@ class Axis:
     first: float
     last: float
 
+    @property
+    def width(self) -> float:
+        """The size that the scale asks for, of which ``target`` is the whole part."""
+        width = self.scale * self.size
+        return float(self.target) if abs(width - self.target) < 1e-4 else width
+
     def source(self, x: int, mode: str) -> float:
         """Where output element x lies in the input."""
-        width = self.scale * self.size
+        width = self.width
         if mode == "align_corners":
             return 0.0 if width == 1 else x * (self.size - 1) / (width - 1)
         if mode == "asymmetric":
@@ -119,6 +126,11 @@ def _axes(call: Call, value: Value) -> dict[int, Axis]:
         scales = [float(item) for item in call.constant(2, "the scales").reshape(-1)]
         call.need(len(scales) == len(chosen) and all(0 < s < 2**20 for s in scales), "one positive scale per axis")
         call.need(sizes is None or 0 in sizes.shape, "scales and sizes together")
+        for axis, s in zip(chosen, scales, strict=True):
+            same = s == 1 or math.floor(value.size(axis) * s) == math.floor(
+                np.float32(value.size(axis)) * np.float32(s)
+            )
+            call.need(same, "a scale that gives one size in single and another in double precision")
         targets = [
             math.floor(value.size(axis) * s) if s != 1 else value.shape[axis]
             for axis, s in zip(chosen, scales, strict=True)
@@ -174,7 +186,8 @@ def _resize(call: Call) -> Value:
             places = [start + 1 - len(weights) // 2 + step for step in range(len(weights))]
             if outside:
                 weights = [w if 0 <= i < axis.size else 0.0 for w, i in zip(weights, places, strict=True)]
-                weights = [w / sum(weights) for w in weights]
+                total = sum(weights)
+                weights = [w / total for w in weights]
             rows.append(weights)
             index.append([min(max(place, 0), axis.size - 1) for place in places])
             far.append(mode == "tf_crop_and_resize" and not 0 <= source <= axis.size - 1)

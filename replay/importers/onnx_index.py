@@ -64,7 +64,7 @@ def _gather_nd(call: Call) -> Value:
     call.need(value.shape[:batch] == index.shape[:batch], "batch dimensions differ")
     if batch:
         count = volume(value.shape[:batch])
-        steps = low.constant(np.arange(count, dtype=np.int64).reshape(count, *(1,) * (index.rank - batch)))
+        steps = low.reshape(low.steps(count), (count, *(1,) * (index.rank - batch)))
         inner = low.reshape(index, (count, *index.shape[batch:]))
         steps = low.expand(steps, (*inner.shape[:-1], 1))
         index = low.concat([steps, low.cast(inner, "int64")], -1)
@@ -91,8 +91,8 @@ def _scattered(call: Call, flat: Value, index: Value, updates: Value) -> Value:
     count, given = flat.size(0), index.size(0)
     call.need(volume(flat.shape) * given <= MAX_PAIRS, f"more than {MAX_PAIRS} pairs of element and update")
     # an index outside must not vanish: reading a table of 0 … n − 1 through each makes it not finite
-    index = low.gather(low.constant(np.arange(count, dtype=np.int64)), index, 0)
-    hit = low("equal", low.reshape(index, (1, given)), low.constant(np.arange(count, dtype=np.int64)[:, None]))
+    index = low.gather(low.steps(count), index, 0)
+    hit = low("equal", low.reshape(index, (1, given)), low.reshape(low.steps(count), (count, 1)))
     rest = flat.shape[1:]
     hit = low.reshape(hit, (count, given, *(1,) * len(rest)))
     kinds: Mapping[str, tuple[str, float]] = {
@@ -155,14 +155,13 @@ def _one_hot(call: Call) -> Value:
     depths = call.constant(1, "the depth").reshape(-1)
     call.need(depths.size == 1 and float(depths[0]) == int(depths[0]) >= 1, "a depth is one whole number ≥ 1")
     depth, axis = int(depths[0]), call.whole("axis", -1)
-    low.grow((depth,))
     call.need(-index.rank - 1 <= axis <= index.rank and pair.shape == (2,), "the axis or the values do not fit")
     axis %= index.rank + 1
     index = low.cast(index, "int64") if index.dtype != "int32" else index
     index = from_front(low, index, depth)
     shape = (*index.shape[:axis], 1, *index.shape[axis:])
-    steps = np.arange(depth, dtype=np.dtype(index.dtype)).reshape(depth, *(1,) * (index.rank - axis))
-    hit = low("equal", low.reshape(index, shape), low.constant(steps))
+    steps = low.reshape(low.steps(depth, index.dtype), (depth, *(1,) * (index.rank - axis)))
+    hit = low("equal", low.reshape(index, shape), steps)
     off, on = (low.reshape(low.slice(pair, 0, place, 1), ()) for place in range(2))
     return low.where(hit, on, off)
 
@@ -174,7 +173,7 @@ def _reverse_sequence(call: Call) -> Value:
     turned = value if time == 0 else low.transpose(value, (1, 0, *range(2, value.rank)))
     steps, count = turned.size(0), turned.shape[1]
     call.need(lengths.shape == (count,), "lengths do not fit")
-    at = low.constant(np.arange(steps, dtype=np.int64)[:, None])
+    at = low.reshape(low.steps(steps), (steps, 1))
     long = low.reshape(low.cast(lengths, "int64"), (1, count))
     index = low.where(low("less", at, long), low("sub", low("sub", long, 1), at), at)
     index = low.reshape(index, (*index.shape, *(1,) * (value.rank - 2)))
@@ -211,14 +210,12 @@ def _tensor_scatter(call: Call) -> Value:
     axis, circular = value.axis(call.whole("axis", -2)), call.text("mode", "linear", "circular") == "circular"
     size, count = value.size(axis), update.size(axis)
     call.need(axis > 0 and count <= size and update.rank == value.rank, "the update does not fit")
-    steps = low.constant(np.arange(size, dtype=np.int64))
+    steps = low.steps(size)
     place = steps
     if first is not None:
         start = low.reshape(low.cast(first, "int64"), (*first.shape, 1))
-        if circular:
-            start = low("mod", start, size)
-        else:  # a start outside makes the run not finite
-            start = low.gather(low.constant(np.arange(size - count + 1, dtype=np.int64)), start, 0)
+        # read through a table, a start outside makes the run not finite
+        start = low("mod", start, size) if circular else low.gather(low.steps(size - count + 1), start, 0)
         place = low("sub", steps, start)
     place = low("mod", place, size) if circular else place
     hit = low("and", low("less_equal", low.number(0, "int64"), place), low("less", place, count))
@@ -234,7 +231,7 @@ RULES: Mapping[str, Rule] = {
     "Gather": Rule(_gather, 7),
     "GatherElements": Rule(_gather_elements, 11),
     "GatherND": Rule(_gather_nd, 11),
-    "OneHot": Rule(_one_hot, 9),
+    "OneHot": Rule(_one_hot, 11),
     "ReverseSequence": Rule(_reverse_sequence, 10),
     "ScatterElements": Rule(_scatter_elements, 11),
     "ScatterND": Rule(_scatter_nd, 11),

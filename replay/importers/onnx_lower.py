@@ -6,183 +6,31 @@ exactly: that is how shapes computed in a graph become fixed. Float arithmetic i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 
 import numpy as np
 
-from replay.errors import LimitExceeded, MalformedFile, NonFinite, ProgramError
-from replay.importers.build import Builder
+from replay.errors import MalformedFile, ProgramError
+from replay.importers.onnx_collect import Collector
 from replay.importers.onnx_file import FILE
-from replay.importers.onnx_value import Value, fixed, volume
-from replay.kernels import numpy_arithmetic, numpy_shapes, spec
+from replay.importers.onnx_value import Value, broadcast, count, fixed, volume
+from replay.kernels import spec
 from replay.layout import Array
-from replay.operators import Attribute, Dim, DType, Operator, Site, TensorType, WeightSpec, infer
-from replay.program import MAX_OPERATORS, Port
+from replay.operators import Attribute, Dim, DType
 
-#: Elements of one constant computed at import, and of all of them.
-MAX_FOLDED, MAX_FOLDED_TOTAL = 1 << 24, 1 << 27
 #: Operands may change places.
 _COMMUTATIVE = frozenset(("add", "mul", "max", "min", "equal", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"))
-#: Exact on floats too.
-_EXACT = frozenset(("cast", "where", "equal", "less", "less_equal", "neg", "abs", "max", "min"))
-#: What entries of a shape that are symbols may go through.
-_SYMBOLIC = frozenset(("slice", "concat", "gather", "expand"))
-_FLOAT_MAX = "ff7fffff"
 
 
-class TooLarge(Exception):
-    """a value would hold too many elements at the largest batch, though not at a smaller one"""
-
-
-class Lowering:
-    """Collects a program. Every method takes and gives ``Value``; a mistake raises ``ProgramError``."""
-
-    def __init__(self, ports: Sequence[Port], symbols: Mapping[str, int], grid: str) -> None:
-        self.builder = Builder(ports, symbols, grid)
-        self.weights: dict[str, Array] = {}
-        self.specs: dict[str, WeightSpec] = {}
-        self._made: dict[tuple[object, ...], str] = {}
-        self._folded = 0
-
-    # ---- constants -----------------------------------------------------------------------------------------------------
-
-    def constant(self, array: Array) -> Value:
-        names: Mapping[str, DType] = {"f4": "float32", "i4": "int32", "i8": "int64", "b1": "bool", "O": "int64"}
-        dtype = names.get(array.dtype.str[1:])
-        if dtype is None:
-            raise ProgramError(f"a constant of type {array.dtype}")
-        return Value(tuple(array.shape), dtype, array=array)
-
-    def number(self, value: float, dtype: DType = "float32", rank: int = 0) -> Value:
-        """One number (the float32 nearest to it), of shape [] or [1, 1, …]."""
-        return self.constant(np.full((1,) * rank, value, np.dtype(dtype)))
-
-    def integers(self, items: Sequence[int]) -> Value:
-        return self.constant(np.array(items, np.int64))
-
-    def grow(self, shape: Sequence[Dim]) -> None:
-        """Account for a constant about to be made. Raises ``LimitExceeded``."""
-        count = volume(shape)
-        self._folded += count
-        if count > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL:
-            raise LimitExceeded(f"a computed constant of {count} elements", file=FILE, most=MAX_FOLDED)
-
-    def weight(self, array: Array, form: str = "raw") -> str:
-        """Declare a weight, each one once; a scalar becomes [1]."""
-        array = np.ascontiguousarray(array).reshape(array.shape or (1,))
-        if array.size == 0:
-            raise ProgramError("a tensor without elements")
-        if array.dtype == object:
-            raise ProgramError("the open dimension is used as a number")
-        if array.dtype == np.float32 and not np.isfinite(array).all():
-            raise MalformedFile("a constant holds NaN or infinity", file=FILE)
-        digest = sha256(array.tobytes()).hexdigest()
-        key = ("weight", array.dtype.str, array.shape, form, digest)
-        if key not in self._made:
-            name = self.builder.weight(f"w{len(self.weights)}", array, form)
-            dtype = self.constant(array).dtype
-            self.weights[name] = array
-            self.specs[name] = WeightSpec(name, dtype, tuple(array.shape), "grid" if form == "grid" else "raw")
-            self._made[key] = name
-        return self._made[key]
-
-    # ---- operators -----------------------------------------------------------------------------------------------------
-
-    def apply(self, kind: str, names: Sequence[str], weights: Sequence[str] = (), **attributes: Attribute) -> str:
-        """An operator on values of the program as they are; the same one twice is one."""
-        key = (kind, tuple(names), tuple(weights), tuple(sorted(attributes.items())))
-        if key not in self._made:
-            if len(self.builder.operators) >= MAX_OPERATORS:
-                raise LimitExceeded(f"more than {MAX_OPERATORS} operators", file=FILE)
-            try:
-                self._made[key] = self.builder.add(kind, names, weights, name="", **attributes)
-            except ProgramError as error:
-                if self._fits_alone(kind, names, weights, attributes):
-                    raise TooLarge from error
-                raise
-        return self._made[key]
-
-    def _fits_alone(
-        self, kind: str, names: Sequence[str], weights: Sequence[str], attributes: Mapping[str, Attribute]
-    ) -> bool:
-        """Whether only the largest batch is in the way."""
-        builder = self.builder
-        if not builder.symbols or "bits" in attributes:
-            return False
-        site = Site(
-            Operator(kind, tuple(names), "", tuple(weights), attributes),
-            tuple(builder.types[name] for name in names),
-            tuple(self.specs[name] for name in weights),
-            dict.fromkeys(builder.symbols, 1),
-            builder.grid,
-        )
-        try:
-            infer(site)
-        except ProgramError:
-            return False
-        return True
-
-    def type(self, value: Value) -> TensorType:
-        """The program's type of a value that is no constant."""
-        return self.builder.types[value.name]
-
-    def held(self, name: str, shape: Sequence[Dim] | None = None) -> Value:
-        """A value of the program; ``shape``: what ONNX calls it, if that differs."""
-        kind = self.builder.types[name]
-        return Value(kind.shape if shape is None else tuple(shape), kind.dtype, name)
-
-    def chooses(self, value: Value, most: int) -> bool:
-        """Whether a value is an argmax over at most ``most`` classes, which ``take`` may use as an index."""
-        made = next((op for op in self.builder.operators if op.output == value.name), None)
-        if made is None or made.kind != "argmax":
-            return False
-        classes = self.builder.types[made.inputs[0]].shape[-1]
-        return isinstance(classes, int) and classes <= most
-
-    def real(self, value: Value) -> str:
-        """The program's value of just this shape ([1] for []) and dtype."""
-        if value.array is not None:
-            return self.apply("constant", [], [self.weight(value.array)])
-        name, shape = value.name, value.shape or (1,)
-        if self.builder.types[name].shape != shape:
-            name = self.apply("reshape", [name], shape=shape)
-        if self.builder.types[name].dtype != value.dtype:
-            name = self.apply("cast", [name], to=value.dtype)
-        return name
-
-    def fold(
-        self, kind: str, values: Sequence[Value], shape: Sequence[Dim] | None, **attributes: Attribute
-    ) -> Value | None:
-        """The result where all operands are constants and it is exact; ``shape``: the result's, where that is known."""
-        arrays = [value.array for value in values if value.array is not None]
-        if len(arrays) != len(values):
-            return None
-        symbolic = any(array.dtype == object for array in arrays)
-        floats = any(array.dtype == np.float32 for array in arrays)
-        if kind not in numpy_shapes.TABLE and ((floats and kind not in _EXACT) or symbolic):
-            return _symbols(kind, arrays) if symbolic else None
-        if symbolic and kind not in _SYMBOLIC:
-            return None
-        if shape is not None:
-            self.grow(shape)
-        if any(array.size == 0 for array in arrays):
-            return None
-        table = {**numpy_arithmetic.TABLE, **numpy_shapes.TABLE}
-        op = Operator(kind, (), "", (), attributes)
-        try:
-            with np.errstate(all="ignore"):
-                made = table[kind](op, *(array.reshape(array.shape or (1,)) for array in arrays))
-        except NonFinite as found:
-            raise ProgramError(f"a constant has no value at element {found.element}") from found
-        return self.constant(made if shape is None else made.reshape([fixed(dim) for dim in shape]))
+class Lowering(Collector):
+    """Tensors in, tensors out: every method takes and gives ``Value``; a mistake raises ``ProgramError``."""
 
     def elementwise(self, kind: str, *values: Value, **attributes: Attribute) -> Value:
         """Operands broadcast as ONNX has it."""
         shape = broadcast(*(value.shape for value in values))
-        folded = self.fold(kind, values, shape, **attributes)
-        if folded is not None:
-            return folded
+        known = self.fold(kind, values, shape, **attributes)
+        if known is not None:
+            return known
         if len(values) == 1 and values[0].array is None and self.type(values[0]).dtype == values[0].dtype:
             return self.held(self.apply(kind, [values[0].name], (), **attributes), shape)
         first, *rest = values
@@ -220,7 +68,7 @@ class Lowering:
 
     def reshape(self, value: Value, shape: Sequence[Dim]) -> Value:
         """The same elements in the same order."""
-        if _count(value.shape) != _count(shape):
+        if count(value.shape) != count(shape):
             raise ProgramError(f"{list(value.shape)} does not reshape to {list(shape)}")
         if value.array is not None:
             return self.constant(value.array.reshape([fixed(dim) for dim in shape]))
@@ -249,7 +97,7 @@ class Lowering:
             return value
         if broadcast(value.shape, shape) != shape:
             raise ProgramError(f"{list(value.shape)} does not expand to {list(shape)}")
-        if _count(value.shape) == _count(shape):
+        if count(value.shape) == count(shape):
             return self.reshape(value, shape)
         if value.array is not None and all(isinstance(dim, int) for dim in shape):
             self.grow(shape)
@@ -311,9 +159,9 @@ class Lowering:
         """Indices from 0 on; others are not finite at run time."""
         axis = value.axis(axis)
         shape = (*value.shape[:axis], *index.shape, *value.shape[axis + 1 :])
-        folded = self.fold("gather", [value, index], shape, axis=axis)
-        if folded is not None:
-            return folded
+        known = self.fold("gather", [value, index], shape, axis=axis)
+        if known is not None:
+            return known
         if index.array is not None and index.array.size == 1:
             return self.reshape(self.slice(value, axis, int(index.array.reshape(())), 1), shape)
         chosen = index.name if index.array is None and index.shape == self.type(index).shape else self.real(index)
@@ -368,9 +216,9 @@ class Lowering:
         if kind in ("reduce_max", "reduce_min", "reduce_prod") and row.shape[-1] == 1:
             return self.reshape(row, shape)
         attributes = self.total_bits(row) if kind in ("reduce_sum", "reduce_mean") else {}
-        folded = self.fold(kind, [row], shape, **attributes)
-        if folded is not None:
-            return folded
+        known = self.fold(kind, [row], shape, **attributes)
+        if known is not None:
+            return known
         return self.held(self.apply(kind, [self.real(row)], (), **attributes), shape)
 
     def total_bits(self, row: Value) -> dict[str, Attribute]:
@@ -383,8 +231,8 @@ class Lowering:
         """An operator on rows, applied along any one axis; the row's length may change."""
         axis = value.axis(axis)
         last = self.moved(value, axis, value.rank - 1)
-        folded = self.fold(kind, [last], None, **attributes)
-        made = folded or self.held(self.apply(kind, [self.real(last)], (), **attributes))
+        known = self.fold(kind, [last], None, **attributes)
+        made = known or self.held(self.apply(kind, [self.real(last)], (), **attributes))
         return self.moved(made, value.rank - 1, axis)
 
     # ---- dot products --------------------------------------------------------------------------------------------------
@@ -432,48 +280,3 @@ class Lowering:
             made = self.matmul(self.reshape(value, (volume(lead), value.shape[-1])), weight)
             return self.reshape(made, (*lead, weight.shape[0]))
         return self.matmul(value, weight)
-
-
-def _symbols(kind: str, arrays: Sequence[Array]) -> Value | None:
-    """Arithmetic on shapes with a symbol in them: nothing but what leaves the symbol as it is."""
-    neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}
-    if kind in neutral and len(arrays) == 2:
-        left, right = np.broadcast_arrays(*arrays)
-        if (right == neutral[kind]).all():
-            made = left
-        elif kind in ("mul", "add") and (left == neutral[kind]).all():
-            made = right
-        else:
-            return None
-        made = made.astype(object)
-        return Value(tuple(made.shape), "int64", array=made)
-    if kind == "equal" and len(arrays) == 2:
-        left, right = np.broadcast_arrays(*arrays)
-        numbers = right if left.dtype == object else left
-        if right.dtype != left.dtype and (numbers <= 0).all():  # a dimension is at least 1
-            return Value(tuple(left.shape), "bool", array=np.asarray(left == right, np.bool_))
-    if kind == "where" and arrays[0].dtype == np.bool_:
-        made = np.where(arrays[0], *(array.astype(object) for array in arrays[1:]))
-        return Value(tuple(made.shape), "int64", array=made)
-    if kind == "cast":
-        return Value(tuple(arrays[0].shape), "int64", array=arrays[0])
-    return None
-
-
-def _count(shape: Sequence[Dim]) -> tuple[int, list[str]]:
-    fixed_part = 1
-    for dim in shape:
-        fixed_part *= dim if isinstance(dim, int) else 1
-    return fixed_part, sorted(dim for dim in shape if isinstance(dim, str))
-
-
-def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
-    """ONNX's broadcasting; [] stays []. A symbol meets itself or 1."""
-    rank = max(map(len, shapes))
-    result: list[Dim] = []
-    for place in range(rank):
-        dims = {shape[place - rank + len(shape)] for shape in shapes if place - rank + len(shape) >= 0} - {1}
-        if len(dims) > 1:
-            raise ProgramError(f"shapes {', '.join(str(list(shape)) for shape in shapes)} do not broadcast")
-        result.append(dims.pop() if dims else 1)
-    return tuple(result)

@@ -10,7 +10,7 @@ import numpy as np
 
 from replay.importers.onnx_functions import acos, acosh, asin, asinh, atanh, cosh, sinh
 from replay.importers.onnx_lower import Lowering
-from replay.importers.onnx_value import Call, Rule, Value
+from replay.importers.onnx_value import Call, Rule, Value, broadcast
 from replay.operators import DType
 
 _INTEGERS = ("int32", "int64")
@@ -158,6 +158,7 @@ def _leaky_relu(call: Call) -> Value:
 
 def _prelu(call: Call) -> Value:
     value, slope = call.value(0), call.value(1)
+    call.need(broadcast(value.shape, slope.shape) == value.shape, "the slope does not broadcast to the input")
     return call.low.where(call.low("less", value, 0), call.low("mul", value, slope), value)
 
 
@@ -269,7 +270,7 @@ RULES: Mapping[str, Rule] = {
     "Mod": Rule(_mod, 10),
     "Mul": Rule(_binary("mul"), 7),
     "Neg": Rule(_unary("neg"), 7),
-    "Not": Rule(_unary("not"), 7),
+    "Not": Rule(_unary("not"), 1),
     "Or": Rule(_binary("or"), 7),
     "PRelu": Rule(_prelu, 7),
     "Pow": Rule(_pow, 7),

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from replay.importers.onnx_lower import Lowering, broadcast
+from replay.importers.onnx_lower import Lowering
 from replay.importers.onnx_shapes import merged
-from replay.importers.onnx_value import Call, Rule, Value, volume
+from replay.importers.onnx_value import Call, Rule, Value, broadcast, volume
 from replay.operators import Dim
 
 #: Products of an integer matrix product, which is done element by element.

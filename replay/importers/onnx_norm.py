@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from replay.importers.onnx_lower import Lowering, broadcast
-from replay.importers.onnx_value import Call, Rule, Value, volume
+from replay.importers.onnx_lower import Lowering
+from replay.importers.onnx_value import Call, Rule, Value, broadcast, volume
 from replay.kernels import spec
 from replay.operators import Dim
 
@@ -189,6 +189,7 @@ def _dropout(call: Call) -> Sequence[Value]:
         call.need(none, "training mode")
     if not any(call.node.outputs[1:]):
         return [value]
+    call.need(call.opset >= 10, "a mask of floats")
     one = low.constant(np.ones((1,) * value.rank, bool))
     return value, low.expand(one, value.shape)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from replay.importers.onnx_lower import Lowering
 from replay.importers.onnx_value import Call, Rule, Value
 
@@ -148,7 +146,7 @@ def _hardmax(call: Call) -> Value:
     place = low.reduce("argmax", value, [axis], keep=True)
     shape = [1] * value.rank
     shape[axis] = value.size(axis)
-    steps = low.constant(np.arange(value.size(axis), dtype=np.int32).reshape(shape))
+    steps = low.reshape(low.steps(value.size(axis), "int32"), shape)
     return low.cast(low("equal", place, steps), value.dtype)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from replay.errors import ProgramError
-from replay.importers.onnx_lower import Lowering, broadcast
-from replay.importers.onnx_value import Call, Rule, Value, fixed, volume
+from replay.importers.onnx_lower import Lowering
+from replay.importers.onnx_value import Call, Rule, Value, broadcast, fixed, volume
 from replay.layout import Array
 from replay.operators import Dim
 

@@ -6,6 +6,7 @@ values do not matter.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,7 @@ def _regressor(call: Call) -> Value:
 
 
 def _classifier(call: Call) -> Sequence[Value]:
+    """Where implementations differ (a class without a score, two scores for two classes), it is refused."""
     value = _rows(call)
     forest, place = _named_nodes(call)
     found, leaves = _leaves(call, value, forest)
@@ -164,19 +166,29 @@ def _classifier(call: Call) -> Sequence[Value]:
     call.ignore("classlabels_strings")
     call.need(len(names) >= 2, "fewer than two classes")
     table = _weights(call, "class", place, leaves, len(names))
-    if len(names) > 2 or len(ids) > 1:
-        scores = _based(call, _gathered(call, found, table, "SUM"), len(names))
-        return chosen(call, scores, names), transformed(call, scores)
-    return _two_classes(call, found, table, names, ids.pop() if ids else 0)
+    if len(names) == 2:
+        call.need(ids == {0}, "two classes whose scores are not one score of class 0")
+        return _two_classes(call, found, table, names)
+    call.need(_complete(call, place, leaves, len(names)), "a class that has no score in some leaves")
+    scores = _based(call, _gathered(call, found, table, "SUM"), len(names))
+    return chosen(call, scores, names), transformed(call, scores)
 
 
-def _two_classes(call: Call, found: Value, table: Array, names: Array, held: int) -> Sequence[Value]:
-    """One score s for two classes, as exporters of gradient boosting write it: [1 − s, s] where all weights are
-    positive, else [−s, s] or their logistic function."""
+def _complete(call: Call, place: Mapping[tuple[int, int], int], leaves: Mapping[int, int], classes: int) -> bool:
+    """Whether each class has a tree all of whose leaves give it a score."""
+    ends = Counter(tree for (tree, _), node in place.items() if node in leaves)
+    lists = zip(*(call.ints(f"class_{name}") for name in ("treeids", "ids", "nodeids")), strict=True)
+    scored = Counter((tree, one) for tree, one, _ in set(lists))
+    return {one for (tree, one), count in scored.items() if count == ends[tree]} == set(range(classes))
+
+
+def _two_classes(call: Call, found: Value, table: Array, names: Array) -> Sequence[Value]:
+    """One score s for two classes, as exporters write it: [1 − s, s] where all weights are positive, or the logistic
+    function of [−s, s]."""
     low, positive = call.low, bool((table >= 0).all())
     logistic = call.text("post_transform", "NONE", "LOGISTIC") == "LOGISTIC"
-    call.need(not (positive and logistic), "one positive score with a logistic function")
-    score = _based(call, _gathered(call, found, table[:, held : held + 1].copy(), "SUM"), 1)
+    call.need(positive != logistic, "two classes by a score that is neither a probability nor logistic")
+    score = _based(call, _gathered(call, found, table[:, :1].copy(), "SUM"), 1)
     above = low("less", low.number(0.5 if positive else 0.0), score)
     label = low.where(above, low.number(int(names[1]), "int64"), low.number(int(names[0]), "int64"))
     other = low("sub", low.number(1), score) if positive else low("neg", score)

@@ -64,6 +64,25 @@ def volume(shape: Sequence[Dim]) -> int:
     return math.prod(fixed(dim) for dim in shape)
 
 
+def count(shape: Sequence[Dim]) -> tuple[int, list[str]]:
+    fixed_part = 1
+    for dim in shape:
+        fixed_part *= dim if isinstance(dim, int) else 1
+    return fixed_part, sorted(dim for dim in shape if isinstance(dim, str))
+
+
+def broadcast(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
+    """ONNX's broadcasting; [] stays []. A symbol meets itself or 1."""
+    rank = max(map(len, shapes))
+    result: list[Dim] = []
+    for place in range(rank):
+        dims = {shape[place - rank + len(shape)] for shape in shapes if place - rank + len(shape) >= 0} - {1}
+        if len(dims) > 1:
+            raise ProgramError(f"shapes {', '.join(str(list(shape)) for shape in shapes)} do not broadcast")
+        result.append(dims.pop() if dims else 1)
+    return tuple(result)
+
+
 @dataclass(slots=True)
 class Call:
     """One node with what it reads. What a rule never looks at, it does not support: ``unread`` names it."""

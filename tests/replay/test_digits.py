@@ -48,6 +48,7 @@ def test_the_program_is_what_was_trained(digits):
         "softmax",
         "argmax",
         "take",
+        "cast",
     ]
     assert digits.boundaries == 4
     assert [result.name for result in digits.program.outputs] == ["label", "probabilities"]

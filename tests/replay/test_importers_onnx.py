@@ -190,7 +190,7 @@ REFUSED = {
     "reshape twice open": ([node("Reshape", "x", "s")], {"s": np.array([-1, -1])}, "Reshape"),
     "reshape by an input": ([node("Cast", "x", out="i", to=7), node("Reshape", "x", "i")], {}, "Reshape"),
     "batch as a number": ([node("Shape", "x", out="s"), node("Add", "s", "s", out="d"), node("Expand", "x", "d")], {}, "Add"),
-    "batch cast": ([node("Shape", "x", out="s"), node("Cast", "s", out="d", to=1), node("Add", "d", "x")], {}, "Add"),
+    "batch cast": ([node("Shape", "x", out="s"), node("Cast", "s", out="d", to=1), node("Add", "d", "x")], {}, "Cast"),
     "part of the batch": ([node("Slice", "x", "s", "e")], {"s": np.array([0]), "e": np.array([2])}, "Slice"),
     "concat batches": ([node("Concat", "x", "x", axis=0)], {}, "Concat"),
     "matmul shape": ([node("MatMul", "x", "w")], {"w": W.T.copy()}, "MatMul"),
