@@ -154,6 +154,8 @@ def _regressor(call: Call) -> Value:
     count = call.whole("n_targets", 1)
     call.text("post_transform", "NONE")
     how = call.text("aggregate_function", "SUM", "AVERAGE", "MIN", "MAX")
+    scored = set(zip(*(call.ints(f"target_{name}") for name in ("treeids", "nodeids", "ids")), strict=True))
+    call.need(how in ("SUM", "AVERAGE") or len(scored) == len(leaves) * count, "the extreme of leaves without a score")
     return _based(call, _gathered(call, found, _weights(call, "target", place, leaves, count), how), count)
 
 
@@ -235,6 +237,7 @@ def _ensemble(call: Call) -> Value:
         no,
         [yes[root] if root in single else root for root in roots],
     )
+    call.need(how in ("SUM", "AVERAGE") or count == 1, "the extreme of leaves without a score")
     found, leaves = _leaves(call, value, forest)
     call.need(count >= 1 and len(leaves) * count <= MAX_WEIGHTS, f"{count} targets")
     table = np.zeros((len(leaves), count), np.float32)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from replay.errors import UnsupportedOperator
 from replay.importers.manifest import ModelFiles
@@ -34,7 +34,7 @@ NODES = {
 LEAVES = [(0, 2), (0, 3), (0, 4), (1, 1), (1, 2)]
 
 
-def model(kind, inputs, outputs, **attributes):
+def model(kind, inputs, outputs, version=3, **attributes):
     node = helper.make_node(kind, list(inputs), list(outputs), domain="ai.onnx.ml", **attributes)
     types = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
     graph = helper.make_graph(
@@ -43,7 +43,7 @@ def model(kind, inputs, outputs, **attributes):
         [helper.make_tensor_value_info(name, types[name], array.shape) for name, array in inputs.items()],
         [helper.make_tensor_value_info(name, code, None) for name, code in outputs.items()],
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", version)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
@@ -101,6 +101,40 @@ def test_regression_trees(how, base):
     ids = {"target_treeids": [t for t, _ in LEAVES], "target_nodeids": [n for _, n in LEAVES], "target_ids": [0] * 5}
     attributes |= {**NODES, **ids, "target_weights": WEIGHTS[:5], "n_targets": 1, "aggregate_function": how}
     agrees(model("TreeEnsembleRegressor", {"x": X}, FLOATS, **attributes), {"x": X})
+
+
+def ensemble(how, targets):
+    """Two trees: node 0 asks feature 0 and leads to node 1 or leaf 2; node 1 to leaves 0, 1; node 2 to leaves 3, 4."""
+    arrays = {
+        "nodes_modes": np.array([0, 3, 1], np.uint8), "nodes_splits": np.array([0.1, -0.2, 0.3], np.float32),
+        "leaf_weights": np.array(WEIGHTS[:5], np.float32),
+    }  # fmt: skip
+    return model(
+        "TreeEnsemble",
+        {"x": X},
+        FLOATS,
+        5,
+        **{name: numpy_helper.from_array(array) for name, array in arrays.items()},
+        tree_roots=[0, 2],
+        nodes_featureids=[0, 1, 2],
+        nodes_truenodeids=[1, 0, 3],
+        nodes_trueleafs=[0, 1, 1],
+        nodes_falsenodeids=[2, 1, 4],
+        nodes_falseleafs=[1, 1, 1],
+        leaf_targetids=targets,
+        n_targets=max(targets) + 1,
+        aggregate_function=how,
+    )
+
+
+@pytest.mark.parametrize("how", range(4))
+def test_ensembles_of_version_5(how):
+    agrees(ensemble(how, [0] * 5), {"x": X})
+    if how < 2:
+        agrees(ensemble(how, [0, 1, 0, 1, 1]), {"x": X})
+    else:
+        with pytest.raises(UnsupportedOperator, match="without a score"):
+            load(ensemble(how, [0, 1, 0, 1, 1]))
 
 
 def classifier(entries, weights, labels, how, base):
