@@ -16,8 +16,8 @@ from replay.layout import Array
 from replay.operators import Attribute, Dim, DType, Operator, Site, TensorType, WeightSpec, infer
 from replay.program import MAX_OPERATORS, Port
 
-#: Elements of one constant computed at import, and of all of them.
-MAX_FOLDED, MAX_FOLDED_TOTAL = 1 << 24, 1 << 26
+#: Elements of one constant computed at import, and of all of them, those moved out of given ones included.
+MAX_FOLDED, MAX_FOLDED_TOTAL = 1 << 24, 1 << 27
 
 
 class TooLarge(Exception):
@@ -55,12 +55,12 @@ class Collector:
         self.grow((count,))
         return self.constant(np.arange(count, dtype=np.dtype(dtype)))
 
-    def grow(self, shape: Sequence[Dim]) -> None:
+    def grow(self, shape: Sequence[Dim], most: int = MAX_FOLDED) -> None:
         """Account for a constant about to be made. Raises ``LimitExceeded``."""
         size = volume(shape)
         self._folded += size
-        if size > MAX_FOLDED or self._folded > MAX_FOLDED_TOTAL:
-            raise LimitExceeded(f"a computed constant of {size} elements", file=FILE, most=MAX_FOLDED)
+        if size > most or self._folded > MAX_FOLDED_TOTAL:
+            raise LimitExceeded(f"a computed constant of {size} elements", file=FILE, most=most)
 
     def weight(self, array: Array, form: str = "raw") -> str:
         """Declare a weight, each one once; a scalar becomes [1]."""

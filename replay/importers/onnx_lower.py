@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.errors import MalformedFile, ProgramError
-from replay.importers.onnx_collect import Collector
+from replay.importers.onnx_collect import MAX_FOLDED_TOTAL, Collector
 from replay.importers.onnx_file import FILE
 from replay.importers.onnx_value import Value, broadcast, count, fixed, volume
 from replay.kernels import spec
@@ -78,11 +78,12 @@ class Lowering(Collector):
         if sorted(perm) != list(range(value.rank)):
             raise ProgramError(f"{list(perm)} does not permute {value.rank} axes")
         shape = tuple(value.shape[axis] for axis in perm)
-        if value.array is not None:
-            return self.constant(np.ascontiguousarray(value.array.transpose(perm)))
         wide = [axis for axis in perm if value.shape[axis] != 1]
         if wide == sorted(wide):
             return self.reshape(value, shape)
+        if value.array is not None:
+            self.grow(value.shape, MAX_FOLDED_TOTAL)
+            return self.constant(np.ascontiguousarray(value.array.transpose(perm)))
         return self.held(self.apply("transpose", [self.real(value)], perm=tuple(perm)))
 
     def moved(self, value: Value, source: int, target: int) -> Value:
@@ -114,6 +115,7 @@ class Lowering(Collector):
             index = start + step * np.arange(count)
             if count and not (index.min() >= 0 and index.max() < value.size(axis)):
                 raise ProgramError(f"leaves axis {axis} of {list(value.shape)}")
+            self.grow(shape, MAX_FOLDED_TOTAL)
             return self.constant(np.take(value.array, index, axis=axis))
         return self.held(self.apply("slice", [self.real(value)], (), **attributes), shape)
 

@@ -305,6 +305,14 @@ def test_inputs_and_files_that_are_none(model):
         load(model)
 
 
+def test_constants_that_multiply_are_refused():
+    nodes, big = [node("Add", "x", "c0")], np.zeros((1024, 2048), np.float32)
+    for place in range(200):
+        nodes.insert(0, node("Transpose", f"c{place + 1}", out=f"c{place}"))
+    with pytest.raises(LimitExceeded, match="computed constant"):
+        load(graph(nodes, {"c200": big}))
+
+
 def test_external_data_is_never_opened(monkeypatch):
     def opened(*_args, **_kwargs):
         raise AssertionError("a file was opened")
