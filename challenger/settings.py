@@ -199,7 +199,9 @@ def check(settings: Settings) -> Settings:
         if getattr(settings.replay, key) not in BACKENDS:
             raise say(f"[replay] {key} must be one of {', '.join(BACKENDS)}", got=getattr(settings.replay, key))
     if (settings.replay.backend == BACKENDS[-1]) == (settings.replay.confirm_backend == BACKENDS[-1]):
-        raise say("[replay] confirm_backend must share no kernel code with backend (numpy beside any other): one backend's bit is not proof")
+        raise say(
+            "[replay] confirm_backend must share no kernel code with backend (numpy beside any other): one backend's bit is not proof"
+        )
     if not settings.chain.rpc:
         raise say("[chain] rpc names no endpoint")
     for key in ("market", "anchor"):

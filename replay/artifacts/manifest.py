@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from replay.artifacts.errors import ArtifactMismatch, ArtifactReason
+from replay.shallow import parse_json
 
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_FILES = 64
@@ -24,7 +24,7 @@ def manifest_files(data: bytes) -> dict[str, bytes]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise _bad(f"the manifest is longer than {MAX_MANIFEST_BYTES} bytes")
     try:
-        document = json.loads(data, object_pairs_hook=_unique)
+        document = parse_json(data, _unique)
     except (ValueError, RecursionError) as error:
         raise _bad(f"the manifest is not JSON ({type(error).__name__})") from error
     files = document.get("files") if isinstance(document, dict) else None

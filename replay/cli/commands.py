@@ -23,6 +23,7 @@ from replay.localise import first_difference
 from replay.sampling import NAME as SAMPLING
 from replay.sampling import Sampling
 from replay.sandbox import Completed, Inconclusive, Limits, Receipt, ReplayPool, ReplayRequest
+from replay.shallow import parse_json
 
 _Value = TypeVar("_Value")
 
@@ -284,7 +285,7 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
 
 def _leaves(path: Path) -> tuple[bytes, ...]:
     try:
-        document = json.loads(read_bounded(path, MAX_INPUT_BYTES))
+        document = parse_json(read_bounded(path, MAX_INPUT_BYTES))
         listed = document["leaves"] if isinstance(document, dict) else document
         leaves = tuple(bytes.fromhex(leaf) for leaf in listed)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

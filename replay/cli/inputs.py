@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from replay.artifacts.manifest import MAX_MANIFEST_BYTES
 from replay.cli import Failure, UsageError
 from replay.errors import LayoutError
 from replay.layout import encode_bundle
+from replay.shallow import parse_json
 
 MAX_INPUT_BYTES = 64 << 20
 _TOKENIZER = "tokenizer.json"
@@ -33,7 +33,7 @@ def read_input(path: Path | None, text: str | None, manifest: Path, ports: Seque
 def from_json(data: bytes, ports: Sequence[Mapping[str, str]]) -> bytes:
     """``{"name": nested lists}`` with the dtypes that the model declares; its inputs' order is the model's."""
     try:
-        document = json.loads(data)
+        document = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the input is not JSON: {error}") from error
     names = [port["name"] for port in ports]
@@ -70,7 +70,7 @@ def _token_ids(text: str, data: bytes) -> list[int]:
     """By the tokenizer in ``data``: one of the package ``tokenizers``, or ``{"type":"characters","vocabulary":…}``, where
     a character's id is its place in the vocabulary."""
     try:
-        document = json.loads(data.decode())
+        document = parse_json(data)
     except (ValueError, RecursionError) as error:
         raise Failure(f"{_TOKENIZER} is not JSON: {error}", "model-rejected") from error
     if isinstance(document, dict) and document.get("type") == "characters":

@@ -6,7 +6,6 @@ is not supported; all others (dropout, token ids, training) mean nothing to a re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from replay.errors import LimitExceeded, MalformedFile, UnsupportedModel
 from replay.importers.safetensors import read_floats, unique
 from replay.layout import Array
+from replay.shallow import parse_json
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 #: Names of activations in configs → operator kinds.
@@ -30,7 +30,7 @@ class Config:
 
     def __init__(self, data: bytes, families: Collection[str]) -> None:
         try:
-            document = json.loads(data.decode(), object_pairs_hook=unique)
+            document = parse_json(data, unique)
         except (ValueError, RecursionError) as error:
             raise MalformedFile(f"not JSON ({type(error).__name__})", file=CONFIG) from error
         if not isinstance(document, dict):

@@ -20,6 +20,7 @@ from replay.artifacts.errors import ArtifactMismatch
 from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
 from replay.errors import FileMismatch, LimitExceeded, MalformedFile, ManifestRefused
 from replay.kernels import spec
+from replay.shallow import parse_json
 
 Format = Literal["onnx", "bert", "gpt2", "llama"]
 
@@ -55,7 +56,7 @@ def read_manifest(path: Path, file_digest: bytes | None = None) -> ModelFiles:
         wanted = manifest_files(data)
     except ArtifactMismatch as error:
         raise ManifestRefused(error.detail) from error
-    document = json.loads(data)
+    document = parse_json(data)
     kind = document.get("format")
     if not isinstance(kind, str) or kind not in FILES:
         raise ManifestRefused(f"the format {str(kind)[:32]!r} is none of {', '.join(FILES)}")

@@ -6,7 +6,6 @@ half-open range of bytes; ranges must cover the data without gap or overlap.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from replay.errors import LimitExceeded, MalformedFile
 from replay.layout import Array
+from replay.shallow import parse_json
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 1 << 14
@@ -64,7 +64,7 @@ def _floats(data: bytearray, dtype: str, start: int, size: int) -> Array:
 
 def _header(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        header = json.loads(raw.decode(), object_pairs_hook=unique)
+        header = parse_json(raw, unique)
     except (ValueError, RecursionError) as error:
         raise MalformedFile(f"the header is not JSON ({type(error).__name__})", file=name) from error
     if not isinstance(header, dict):

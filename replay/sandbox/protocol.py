@@ -11,6 +11,7 @@ import struct
 from typing import Any, BinaryIO
 
 from replay.sandbox.outcome import Reason, one_line
+from replay.shallow import parse_json
 from replay.trace import Receipt
 
 PREFIX = struct.Struct(">4sII")
@@ -41,7 +42,7 @@ def lengths(prefix: bytes, max_body: int) -> tuple[int, int]:
 
 def parse_header(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text)
+        header = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"its header is not JSON ({type(error).__name__})") from error
     if not isinstance(header, dict):

@@ -39,9 +39,7 @@ class Bench:
     def __init__(self, inner) -> None:
         self._inner = inner
 
-    async def run(
-        self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b""
-    ) -> Receipt:
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b"") -> Receipt:
         return await self._inner.run(scenario.DIGITS, data, variant, seed)
 
     async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:

@@ -17,8 +17,8 @@ from replay_programs import on_both, one, result
 from replay.errors import BackendRefused
 from replay.kernels import selftest, spec
 from replay.kernels.gridding import grid_rows
-from replay.kernels.numpy_backend import NumpyKernels
 from replay.kernels.known_cases import cases
+from replay.kernels.numpy_backend import NumpyKernels
 from replay.kernels.selftest import compute, known_answers
 from replay.kernels.torch_backend import TorchKernels
 from replay.layout import encode_bundle
@@ -335,4 +335,3 @@ def test_a_refused_backend_judges_nothing(monkeypatch):
             prepare(one(x, lambda b: b.add("relu", ["x"])), "numpy")
     finally:
         run._proved.cache_clear()
-

@@ -200,7 +200,9 @@ def test_any_node_of_a_tree_can_be_opened(array, data):
     level = data.draw(st.integers(0, tree.depth))
     index = data.draw(st.integers(0, (1 << (tree.depth - level)) - 1))
     if level:
-        assert tree.node(level, index) == node_hash(tree.node(level - 1, 2 * index), tree.node(level - 1, 2 * index + 1))
+        assert tree.node(level, index) == node_hash(
+            tree.node(level - 1, 2 * index), tree.node(level - 1, 2 * index + 1)
+        )
     else:
         assert tree.node(0, index) == (tree.leaf(index) if index < tree.size else PAD_LEAF)
     assert tree.node(tree.depth, 0) == tree.root

@@ -29,9 +29,7 @@ class Desk:
         }
         self._models = {variant: load_model(path) for variant, path in paths.items()}
 
-    async def run(
-        self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b""
-    ) -> Receipt:
+    async def run(self, model: str, data: bytes, variant: Variant = Variant.REGISTERED, seed: bytes = b"") -> Receipt:
         return commit(self._models[variant], decode_bundle(data), "numpy", seed=seed)
 
     async def replay(self, model: str, data: bytes, backend: str, seed: bytes = b"") -> Receipt:

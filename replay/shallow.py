@@ -1,0 +1,24 @@
+"""JSON from outside, bounded in depth whatever Python's recursion limit is: some libraries raise it so far that a deeply
+nested file would overflow the C stack and end the process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+MAX_DEPTH = 64
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SHAPE = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def parse_json(raw: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What ``raw`` (UTF-8) says; ``ValueError`` for what is no JSON or nested more than 64 deep. ``pairs`` makes each
+    object of its key and value pairs."""
+    shape = _STRING.sub(b"", raw).translate(None, _SHAPE)
+    if max(accumulate(map(_STEPS.__getitem__, shape)), default=0) > MAX_DEPTH:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    return json.loads(raw.decode(), object_pairs_hook=pairs)
