@@ -15,13 +15,13 @@ import numpy as np
 
 from replay.backends import BACKENDS, second_opinion
 from replay.cli import Failure, UsageError, render
-from replay.cli.inputs import MAX_INPUT_BYTES, read_bounded, read_input
+from replay.cli.inputs import MAX_INPUT_BYTES, read_bounded, read_input, tokenizer
 from replay.errors import InputRejected, LayoutError
 from replay.kernels.spec import SPEC_VERSION
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_root
 from replay.localise import first_difference
 from replay.sampling import NAME as SAMPLING
-from replay.sampling import Sampling
+from replay.sampling import TOKENS, Sampling
 from replay.sandbox import Completed, Inconclusive, Limits, Receipt, ReplayPool, ReplayRequest
 from replay.shallow import parse_json
 
@@ -52,8 +52,15 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     else:
-        render.outputs(outputs, receipt)
+        render.outputs(outputs, receipt, _written(options, outputs))
     return 0
+
+
+def _written(options: argparse.Namespace, outputs: dict[str, Any]) -> str | None:
+    """A generation as text, where it was asked for in text."""
+    if options.text is None or TOKENS not in outputs:
+        return None
+    return tokenizer(options.manifest).decode(outputs[TOKENS].tolist())
 
 
 def commit(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 from replay.artifacts import ArtifactError, manifest_files
 from replay.artifacts.manifest import MAX_MANIFEST_BYTES
 from replay.cli import Failure, UsageError
+from replay.cli.tokens import FILE, Tokenizer, read_tokenizer
 from replay.errors import LayoutError
 from replay.layout import encode_bundle
 from replay.shallow import parse_json
 
 MAX_INPUT_BYTES = 64 << 20
-_TOKENIZER = "tokenizer.json"
 
 
 def read_input(path: Path | None, text: str | None, manifest: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
@@ -49,49 +50,24 @@ def from_text(text: str, manifest: Path, ports: Sequence[Mapping[str, str]]) -> 
     """The token ids of one sentence, by the tokenizer that the manifest names (its digest is checked)."""
     if [port["name"] for port in ports] != ["input_ids"]:
         raise UsageError("--text is for models whose only input is input_ids")
-    try:
-        digest = manifest_files(read_bounded(manifest, MAX_MANIFEST_BYTES)).get(_TOKENIZER)
-    except ArtifactError as error:
-        raise Failure(str(error), error.reason) from error
-    if digest is None:
-        raise UsageError(f"--text needs a model with a {_TOKENIZER}")
-    from hashlib import sha256
-
-    data = read_bounded(manifest.with_name(_TOKENIZER), MAX_INPUT_BYTES)
-    if sha256(data).digest() != digest:
-        raise Failure(f"{_TOKENIZER} is not the file that the manifest names", "model-digest")
-    ids = _token_ids(text, data)
+    ids = tokenizer(manifest).encode(text)
     if not ids:
         raise UsageError("the text has no tokens")
     return encode_bundle({"input_ids": np.array(ids, np.int32)})
 
 
-def _token_ids(text: str, data: bytes) -> list[int]:
-    """By the tokenizer in ``data``: one of the package ``tokenizers``, or ``{"type":"characters","vocabulary":…}``, where
-    a character's id is its place in the vocabulary."""
+def tokenizer(manifest: Path) -> Tokenizer:
+    """The model's tokenizer. Raises ``UsageError``, ``Failure``."""
     try:
-        document = parse_json(data)
-    except (ValueError, RecursionError) as error:
-        raise Failure(f"{_TOKENIZER} is not JSON: {error}", "model-rejected") from error
-    if isinstance(document, dict) and document.get("type") == "characters":
-        vocabulary = document.get("vocabulary")
-        if not isinstance(vocabulary, str):
-            raise Failure(f"{_TOKENIZER} has no vocabulary", "model-rejected")
-        unknown = sorted(set(text) - set(vocabulary))
-        if unknown:
-            raise UsageError(f"the model does not know the character {unknown[0]!a}")
-        return [vocabulary.index(character) for character in text]
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise UsageError("--text needs the package tokenizers: pip install 'inference-challenger[demo]'") from error
-    try:
-        tokenizer = Tokenizer.from_str(data.decode())
-    except Exception as error:  # the library raises plain Exception for a file that it cannot read
-        raise Failure(f"{_TOKENIZER} is not a tokenizer: {error}", "model-rejected") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return list(tokenizer.encode(text).ids)
+        digest = manifest_files(read_bounded(manifest, MAX_MANIFEST_BYTES)).get(FILE)
+    except ArtifactError as error:
+        raise Failure(str(error), error.reason) from error
+    if digest is None:
+        raise UsageError(f"--text needs a model with a {FILE}")
+    data = read_bounded(manifest.with_name(FILE), MAX_INPUT_BYTES)
+    if sha256(data).digest() != digest:
+        raise Failure(f"{FILE} is not the file that the manifest names", "model-digest")
+    return read_tokenizer(data)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

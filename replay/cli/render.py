@@ -49,8 +49,11 @@ def program(facts: Mapping[str, Any]) -> None:
     console.print("● stands in the state root")
 
 
-def outputs(tensors: Mapping[str, Array], receipt: Receipt) -> None:
+def outputs(tensors: Mapping[str, Array], receipt: Receipt, text: str | None = None) -> None:
+    """``text``: the tokens as text, where there are any."""
     console = _console()
+    if text is not None:
+        console.print(_safe(repr(text)), highlight=False)
     for name, array in tensors.items():
         shown = np.array2string(array, threshold=64, edgeitems=4, max_line_width=100)
         console.print(_safe(f"{name}: {array.dtype}{list(array.shape)}"), highlight=False)

@@ -1,6 +1,7 @@
 """The `replay` command through its seam: exit codes, one-line errors, JSON, verdicts, and its documentation."""
 
 import argparse
+import ast
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import dense_model, digest, rows
 
+from challenger.sim.models import gpt_model
 from replay.artifacts import ArtifactReason
 from replay.cli import main, parser
 from replay.localise import first_difference
@@ -250,3 +252,51 @@ def test_the_first_difference_is_one_and_is_the_first(mine, theirs):
     else:
         assert mine[:at] == theirs[:at]
         assert mine[at : at + 1] != theirs[at : at + 1]
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    return gpt_model(tmp_path_factory.mktemp("gpt"))
+
+
+ASKED = ("--text", "The import statement ", "--generate", "24", "--temperature", "0.6", "--top-k", "10")
+
+
+def test_a_text_is_written_committed_and_checked(writer, tmp_path, capsys):
+    assert main(["run", str(writer), *ASKED]) == 0
+    shown = capsys.readouterr().out
+    assert "tokens: int32[24]" in shown
+    text = ast.literal_eval(shown.splitlines()[0])
+    assert len(text) == 24
+    out = tmp_path / "out"
+    code, said = verdict(capsys, "commit", writer, *ASKED, "--output", out)
+    assert code == 0
+    roots = ("--output-root", said["output_root"], "--state-root", said["state_root"])
+    for more in ((), ("--output", str(out)), ("--output", str(out), "--backend", "numpy")):
+        code, found = verdict(capsys, "verify", writer, *ASKED, *roots, *more)
+        assert (code, found["verdict"]) == (0, "VALID")
+    code, found = verdict(capsys, "verify", writer, *ASKED, *roots, "--seed", "11" * 32)
+    assert (code, found["verdict"], found["differs"]) == (1, "FRAUD", "output")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--temperature", "hot"), 2, "0 to 1000"),
+        (("--temperature", "0.0000001"), 2, "six decimals"),
+        (("--top-p", "0"), 2, "top_p"),
+        (("--top-k", "-1"), 2, "0 or more"),
+        (("--generate", "900"), 1, "leave room"),
+        (("--seed", "11"), 2, "64 hex digits"),
+        (("--text", "caf\u00e9"), 2, "does not know the character"),
+    ],
+)
+def test_a_generation_that_cannot_be_is_one_line(writer, capsys, arguments, code, says):
+    try:
+        got = main(["run", str(writer), *ASKED, *arguments])
+    except SystemExit as ended:
+        got = ended.code
+    told = capsys.readouterr()
+    assert got == code
+    assert says in told.err
+    assert told.err.count("\n") == 1
