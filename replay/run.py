@@ -81,10 +81,11 @@ def load_backend(name: str) -> Any:
 
         return Int8Kernels
     if name in ("native", "native-int8"):
-        from replay.kernels import native
+        from replay.kernels.native import NativeInt8Kernels, NativeKernels
+        from replay.kernels.native_library import library
 
-        native.library()
-        return native.NativeKernels if name == "native" else native.NativeInt8Kernels
+        library()
+        return NativeKernels if name == "native" else NativeInt8Kernels
     if name == "numpy":
         from replay.kernels.numpy_backend import NumpyKernels
 

@@ -73,18 +73,22 @@ def _corner(grid: str, length: int, rows: int) -> Case:
 
 
 def _digits(grid: str) -> Case:
-    """Integers whose digits are the most negative ones that a balanced representation has."""
+    """Integers whose balanced digits, of several bases, are the largest that there are; like meets like and unlike."""
     a, w = spec.dot_bits(256, grid)
-    pattern = np.array([-0x8080 - (0x800000 if grid == "hi" else 0), 0x7F7F, -0x80, 0x7F, 1], np.float64)
-    x = np.resize(np.clip(pattern, -(2.0**a), 2.0**a), (18, 256)) * 2.0**-a
-    weight = np.resize(np.clip(pattern[::-1], -(2.0**w), 2.0**w), (24, 256)) * 2.0**-w
-    x[:, 0], weight[:, 0] = 1.0, 1.0
-    return Case(
-        f"linear/{grid}/digits",
-        x.astype(np.float32),
-        lambda b: b.linear("x", "l", weight.astype(np.float32), None),
-        grid=grid,
-    )
+
+    def rows(count: int, bits: int) -> Array:
+        """The row's kind is its number modulo 7: three bases, both signs, and one of signs that alternate."""
+        full = []
+        for shift in (7, 8, 11):
+            places, half = range(0, bits - 1, shift), 1 << (shift - 1)
+            low, high = (sum(digit << place for place in places[:-1]) for digit in (half, half - 1))
+            top = ((1 << bits) - low) >> places[-1] << places[-1]
+            full += [-(top + low), top + high]
+        kinds = np.repeat(np.array([*full, full[2]], np.float64)[:, None], 256, 1)
+        kinds[6, 1::2] *= -1
+        return (np.resize(kinds, (count, 256)) * 2.0 ** (1 - bits)).astype(np.float32)
+
+    return Case(f"linear/{grid}/digits", rows(18, a), lambda b: b.linear("x", "l", rows(24, w), None), grid=grid)
 
 
 def _attention(

@@ -4,30 +4,15 @@
 // integers, so the compiler may order them as it likes. docs/numerics.md has the formulas. A function that can meet a
 // result that is not finite returns 1 if there is one, and the caller then finds the first.
 
-#include <cstdint>
-#include <cstring>
+#include "native_dot.h"
+
+using namespace rpl;
 
 namespace {
 
 using i8 = std::int8_t;
-using i32 = std::int32_t;
-using i64 = std::int64_t;
-using u8 = std::uint8_t;
 
-constexpr i32 EXPONENT_MIN = 27, EXPONENT_MAX = 226;
 constexpr float CLAMP = 60.0f;
-
-inline i32 bits_of(float x) {
-    i32 b;
-    std::memcpy(&b, &x, 4);
-    return b;
-}
-
-inline float float_of(i32 b) {
-    float x;
-    std::memcpy(&x, &b, 4);
-    return x;
-}
 
 inline double double_of(i64 b) {
     double x;
@@ -41,18 +26,15 @@ inline i64 bits_of(double x) {
     return b;
 }
 
-// 2^exponent in fp64, from its bits
-inline double power(i64 exponent) { return double_of((exponent + 1023) << 52); }
-
-inline float least(float x, float y) { return x < y ? x : y; }
-inline float most(float x, float y) { return x > y ? x : y; }
+inline float lower(float x, float y) { return x < y ? x : y; }
+inline float higher(float x, float y) { return x > y ? x : y; }
 
 // The biased exponent of the largest |x|; above EXPONENT_MAX the row has no grid.
 inline i32 top_of(const float* x, i64 n) {
     i32 top = 0;
 #pragma omp simd reduction(max : top)
     for (i64 i = 0; i < n; ++i) {
-        const i32 b = bits_of(x[i]) & 0x7fffffff;
+        const i32 b = word(x[i]) & SIZE;
         top = b > top ? b : top;
     }
     return top >> 23;
@@ -66,14 +48,14 @@ inline i32 magic_of(i32 e, i32 bits) { return ((e + 24 - bits) << 23) | 0x400000
 inline float exp2_of(float z, i32 bias) {
     const float shifted = z + 12582912.0f;
     const float f = z - (shifted - 12582912.0f);
-    float p = f * float_of(0x3aadecbd);
-    p = (p + float_of(0x3c1e7459)) * f;
-    p = (p + float_of(0x3d635b6d)) * f;
-    p = (p + float_of(0x3e75fce1)) * f;
-    p = (p + float_of(0x3f317215)) * f;
+    float p = f * single(0x3aadecbd);
+    p = (p + single(0x3c1e7459)) * f;
+    p = (p + single(0x3d635b6d)) * f;
+    p = (p + single(0x3e75fce1)) * f;
+    p = (p + single(0x3f317215)) * f;
     p = p + 1.0f;
-    const i32 n = bits_of(shifted) - bits_of(12582912.0f);
-    return float_of(bits_of(p) + ((n + bias) << 23));
+    const i32 n = word(shifted) - word(12582912.0f);
+    return single(word(p) + ((n + bias) << 23));
 }
 
 inline float rsqrt_of(float v) {
@@ -89,15 +71,17 @@ inline int lost(const float* y, i64 n) {
     i32 top = 0;
 #pragma omp simd reduction(max : top)
     for (i64 i = 0; i < n; ++i) {
-        const i32 b = bits_of(y[i]) & 0x7fffffff;
+        const i32 b = word(y[i]) & SIZE;
         top = b > top ? b : top;
     }
-    return top >= 0x7f800000;
+    return top >= INFINITE;
 }
 
 }  // namespace
 
 extern "C" {
+
+const char* rpl_compiler() { return __VERSION__; }
 
 // Rows on their grid as fp64 multiples of the unit; field: e << 23 per row. Returns 1 if a row has no grid.
 int rpl_grid64(const float* x, i64 rows, i64 n, i32 bits, double* a, u8* bad) {
@@ -106,7 +90,7 @@ int rpl_grid64(const float* x, i64 rows, i64 n, i32 bits, double* a, u8* bad) {
         const i32 found = top_of(x + r * n, n);
         bad[r] = found > EXPONENT_MAX;
         any |= bad[r];
-        const float magic = float_of(magic_of(clamped(found), bits));
+        const float magic = single(magic_of(clamped(found), bits));
         const float* row = x + r * n;
         double* out = a + r * n;
         for (i64 i = 0; i < n; ++i) out[i] = static_cast<double>((row[i] + magic) - magic);
@@ -123,19 +107,19 @@ int rpl_digits(const float* x, i64 rows, i64 n, i64 wide, i32 bits, i32 count, i
         any |= bad[r];
         unit[r] = power(e - 126 - bits);
         const i32 base = magic_of(e, bits);
-        const float magic = float_of(base);
+        const float magic = single(base);
         const float* row = x + r * n;
         i8* out = a + r * count * wide;
         if (count == 3) {
             for (i64 i = 0; i < n; ++i) {
-                const i32 q = bits_of(row[i] + magic) - base, q1 = (q + 128) >> 8;
+                const i32 q = word(row[i] + magic) - base, q1 = (q + 128) >> 8;
                 out[2 * wide + i] = static_cast<i8>(q);
                 out[wide + i] = static_cast<i8>(q1);
                 out[i] = static_cast<i8>((q1 + 128) >> 8);
             }
         } else {
             for (i64 i = 0; i < n; ++i) {
-                const i32 q = bits_of(row[i] + magic) - base;
+                const i32 q = word(row[i] + magic) - base;
                 out[wide + i] = static_cast<i8>(q);
                 out[i] = static_cast<i8>((q + 128) >> 8);
             }
@@ -206,10 +190,10 @@ int rpl_norm(const float* x, i64 rows, i64 d, i32 bits, int rms, double inv_d, d
         bad[r] = found > EXPONENT_MAX;
         any |= bad[r];
         const i32 base = magic_of(e, bits);
-        const float magic = float_of(base);
+        const float magic = single(base);
         i64 first = 0, second = 0;
         for (i64 i = 0; i < d; ++i) {
-            const i64 q = bits_of(row[i] + magic) - base;
+            const i64 q = word(row[i] + magic) - base;
             first += q;
             second += q * q;
         }
@@ -237,32 +221,32 @@ int rpl_norm(const float* x, i64 rows, i64 d, i32 bits, int rms, double inv_d, d
 }
 
 int rpl_gelu_tanh(const float* x, i64 n, float* y) {
-    const float k0 = float_of(static_cast<i32>(0xc0135761u)), k1 = float_of(static_cast<i32>(0xbdd2d3e8u));
+    const float k0 = single(static_cast<i32>(0xc0135761u)), k1 = single(static_cast<i32>(0xbdd2d3e8u));
     for (i64 i = 0; i < n; ++i) {
         const float w = (x[i] * x[i] * k1 + k0) * x[i];
-        y[i] = x[i] / (exp2_of(most(least(w, CLAMP), -CLAMP), 0) + 1.0f) + 0.0f;
+        y[i] = x[i] / (exp2_of(higher(lower(w, CLAMP), -CLAMP), 0) + 1.0f) + 0.0f;
     }
     return lost(y, n);
 }
 
 int rpl_silu(const float* x, i64 n, float* y) {
-    const float l = -float_of(0x3fb8aa3b);
+    const float l = -single(0x3fb8aa3b);
     for (i64 i = 0; i < n; ++i)
-        y[i] = x[i] / (exp2_of(most(least(x[i] * l, CLAMP), -CLAMP), 0) + 1.0f) + 0.0f;
+        y[i] = x[i] / (exp2_of(higher(lower(x[i] * l, CLAMP), -CLAMP), 0) + 1.0f) + 0.0f;
     return lost(y, n);
 }
 
 int rpl_gelu_erf(const float* x, i64 n, float* y) {
-    const float root = float_of(0x3f3504f3), p0 = float_of(0x3ea7ba05), l = -float_of(0x3fb8aa3b);
-    const float a1 = float_of(0x3e827906), a2 = float_of(static_cast<i32>(0xbe91a98eu)), a3 = float_of(0x3fb5f0e3),
-                a4 = float_of(static_cast<i32>(0xbfba00e3u)), a5 = float_of(0x3f87dc22);
+    const float root = single(0x3f3504f3), p0 = single(0x3ea7ba05), l = -single(0x3fb8aa3b);
+    const float a1 = single(0x3e827906), a2 = single(static_cast<i32>(0xbe91a98eu)), a3 = single(0x3fb5f0e3),
+                a4 = single(static_cast<i32>(0xbfba00e3u)), a5 = single(0x3f87dc22);
     for (i64 i = 0; i < n; ++i) {
-        const float size = float_of(bits_of(x[i]) & 0x7fffffff);
+        const float size = single(word(x[i]) & SIZE);
         const float z = size * root;
         const float t = 1.0f / (z * p0 + 1.0f);
         const float p = ((((t * a5 + a4) * t + a3) * t + a2) * t + a1) * t;
-        const float tail = ((p * exp2_of(most(z * z * l, -CLAMP), 0)) * size) * 0.5f;
-        y[i] = (most(x[i], 0.0f) - tail) + 0.0f;
+        const float tail = ((p * exp2_of(higher(z * z * l, -CLAMP), 0)) * size) * 0.5f;
+        y[i] = (higher(x[i], 0.0f) - tail) + 0.0f;
     }
     return lost(y, n);
 }
@@ -285,7 +269,7 @@ void rpl_weights(float* t, i64 heads, i64 share, i64 rows, i64 keys, const u8* s
                 double* out = w + at * keys;
                 const u8* no = shut ? shut + r * keys : nullptr;
                 const i32* exponent = field + h * keys;
-                const float down = float_of(0x7F000000 - largest[h * largest_rows + (largest_rows > 1 ? r : 0)]);
+                const float down = single(0x7F000000 - largest[h * largest_rows + (largest_rows > 1 ? r : 0)]);
                 float top = -__builtin_inff();
                 if (no)
                     for (i64 j = 0; j < keys; ++j) row[j] = no[j] ? -__builtin_inff() : row[j];
@@ -293,12 +277,12 @@ void rpl_weights(float* t, i64 heads, i64 share, i64 rows, i64 keys, const u8* s
                 for (i64 j = 0; j < keys; ++j) top = row[j] > top ? row[j] : top;
                 i64 sum = 0;
                 for (i64 j = 0; j < keys; ++j) {
-                    const float u = exp2_of(most(row[j] - top, -CLAMP), 22);
+                    const float u = exp2_of(higher(row[j] - top, -CLAMP), 22);
                     // below 2^23 this rounds to an integer, half to even
                     const float kept = no && no[j] ? 0.0f : u;
                     const float whole = (kept + 8388608.0f) - 8388608.0f;
                     sum += static_cast<i32>(whole);
-                    const float scaled = kept * float_of(exponent[j]) * down;
+                    const float scaled = kept * single(exponent[j]) * down;
                     out[j] = static_cast<double>((scaled + 8388608.0f) - 8388608.0f);
                 }
                 total[at] = static_cast<double>(sum);

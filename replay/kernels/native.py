@@ -1,65 +1,35 @@
-"""Torch's products with the elementwise work compiled by this machine's C++ compiler: the same bits in fewer passes.
+"""Torch's kernels with the hot path compiled by this machine's C++ compiler: the same bits in fewer passes.
 
-``native`` sums by dgemm, ``native-int8`` by int8 products of digits. What is not here is torch's.
+``native`` sums by products of 16-bit digits where the processor has AVX-512 (``native_dot.cpp``), else by dgemm;
+``native-int8`` sums by torch's int8 products. What is not here is torch's.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
-from functools import cache
-from hashlib import sha256
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from replay.errors import BackendRefused
 from replay.kernels import native_build, spec
-from replay.kernels.torch_attention import Keys, Sight
+from replay.kernels.native_library import at, library
+from replay.kernels.state import State
+from replay.kernels.torch_attention import Kept, Keys, Sight
 from replay.kernels.torch_backend import TorchKernels
 from replay.kernels.torch_core import F32, F64, I32, double, finish, single
 from replay.kernels.torch_int8 import Digits, Int8Kernels, digit_pairs, int8_product, padded_rows
 from replay.kernels.torch_network import Gridded
+from replay.layout import Array
 from replay.operators import Operator
+from replay.program import Program
 
 _U8 = torch.uint8
-_P, _L, _I, _D, _S = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_float
-_SIGNATURES: dict[str, Sequence[Any]] = {
-    "rpl_grid64": (_P, _L, _L, _I, _P, _P),
-    "rpl_digits": (_P, _L, _L, _L, _I, _I, _P, _P, _P),
-    "rpl_finish64": (_P, _L, _L, _P, _P),
-    "rpl_finish32": (_P, _L, _I, _P, _L, _L, _L, _P, _P, _P, _P),
-    "rpl_norm": (_P, _L, _L, _I, ctypes.c_int, _D, _D, _S, _P, _P, _P, _P),
-    "rpl_gelu_tanh": (_P, _L, _P),
-    "rpl_gelu_erf": (_P, _L, _P),
-    "rpl_silu": (_P, _L, _P),
-    "rpl_scale": (_P, _L, _D, _P),
-    "rpl_weights": (_P, _L, _L, _L, _L, _P, _P, _P, _L, _P, _P),
-}
-
-
-@cache
-def library() -> Any:
-    """The compiled functions. Raises ``BackendRefused``."""
-    path, digest = native_build.build()
-    try:
-        if sha256(path.read_bytes()).hexdigest() != digest:
-            raise BackendRefused(f"{path.name} is not the library that was built", backend="native")
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendRefused(f"{path.name} cannot be loaded: {error}", backend="native") from error
-    for name, arguments in _SIGNATURES.items():
-        getattr(loaded, name).argtypes = arguments
-    return loaded
-
-
-def at(tensor: Tensor | None) -> int | None:
-    """Where a contiguous tensor's elements lie."""
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()
+#: ``rpl_dot_kind`` → how ``native`` sums
+_SUMS = ("dgemm", "int16 digits, AVX-512 BW", "int16 digits, AVX-512 VNNI")
+#: Columns that ``native_dot.cpp`` keeps side by side, and values of K that have one norm.
+_PANEL, _CHUNK = 16, 64
 
 
 class _Native(TorchKernels):
@@ -67,8 +37,10 @@ class _Native(TorchKernels):
 
     @staticmethod
     def environment() -> dict[str, str]:
-        path, digest = native_build.build()
-        return TorchKernels.environment() | {"compiled": f"{path.stem} {digest[:16]}"}
+        _, digest = native_build.build()
+        compiler = library().rpl_compiler().decode()
+        parts = f"C++ {compiler}", f"source {native_build.source_digest()[:16]}", f"library {digest[:16]}"
+        return TorchKernels.environment() | {"compiled": ", ".join(parts)}
 
     def _bad(self, rows: int) -> Tensor:
         return self._buffers.take("native.bad", (rows, 1), _U8)
@@ -104,6 +76,45 @@ class _Native(TorchKernels):
     def _rms_norm(self, op: Operator, x: Tensor, gain: Tensor | None = None) -> Tensor:
         return self._norm(op, x, 1, gain, None)
 
+    def _attention(self, op: Operator, x: Tensor, mask: Tensor | None = None, *, state: State | None = None) -> Tensor:
+        """Whole sequences are compiled. Tokens after others go torch's way, which grids keys and values of the first ones
+        only then: a text that is merely checked has no later tokens."""
+        if not library().rpl_dot_kind():
+            return super()._attention(op, x, mask, state=state)
+        if state is not None:
+            held = state.kept.get(op.output)
+            if held is not None:
+                if isinstance(held, Tensor):
+                    state.kept[op.output] = self._kept(op, held)
+                return super()._attention(op, x, mask, state=state)
+            state.kept[op.output] = x
+        return self._whole(op, x.contiguous(), mask)
+
+    def _whole(self, op: Operator, x: Tensor, mask: Tensor | None) -> Tensor:
+        heads, groups, size = op.integer("heads"), op.integer("kv_heads"), op.integer("head_dim")
+        tokens = x.shape[0]
+        y, lost = torch.empty(tokens, heads, size, dtype=F32), self._bad(tokens * heads)
+        room = self._buffers.take("attention.room", (library().rpl_attention_room(tokens, groups, size),), _U8)
+        mask = None if mask is None else mask.contiguous()
+        if library().rpl_attention(
+            at(x), tokens, heads, groups, size, op.integer("causal"), op.integer("window"), at(mask),
+            op.integer("q_bits"), op.integer("k_bits"), double(op.text("scale")),
+            at(y), at(lost), at(room), torch.get_num_threads(),
+        ):  # fmt: skip
+            finish(y, lost.view(tokens, heads, 1) != 0)
+        return y.view(tokens, heads * size)
+
+    def _kept(self, op: Operator, x: Tensor) -> Kept:
+        """Keys and values of the first tokens, x being what attention read."""
+        heads, size = op.integer("heads"), op.integer("head_dim")
+        packed = x.view(x.shape[0], -1, size).transpose(0, 1)[heads:].contiguous()
+        top = self._top(packed)
+        if top.bad is not None:
+            packed.masked_fill_(top.bad, 0.0)
+        kept = Kept()
+        kept.joined(self._keys(op, packed, top))
+        return kept
+
     def _logits(self, q: Tensor, k: Tensor, scale: float) -> Tensor:
         groups, share, rows, size = q.shape
         shape = (groups, share * rows, k.shape[1])
@@ -130,22 +141,69 @@ class _Native(TorchKernels):
         return mixed.mul_(largest.unit(spec.VALUE_BITS)[:, None]).div_(total)
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A weight [N, K] as ``native_dot.cpp`` reads it. ``words``: int16, one digit a value under grid lo, else two;
+    ``unit``: fp64 [N'], 2^exponent of each row; ``norms``: fp32, under grid lo only; ``bits``: of the weight's grid."""
+
+    words: Tensor
+    unit: Tensor
+    norms: Tensor
+    bits: int
+    rows: int
+
+
 class NativeKernels(_Native):
-    """Sums by one dgemm."""
+    """Sums by products of 16-bit digits, or by one dgemm where the processor has no AVX-512."""
 
     name = "native"
 
-    def _linear(self, op: Operator, x: Tensor, weight: Gridded, bias: Tensor | None = None) -> Tensor:
+    def __init__(self, program: Program, weights: Mapping[str, Array]) -> None:
+        self._lo = int(program.grid == "lo")
+        super().__init__(program, weights)
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        return _Native.environment() | {"sums": _SUMS[library().rpl_dot_kind()]}
+
+    def grid(self, weight: Tensor, bits: int) -> Any:
+        """A weight [N, K] on its grid, packed where the processor allows."""
+        if not library().rpl_dot_kind():
+            return super().grid(weight, bits)
+        (rows, length), weight = weight.shape, weight.contiguous()
+        panels = -(-rows // _PANEL)
+        words = torch.empty(panels * _PANEL * (length + length % 2) * (1 if self._lo else 2), dtype=torch.int16)
+        unit = torch.empty(panels * _PANEL, dtype=F64)
+        norms = torch.empty(panels * -(-length // _CHUNK) * self._lo, dtype=F32)
+        library().rpl_dot_pack(at(weight), rows, length, bits, self._lo, at(words), at(unit), at(norms))
+        return Packed(words, unit, norms, bits, rows)
+
+    def _linear(self, op: Operator, x: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).contiguous()
+        count, bits = rows.shape[0], op.integer("a_bits")
+        bad = self._bad(count)
+        if isinstance(weight, Packed):
+            y = torch.empty(count, weight.rows, dtype=F32)
+            room = self._buffers.take("dot.room", (library().rpl_dot_room(*rows.shape, self._lo),), _U8)
+            lost = library().rpl_dot(
+                at(rows), *rows.shape, bits, weight.bits, at(weight.words), at(weight.unit), at(weight.norms),
+                weight.rows, self._lo, at(bias), at(y), at(bad), at(room), torch.get_num_threads(),
+            )  # fmt: skip
+        else:
+            y, lost = self._by_dgemm(rows, bits, weight, bias, bad)
+        if lost:
+            finish(y, bad != 0)
+        return y.view(*x.shape[:-1], y.shape[1])
+
+    def _by_dgemm(
+        self, rows: Tensor, bits: int, weight: Gridded, bias: Tensor | None, bad: Tensor
+    ) -> tuple[Tensor, bool]:
         count, n = rows.shape[0], weight.values.shape[1]
-        a, bad = self._buffers.take("linear.a", rows.shape, F64), self._bad(count)
-        gridless = library().rpl_grid64(at(rows), *rows.shape, op.integer("a_bits"), at(a), at(bad))
+        a = self._buffers.take("linear.a", rows.shape, F64)
+        gridless = library().rpl_grid64(at(rows), *rows.shape, bits, at(a), at(bad))
         total = torch.mm(a, weight.values, out=self._buffers.take("linear.sum", (count, n), F64))
         y = torch.empty(count, n, dtype=F32)
-        lost = library().rpl_finish64(at(total), count, n, at(bias), at(y))
-        if gridless or lost:
-            finish(y, bad != 0)
-        return y.view(*x.shape[:-1], n)
+        return y, bool(library().rpl_finish64(at(total), count, n, at(bias), at(y)) | gridless)
 
 
 class NativeInt8Kernels(_Native, Int8Kernels):

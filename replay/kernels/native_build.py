@@ -1,4 +1,4 @@
-"""Compiles ``native.cpp`` where there is a C++ compiler, once per source, compiler and processor. Loads no torch.
+"""Compiles the C++ beside this module where there is a C++ compiler, once per source, compiler and processor. Loads no torch.
 
 A confined worker can neither start a compiler nor write files: its parent builds, and hands over path and digest in the
 environment (``VARIABLE``); the worker loads what has that digest and nothing else.
@@ -6,6 +6,7 @@ environment (``VARIABLE``); the worker loads what has that digest and nothing el
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import shutil
@@ -18,8 +19,10 @@ from pathlib import Path
 from replay.errors import BackendRefused
 
 VARIABLE = "REPLAY_NATIVE"
-SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-fPIC", "-shared")
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("native.cpp", "native_attention.cpp", "native_dot.cpp", "native_dot.h")
+)
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-pthread", "-fPIC", "-shared")
 _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 120
 
@@ -34,7 +37,7 @@ def build() -> tuple[Path, str]:
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         raise BackendRefused("no C++ compiler found (looked for " + ", ".join(_COMPILERS) + ")", backend="native")
-    key = sha256(SOURCE.read_bytes() + version(compiler).encode() + _processor() + " ".join(FLAGS).encode()).hexdigest()
+    key = sha256("\n".join([source_digest(), version(compiler), _processor(), *FLAGS]).encode()).hexdigest()
     path = _folder() / f"native-{key[:32]}.so"
     if not path.exists():
         _compile(compiler, path)
@@ -54,12 +57,12 @@ def version(compiler: str) -> str:
 
 def _compile(compiler: str, path: Path) -> None:
     """Atomic: several processes may build at once, and each puts a whole file in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
+    command = [compiler, *FLAGS, "-o", name, *(str(source) for source in SOURCES if source.suffix == ".cpp")]
     try:
         done = subprocess.run(  # noqa: S603  the compiler that PATH names, on our own source
-            [compiler, *FLAGS, "-o", name, str(SOURCE)], capture_output=True, text=True, check=False, timeout=_SECONDS
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS
         )
         if done.returncode != 0:
             first = (done.stderr.strip() or "no reason given").splitlines()[0]
@@ -71,17 +74,29 @@ def _compile(compiler: str, path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def source_digest() -> str:
+    """SHA-256 of the sources, in hex."""
+    return sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
+
+
 def _folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
-    return Path(root) / "inference-challenger"
+    """Where libraries are kept; a folder of this process alone where the user has none that can be written."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-challenger"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        if os.access(kept, os.W_OK):
+            return kept
+    except OSError:
+        pass
+    own = tempfile.mkdtemp(prefix="inference-challenger-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 
-def _processor() -> bytes:
+def _processor() -> str:
     """What ``-march=native`` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    return "".join(
-        [platform.machine(), *(line for line in lines if line.startswith(("flags", "model name")))][:3]
-    ).encode()
+    return "".join([platform.machine(), *(line for line in lines if line.startswith(("flags", "model name")))][:3])

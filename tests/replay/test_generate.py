@@ -20,7 +20,7 @@ from replay.sampling import MILLION, TOKENS, Sampling, choose, draw
 from replay.trace import commit, receipt
 
 SEED = bytes(range(32))
-BACKENDS = ("numpy", "torch")
+BACKENDS = ("numpy", "torch", "native")
 
 
 @pytest.fixture(scope="module")
