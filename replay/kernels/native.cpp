@@ -55,7 +55,7 @@ inline float exp2_of(float z, i32 bias) {
     p = (p + single(0x3f317215)) * f;
     p = p + 1.0f;
     const i32 n = word(shifted) - word(12582912.0f);
-    return single(word(p) + ((n + bias) << 23));
+    return single(word(p) + (n + bias) * (1 << 23));
 }
 
 inline float rsqrt_of(float v) {

@@ -145,6 +145,8 @@ i64 rows_lo(i64 left) { return left > 16 ? 24 : left > 8 ? 16 : rows_at_once(lef
 
 extern "C" {
 
+void rpl_team(void* entry) { team = reinterpret_cast<Team>(entry); }
+
 // 0: not on this processor. 1: by AVX-512 BW. 2: by VNNI.
 int rpl_dot_kind() {
 #if !defined(RPL_DOT)

@@ -7,6 +7,7 @@
 // Needs AVX-512 BW, DQ and VL (RPL_DOT), and is faster with VNNI.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <system_error>
@@ -53,22 +54,44 @@ inline i64 least(i64 x, i64 y) { return x < y ? x : y; }
 inline i64 most(i64 x, i64 y) { return x > y ? x : y; }
 inline i64 parts(i64 n, i64 step) { return (n + step - 1) / step; }
 
-// Work shared out over threads: `run(first, last)` for each one's part. What no thread can be had for, this one does.
+// OpenMP's entry for a team of threads, from the runtime that torch has loaded: two pools would wait for each other's
+// processors. Null where torch has none; then threads are started and ended.
+using Team = void (*)(void (*)(void*), void*, unsigned, unsigned);
+inline Team team = nullptr;
+
+// Subnormal numbers count in whatever thread this is.
+struct Subnormals {
+#ifdef RPL_DOT
+    unsigned kept = _mm_getcsr();
+    Subnormals() { _mm_setcsr(kept & ~0x8040u); }
+    ~Subnormals() { _mm_setcsr(kept); }
+#endif
+};
+
+// Work shared out over threads: `run(first, last)` for parts of it, each thread taking the next one that is left.
 template <class Run>
 void share(i64 count, i64 threads, const Run& run) {
-    threads = most(1, least(threads, count));
-    std::vector<std::thread> others;
-    i64 mine = count / threads;
-    for (i64 t = threads - 1; t > 0; --t) {
-        const i64 first = count * t / threads, last = count * (t + 1) / threads;
-        try {
-            others.emplace_back([&run, first, last] { run(first, last); });
-        } catch (const std::system_error&) {
-            mine = last;
-            break;
+    struct Job {
+        const Run& run;
+        i64 count, parts;
+        std::atomic<i64> next{0};
+        static void work(void* job) {
+            Job& j = *static_cast<Job*>(job);
+            const Subnormals exact;
+            for (i64 part; (part = j.next++) < j.parts;) j.run(j.count * part / j.parts, j.count * (part + 1) / j.parts);
         }
+    };
+    threads = most(1, least(threads, count));
+    Job job{run, count, threads > 1 ? least(count, 4 * threads) : 1};
+    if (threads == 1) return Job::work(&job);
+    if (team) return team(Job::work, &job, static_cast<unsigned>(threads), 0);
+    std::vector<std::thread> others;
+    try {
+        for (i64 t = 1; t < threads; ++t) others.emplace_back(Job::work, &job);
+    } catch (const std::system_error&) {
+        // no more threads to be had: those that there are do the work
     }
-    run(0, mine);
+    Job::work(&job);
     for (auto& other : others) other.join();
 }
 

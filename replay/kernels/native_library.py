@@ -28,6 +28,7 @@ _SIGNATURES: dict[str, Sequence[Any]] = {
     "rpl_weights": (_P, _L, _L, _L, _L, _P, _P, _P, _L, _P, _P),
     "rpl_attention_room": (_L, _L, _L),
     "rpl_attention": (_P, _L, _L, _L, _L, _I, _L, _P, _I, _I, _D, _P, _P, _P, _L),
+    "rpl_team": (_P,),
     "rpl_dot_kind": (),
     "rpl_dot_room": (_L, _L, _I),
     "rpl_dot_pack": (_P, _L, _L, _I, _I, _P, _P, _P),
@@ -49,6 +50,9 @@ def library() -> Any:
         getattr(loaded, name).argtypes = arguments
     loaded.rpl_dot_room.restype = loaded.rpl_attention_room.restype = _L
     loaded.rpl_compiler.restype = ctypes.c_char_p
+    runtime = ctypes.CDLL(None)  # what torch loads for all to see
+    if hasattr(runtime, "GOMP_parallel"):
+        loaded.rpl_team(ctypes.cast(runtime.GOMP_parallel, _P))
     return loaded
 
 
