@@ -16,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gpt import VOCABULARY, tiny_gpt
 
+from challenger.sim.models import minilm_files
 from replay.backends import BACKENDS
 from replay.errors import BackendRefused
+from replay.importers.bert import import_bert
 from replay.importers.build import Builder
+from replay.importers.manifest import FILES, ModelFiles
 from replay.kernels import native_build, spec
 from replay.kernels.known_cases import cases, floats
 from replay.kernels.native_library import library
@@ -183,6 +186,13 @@ def test_a_language_model(grid):
     for tokens in (1, 2, 17, 40):
         ids = np.random.default_rng(tokens).integers(0, VOCABULARY, tokens).astype(np.int32)
         same(model, {"input_ids": ids})
+
+
+@pytest.mark.parametrize("grid", ["hi", "lo"])
+def test_minilm_with_its_real_weights(grid):
+    files = {name: bytearray((minilm_files() / name).read_bytes()) for name in FILES["bert"]}
+    model = import_bert(ModelFiles("bert", files, dict.fromkeys(files, "0" * 64), grid))
+    same(model, {"input_ids": np.array([101, 1996, 4248, 2829, 4419, *range(2000, 2020), 102], np.int32)})
 
 
 @pytest.mark.parametrize("backend", FAST)
