@@ -1,6 +1,6 @@
 """Known answers: small programs at worst-case magnitudes, whose exact bits are frozen here.
 
-A backend that gives one other bit is refused before it may judge anybody. ``known_cases`` has the programs.
+A backend that gives one other bit is refused before it may judge anybody. ``known_cases`` and ``known_network`` have the programs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import get_args
 import numpy as np
 
 from replay.importers.build import Builder
-from replay.kernels.known_cases import Case, cases
-from replay.layout import encode_bundle
+from replay.kernels.known_cases import cases
+from replay.kernels.known_inputs import Case
+from replay.kernels.state import State
+from replay.layout import Array, encode_bundle
+from replay.model import Model
 from replay.operators import DType, TensorType
 from replay.program import Port
-from replay.run import execute, load_backend, prepare_with
+from replay.run import NONFINITE, Prepared, evaluate, execute, load_backend, prepare_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,36 @@ class Answer:
     detail: str
 
 
-def compute(case: Case, backend: type) -> bytes:
-    """Canonical bytes of what a backend class makes of one case."""
+def model_of(case: Case) -> Model:
+    """The case's program, which writes ``y``, and its weights."""
+    symbols = {"T": len(case.x)} if case.pieces else {}
     ports = []
     for name, array in case.inputs.items():
         dtype: DType = next(known for known in get_args(DType) if array.dtype == np.dtype(known))
-        ports.append(Port(name, TensorType(dtype, array.shape)))
-    builder = Builder(ports, {}, case.grid)
-    model = builder.model({"y": case.build(builder)}, [])
-    return encode_bundle(execute(prepare_with(backend, model), case.inputs).outputs)
+        ports.append(Port(name, TensorType(dtype, (*symbols, *array.shape[len(symbols) :]))))
+    builder = Builder(ports, symbols, case.grid)
+    return builder.model({"y": case.build(builder)}, [])
+
+
+def compute(case: Case, backend: type) -> bytes:
+    """Canonical bytes of what a backend class makes of one case."""
+    prepared = prepare_with(backend, model_of(case))
+    return encode_bundle(_decoded(prepared, case) if case.pieces else execute(prepared, case.inputs).outputs)
+
+
+def _decoded(prepared: Prepared, case: Case) -> dict[str, Array]:
+    """The output for all tokens, read piece by piece."""
+    program, kernels, state = prepared.model.program, prepared.kernels, State()
+    (output,) = program.outputs
+    parts = []
+    for size in case.pieces:
+        inputs = {"x": case.x[state.position : state.position + size]}
+        values, lost = evaluate(program, kernels, inputs, {"T": size}, state=state)
+        if lost is not None:
+            return {NONFINITE: np.array(lost, np.int32)}
+        parts.append(kernels.unload(values[output.value]))
+        state.position += size
+    return {output.name: np.concatenate(parts)}
 
 
 def known_answers(backend: str) -> list[Answer]:
@@ -65,6 +89,8 @@ KNOWN: Mapping[str, str] = {
     "linear/lo/corner/4096": "bdba45cf8c469230a1d8beaf3dc36f8d",
     "linear/hi/digits": "1e97a1900c7ce660374e6130cd7c1047",
     "linear/lo/digits": "a1ef288486706e23c3a75bc61cdb8206",
+    "linear/hi/twice": "cbd76883eaa7034d8e0bb0f54d608802",
+    "linear/lo/twice": "cbd76883eaa7034d8e0bb0f54d608802",
     "linear/no-grid": "f60604f36db8f96faf03c4f8f5d0aee5",
     "matmul/2x9x11": "dccb867e21be2fc98104287eca46ba9d",
     "attention/33/4.2x32/both/9": "eeca904c9005734c0788b1c8bb911113",
@@ -72,7 +98,13 @@ KNOWN: Mapping[str, str] = {
     "attention/64/2.2x32/both/0": "e10c75f331781749c85d73a988ea14be",
     "attention/33/4.1x16/causal/9/window5": "29429691c3f4fd29abf2eb4bd3efc507",
     "attention/33/2.2x16/both/9/mask": "ca6b4f5ec07826576039e32ad9018fc7",
+    "attention/300/2.1x18/causal/9": "54ce57f9ba8f91ac7d873a06ed173acb",
+    "attention/300/2.1x18/causal/9/window70": "20a2e272f0fc31114010b443b2469352",
     "attention/masked": "007c3d8620faf105d1dd18cb7d56d8ac",
+    "attention/left-out/causal": "a6afbb5ceea940c433eae2952b9ee6d8",
+    "attention/left-out/mask": "6b1212bd85281e90c3aeca966ff05c6b",
+    "decoded/0": "7483242a3317f6170bc330b00030714b",
+    "decoded/5": "1ad76428bc8d15335411994150a95398",
     "layer_norm/9x384/1.0": "29ca50865278405a400b5fd7689b972a",
     "layer_norm/9x384/1000.0": "b39e3cdd5eecf070c3135a369262d1da",
     "layer_norm/3x4000/30.0": "37b929e8d8fefd58107a48c6c1f0acea",
@@ -84,6 +116,9 @@ KNOWN: Mapping[str, str] = {
     "rope/0": "5d55786b62c5ea7278f689496929d8dc",
     "rope/1": "5a15dd56c017c11d6dc44f253a5dd72e",
     "tree_leaves/all": "68d8404c04b1540e73fec89fc3d1b32f",
+    "embedding/ids": "05428a1de493b42a61874c442fa087ce",
+    "position_rows/4": "442b41b8e10343ec6603cbf43af6837b",
+    "take/names": "d6804e18db154adc13b05f1361e7d05f",
     "relu/special": "01cbdb96d9709e7c68c4d636d03fd006",
     "floor/special": "8bdf1c9f2e3e6bce96482f64a05317ea",
     "ceil/special": "1d6eb0fc330e4e88e38c834ba1ba90f5",
@@ -113,6 +148,8 @@ KNOWN: Mapping[str, str] = {
     "softmax/wide": "82e7e8df16e44b246b96be5846a4b3d9",
     "log_softmax/wide": "c3ce702a34d61a20cdd702509569b329",
     "softmax/masked": "e8943cf6f388cfc6678671362af19eda",
+    "softmax/apart": "9de7cfcadc13cf3e006c01914e897aa2",
+    "log_softmax/apart": "32f8789cef0ad15933c071fda49b3a5b",
     "argmax/ties": "180b9ddfb5c23c2223f88287780b29c9",
     "argmin/ties": "3e4493dd997be1bd763fc0b2341f08bb",
     "sample_weights/wide": "87b7126b1ddfba5782508774a9d5d8d2",
@@ -160,17 +197,28 @@ KNOWN: Mapping[str, str] = {
     "and/bool": "6ed9e2c35fdd1adb72a7523b7e1feb93",
     "or/bool": "1eb142db52e42b25b77045168fb5d0d8",
     "xor/bool": "e1f72823242c90ee793ce0e049d5c774",
+    "not/bool": "1c4d264540576e2f3ed2b7631687281e",
+    "bit_not/int64": "393e624f774cb13c08c3659a9be12a25",
     "where/float32": "7f0188d45afe1ab2bc71834881b0ba1a",
     "cast/inside": "6a4eadceab5a27e9196176947f638dc6",
     "cast/outside": "32f8789cef0ad15933c071fda49b3a5b",
     "cast/outside64": "32f8789cef0ad15933c071fda49b3a5b",
     "cast/wraps": "33e2cdfcf65bf6a45314ce7da8e728f4",
     "cast/rounds": "3d15ba517c6f3b8f3924ecb25078793c",
+    "cast/rounds once": "c4f11c9d2a625c2fe987cb01c60d5ce9",
+    "cast/widens": "1b4f7d61bc1d0d58e4d345a11bbd8404",
     "cast/bool": "035df43b8c73a8421135c4e110c1b541",
     "reduce_sum/wide": "5e96439e73eeaa930da77fe9dbe02363",
     "reduce_mean/wide": "7e69882e7c86ee73aec9615ac32afbaa",
     "reduce_max/wide": "459a2058897ca9ff6a13248fb7b52913",
     "reduce_min/wide": "910fc9c2df7eedb576dbbac5f5c1cc57",
+    "reduce_sum/full": "73e99f680f84bfadd5e2d5a3b8a9e618",
+    "reduce_mean/full": "f14a6bb8beed5d521640128ac92fbea9",
+    "reduce_sum/int32": "a4fa0055389d4d427360ccdd0e93102f",
+    "argmax/int64": "2c9a4f1e666bf73dd9ea32ef59970833",
+    "argmin/int64": "eaede90ef8bca9eac1ab3797cce51168",
+    "reduce_max/int64": "eaec5af2d090777804e008404a8f6d99",
+    "reduce_prod/int64": "e29c7574f38f9a00906ffc2465fb28ff",
     "reduce_prod/short": "0478e23214eb3ededd07458520c61351",
     "cumsum/0": "861cc6008fb85de6275d097ff015f4c9",
     "cumsum/1": "9f70b2cda44fb8d0d6308462a9765244",
@@ -179,12 +227,18 @@ KNOWN: Mapping[str, str] = {
     "top_indices/0": "b16bf7d331275acb486c26a9cfe8bd5e",
     "top_values/1": "3de6b743aa99d07d4972229dc6fbc713",
     "top_indices/1": "dc4082cadaecd0b1921afaeb087a8e10",
+    "transpose/minus": "45225f9580524712915b5917bef57b99",
+    "transpose/4": "cfc9855fbe73d7210e739eac2b9d7398",
+    "reshape/minus": "45225f9580524712915b5917bef57b99",
+    "expand/minus": "721c27d3a602e7d7982c61542304902d",
+    "constant/minus": "322135c39fd30c9aefc1b77d45d61cb0",
     "slice/back": "8ae866457961954c2a43ffb59a7661db",
     "concat/2": "1d66664b1069413fed8fa60af251a9db",
     "pad/1": "8e115415d62c204c6f25c99e09ffe61e",
     "windows/2d": "e8c1baab5c9c085928876d64aed2ce06",
     "gather/2": "5c41b98f20883c2b8edf23197bd2c997",
     "gather/outside": "624ae0188866f81f8fe37a87233368cf",
+    "gather/below": "f5470ea831533deeefe871ea7e563277",
     "gather_elements/2": "505e40389244c2efeeb48d1c4c956b21",
     "scatter_elements/2": "56bdec1c22756ce4628a682e79321ab9",
     "subnormal/add": "fb789e041983f96b4ae5840ae9abd9c3",

@@ -1,24 +1,38 @@
-"""Writes ``vectors_v1.json`` anew: ``python -m tests.replay.make_vectors``. Only for a new spec version."""
+"""Writes ``vectors_v1.json`` anew: ``python tests/replay/make_vectors.py``. Only for a new spec version: a known
+answer changes with nothing else.
+
+Bits are hex digits without gaps, 8 an element, 16 for int64, 2 for bool.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from scalar_cases import CASES
+from scalar_draws import model_of as drawn_model
+from scalar_draws import run_both
 
+from replay.kernels import spec
 from replay.kernels.gridding import grid_rows
 from replay.kernels.known_cases import cases
-from replay.kernels.selftest import compute
+from replay.kernels.selftest import compute, model_of
 from replay.layout import PAD_LEAF, bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root, tensor_root
-from replay.run import load_backend
+from replay.model import Model
+from replay.program import operator_json
+from replay.run import execute, load_backend, prepare_with
 
 PATH = Path(__file__).with_name("vectors_v1.json")
 
 
+#: Elements that go into a program that is written down whole.
+WHOLE = 128
+
+
 def bits(array: np.ndarray) -> list[str]:
-    """Hex digits of each element: 8, 16 for int64, 2 for bool."""
     width = array.dtype.itemsize
     return [f"{int(value):0{2 * width}x}" for value in array.reshape(-1).view(f"u{width}")]
 
@@ -39,23 +53,59 @@ def layout_vectors() -> dict:
     }
 
 
+def written(tensors: Mapping[str, np.ndarray]) -> dict:
+    return {
+        name: {"dtype": str(a.dtype), "shape": list(a.shape), "bits": "".join(bits(a))} for name, a in tensors.items()
+    }
+
+
+def whole(model: Model, inputs: Mapping[str, np.ndarray], output: bytes) -> dict:
+    """A program with all that it takes and gives; ``root`` is the program's."""
+    return {
+        "header": json.loads(model.program.header()),
+        "operators": [json.loads(operator_json(op)) for op in model.program.operators],
+        "root": model.program.root.hex(),
+        "weights": written(model.weights),
+        "inputs": written(inputs),
+        "outputs": written(decode_bundle(output)),
+    }
+
+
 def kernel_vectors() -> dict:
-    """Small cases whole, large ones by digest, as torch, NumPy and the scalar reference give them."""
+    """The known answers as torch, NumPy and the scalar reference give them: small ones whole, all by digest. Those with
+    ``pieces`` are read by one decoder, so many tokens at a time."""
     found = {}
     for case in cases():
         output = compute(case, load_backend("numpy"))
         for other in ("torch", "scalar"):
             assert output == compute(case, load_backend(other)), case.name
         row = {"input": sha256(encode_bundle(case.inputs)).hexdigest(), "output": sha256(output).hexdigest()}
-        tensors = decode_bundle(output)
-        if sum(array.size for array in case.inputs.values()) <= 96:
-            row |= {
-                name: {"dtype": str(a.dtype), "shape": list(a.shape), "bits": bits(a)}
-                for name, a in case.inputs.items()
-            }
-        if max(tensor.size for tensor in tensors.values()) <= 96:
-            row |= {"output bits": {name: bits(tensor) for name, tensor in tensors.items()}}
+        model = model_of(case)
+        sizes = [array.size for array in (*case.inputs.values(), *model.weights.values())]
+        if case.pieces:
+            row["pieces"] = list(case.pieces)
+        elif sum(sizes) <= WHOLE:
+            row |= whole(model, case.inputs, output)
         found[case.name] = row
+    return found
+
+
+def program_vectors() -> dict:
+    """Every kind: small random programs, whole, as torch, NumPy and the scalar reference compute them; two that are
+    finite, and one that is not if there is one among the first hundreds."""
+    found = {}
+    for kind, draw in CASES.items():
+        wanted = [True, True, False]
+        for seed in range(400):
+            case = draw(np.random.default_rng(seed))
+            model = drawn_model(case)
+            if sum(array.size for array in (*case.inputs.values(), *model.weights.values())) > WHOLE:
+                continue
+            finite = execute(prepare_with(load_backend("numpy"), model), case.inputs).nonfinite is None
+            if finite in wanted:
+                wanted.remove(finite)
+                found[f"{kind}/{seed}"] = whole(model, case.inputs, encode_bundle(run_both(case).outputs))
+        assert True not in wanted, kind
     return found
 
 
@@ -65,8 +115,23 @@ def grid_vector() -> dict:
     return {"weight": bits(weight), "q": q.reshape(-1).tolist(), "exponents": e.tolist()}
 
 
+def text(document: Mapping[str, dict]) -> str:
+    """JSON with a line for each vector."""
+    parts = []
+    for section, rows in document.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(row, ensure_ascii=False)}" for name, row in rows.items()]
+        parts.append(f" {json.dumps(section)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 if __name__ == "__main__":
-    made = {"spec": 1, "layout": layout_vectors(), "grid_rows_2x4": grid_vector(), "kernels": kernel_vectors()}
-    PATH.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    made = {
+        "about": {"spec": spec.SPEC_VERSION, "bits": "hex digits without gaps: 8 an element, 16 for int64, 2 for bool"},
+        "layout": layout_vectors(),
+        "grid_rows_2x4": grid_vector(),
+        "kernels": kernel_vectors(),
+        "programs": program_vectors(),
+    }
+    PATH.write_text(text(made), encoding="utf-8")
     for name, row in made["kernels"].items():
         print(f'    "{name}": "{row["output"][:32]}",')

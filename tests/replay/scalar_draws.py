@@ -9,6 +9,7 @@ import numpy as np
 
 from replay.importers.build import Builder
 from replay.layout import encode_bundle
+from replay.model import Model
 from replay.operators import TensorType
 from replay.program import Port
 from replay.run import Run, execute, load_backend, prepare_with
@@ -22,16 +23,20 @@ class Case:
     symbols: tuple[str, ...] = ()
 
 
-def run_both(case: Case) -> Run:
-    """The run on NumPy, once those on torch and on the scalar reference are the same in every bit."""
-    shapes = {name: array.shape for name, array in case.inputs.items()}
+def model_of(case: Case) -> Model:
+    """The case's program, which writes ``y``; its first dimension is T, at most 64, where the case has symbols."""
     symbols = {"T": 64} if case.symbols else {}
     ports = [
-        Port(name, TensorType(str(array.dtype), (*case.symbols, *shapes[name][len(case.symbols) :])))
+        Port(name, TensorType(str(array.dtype), (*case.symbols, *array.shape[len(case.symbols) :])))
         for name, array in case.inputs.items()
     ]
     builder = Builder(ports, symbols, case.grid)
-    model = builder.model({"y": case.build(builder)}, [])
+    return builder.model({"y": case.build(builder)}, [])
+
+
+def run_both(case: Case) -> Run:
+    """The run on NumPy, once those on torch and on the scalar reference are the same in every bit."""
+    model = model_of(case)
     first, *others = (
         execute(prepare_with(load_backend(name), model), case.inputs) for name in ("numpy", "torch", "scalar")
     )
@@ -63,7 +68,16 @@ TAME = (110, 130)
 WEIGHT = (100, 135)
 
 
+class Wide(np.random.Generator):
+    """Numbers at random for larger shapes than the scalar reference could do."""
+
+    def __init__(self, *seed: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+
+
 def sizes(random, count: int, most: int = 6) -> list[int]:
+    if isinstance(random, Wide):
+        most *= 10 if count <= 2 else 3
     return random.integers(1, most + 1, count).tolist()
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +18,8 @@ from replay.kernels.known_cases import cases
 from replay.kernels.numpy_backend import NumpyKernels
 from replay.kernels.selftest import compute, known_answers
 from replay.kernels.torch_backend import TorchKernels
-from replay.layout import encode_bundle
 from replay.run import execute, load_backend, prepare, prepare_with
 
-VECTORS = json.loads(Path(__file__).with_name("vectors_v1.json").read_text(encoding="utf-8"))
 SPECIAL = np.array([0, 0x80000000, 1, 0x80000001, 0x7FFFFF, 0x800000, 0x3F800000, 0xBF800000], np.uint32).view(
     np.float32
 )
@@ -244,20 +239,6 @@ def test_three_ways_to_grid_a_weight_agree(weight):
     assert (theirs.values.t().numpy() == q * 2.0 ** e.astype(float)[:, None]).all()
 
 
-@given(arrays(rows=st.integers(2, 20), columns=st.just(33), top=140))
-@settings(max_examples=20)
-def test_a_row_does_not_know_its_batch(x):
-    weight = np.random.default_rng(1).standard_normal((9, 33)).astype(np.float32)
-
-    def build(b):
-        return b.add("softmax", [b.add("gelu_erf", [b.linear("x", "l", weight, None)])])
-
-    whole = on_both(x, build)
-    rows = [on_both(row[None], build) for row in x]
-    if whole.nonfinite is None:
-        assert whole.outputs["y"].tobytes() == b"".join(row.outputs["y"].tobytes() for row in rows)
-
-
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
 def test_known_answers(backend):
     assert [answer for answer in known_answers(backend) if not answer.ok] == []
@@ -268,22 +249,6 @@ def test_known_answers_with_two_threads(threads):
     assert all(answer.ok for answer in known_answers("torch"))
     threads(1)
     assert all(answer.ok for answer in known_answers("torch"))
-
-
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_vectors(case):
-    row = VECTORS["kernels"][case.name]
-    assert sha256(encode_bundle(case.inputs)).hexdigest() == row["input"]
-    assert sha256(compute(case, load_backend("numpy"))).hexdigest() == row["output"]
-    assert selftest.KNOWN[case.name] == row["output"][:32]
-
-
-def test_grid_vector():
-    row = VECTORS["grid_rows_2x4"]
-    weight = np.array([int(text, 16) for text in row["weight"]], np.uint32).view(np.float32).reshape(2, 4)
-    q, e = grid_rows(weight, 22)
-    assert q.reshape(-1).tolist() == row["q"]
-    assert e.tolist() == row["exponents"]
 
 
 class Sloppy(NumpyKernels):
