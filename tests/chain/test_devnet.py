@@ -53,7 +53,7 @@ async def test_turning_automine_on_mines_what_waited(devnet: Devnet):
     await devnet.automine(False)
     tx_hash = await devnet.rpc.send_raw(sign(devnet.accounts[0], 0, SOMEONE))
     await devnet.automine(True)
-    await devnet.rpc.send_raw(sign(devnet.accounts[1], 0, SOMEONE))
+    await mined(devnet, sign(devnet.accounts[1], 0, SOMEONE))  # anvil mines a moment after it has answered
     assert await devnet.rpc.receipt(tx_hash) is not None
 
 
