@@ -29,9 +29,17 @@ def _functions() -> list[Case]:
     small = np.clip(x, np.float32(-80), np.float32(80))
     above = np.abs(x) + np.float32(1e-30)
     limit = np.finfo(np.float32).max
+    # three of Newton's steps would not do
+    steps = np.array([[0x35257D67, 0x4E7DB347, 0x4477174F, 0x456D8520]], np.uint32).view(np.float32)
     special_inputs = {"exp": small, "sqrt": above, "log": above, "sin": small, "cos": small, "tan": small}
     return [
         *(_plain(kind, "special", special_inputs.get(kind, tame)) for kind in FUNCTIONS),
+        _plain("sqrt", "steps", steps),
+        _plain(
+            "log", "order", np.array([0x6F31A8EC], np.uint32).view(np.float32)
+        ),  # of the three sums, to the last bit
+        _plain("log", "zero", np.array([1, 0], np.float32)),
+        _plain("sin", "last", np.array([2.0**18, -(2.0**18)], np.float32)),
         *(_plain(kind, "refused", tame) for kind in ("exp", "sqrt", "log", "sin", "tan")),
         *(_plain(kind, "special", x) for kind in ("neg", "abs", "sign")),
         *(_plain(kind, "wide", floats(kind, 33, 77, low=110, high=131)) for kind in ("softmax", "log_softmax")),
@@ -58,11 +66,29 @@ def _integers(label: str, dtype: str) -> Array:
     return np.concatenate([raw, np.array([0, 1, -1, 2, -2, 7, -7, limits.min, limits.max], dtype)]).reshape(-1, 3)
 
 
+def _powers() -> list[Case]:
+    """Whatever a rule of its own says of a power."""
+    base = np.array([0, -0.0, 1, -1, -2, 2, 1.5, -1.5], np.float32)[:, None]
+    exponent = np.array([0, -0.0, 1, 2, 3, 2.0**24 - 1, 2.0**24, 1e30], np.float32)
+    signs, tame = np.array([[-1.0], [1.0]], np.float32), base[2:]
+    return [
+        _pair("pow", "corners", base, exponent[:5]),
+        _pair("pow", "signs", signs, np.concatenate([exponent, -exponent])),
+        _pair("pow", "inverse", tame, -exponent[:5]),
+        _pair("pow", "roots", np.abs(base), np.array([0.5, 1 / 3, 1.25], np.float32)),
+        _pair("pow", "pole", base, np.array([1, -1], np.float32)),
+        _pair("pow", "complex", tame, np.array([2, 0.5], np.float32)),
+        _pair("pow", "overflow", tame, np.array([1, 1e30], np.float32)),
+        _pair("pow", "int32/inverse", np.array([1, 2], np.int32), np.array([[0], [-1]], np.int32)),
+    ]
+
+
 def _pairs() -> list[Case]:
     x, y = floats("pairs/x", 40, 5, low=100, high=150), floats("pairs/y", 5, low=120, high=135)
     found = [_pair(kind, "float32", x, y) for kind in ("add", "sub", "mul", "div", "max", "min", "less", "equal")]
     found += [_pair("less_equal", "float32", x, x[::-1].copy()), _pair("pow", "float32", np.abs(x) + np.float32(1), y)]
     found.append(_pair("pow", "whole", -np.abs(np.clip(x, -9, 9)), np.round(np.clip(y, -5, 5))))
+    found += _powers()
     for dtype in ("int32", "int64"):
         a, b = _integers(f"integers/{dtype}/a", dtype), _integers(f"integers/{dtype}/b", dtype)[::-1].copy()
         b_safe = np.where(b == 0, np.array(3, dtype), b)
@@ -73,6 +99,8 @@ def _pairs() -> list[Case]:
     truth = words("truth", 24).reshape(4, 6) % 2 == 0
     found += [_pair(kind, "bool", truth, truth[:, ::-1].copy()) for kind in ("and", "or", "xor")]
     found += [_plain("not", "bool", truth), _plain("bit_not", "int64", _integers("integers/not", "int64"))]
+    zeros = minus_zero()
+    found.append(Case("where/minus", zeros, lambda b: b.add("where", [b.add("less", ["x", "x"]), "x", "x"])))
     where = Case("where/float32", truth, lambda b: b.add("where", ["x", "y", "z"]), {"y": x[:4, :1], "z": x[0, :1]})
     return [*found, where]
 
@@ -92,8 +120,13 @@ def _casts() -> list[Case]:
         Case("cast/rounds", wide, lambda b: b.add("cast", ["x"], to="float32")),
         Case("cast/rounds once", once, lambda b: b.add("cast", ["x"], to="float32")),
         Case("cast/widens", wide.view(np.int32), lambda b: b.add("cast", ["x"], to="int64")),
+        Case("cast/minus", minus_zero(), lambda b: b.add("cast", ["x"], to="float32")),
         Case("cast/bool", inside, lambda b: b.add("cast", ["x"], to="bool")),
     ]
+
+
+def minus_zero() -> Array:
+    return np.array([[0.0, -0.0, 1.0]], np.float32)
 
 
 def _top(kind: str, largest: int, b: Builder) -> str:
@@ -119,9 +152,12 @@ def _reductions() -> list[Case]:
     found.append(Case("cumsum/1", x, lambda b: b.reduce("cumsum", "x", exclusive=0, reverse=1)))
     found.append(Case("reduce_sum/int64", whole, lambda b: b.reduce("reduce_sum", "x")))
     ties = np.round(floats("top", 20, 15, low=126, high=129))
+    many = np.round(floats("top/many", 5, 200, low=125, high=127))  # long enough for a sort that is not stable to show
+    found.append(Case("top_values/minus", minus_zero(), lambda b: b.add("top_values", ["x"], k=2, largest=0)))
     for largest in (0, 1):
         for kind in ("top_values", "top_indices"):
             found.append(Case(f"{kind}/{largest}", ties, partial(_top, kind, largest)))
+        found.append(Case(f"top_indices/{largest}/many", many, partial(_top, "top_indices", largest)))
     return found
 
 
@@ -142,7 +178,7 @@ def _moves() -> list[Case]:
             value="ff7fffff",
         )
 
-    minus = np.array([[0.0, -0.0, 1.0]], np.float32)  # moved as it is
+    minus = minus_zero()  # moved as it is
     return [
         Case("transpose/minus", minus, lambda b: b.add("transpose", ["x"], perm=(1, 0))),
         Case("transpose/4", x, lambda b: b.add("transpose", ["x"], perm=(2, 0, 3, 1))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -95,6 +95,20 @@ def _norm(rows: int, size: int, eps: float, outlier: float) -> Case:
     return Case(label, x, lambda b: b.layer_norm("x", "n", gain, shift, eps))
 
 
+def _lost() -> list[Case]:
+    """Rows of attention that see nothing, and a logit of −Inf, whose weight would look finite: no results."""
+    x = np.zeros((3, 6), np.float32)
+    x[0, :2], x[1, 2:4] = -(2.0**90), 2.0**90
+    seen = {"m": np.array([False, True, True])}
+    return [
+        Case("attention/infinite", x, lambda b: b.attention("x", 1, 1, 2, causal=False)),
+        Case("attention/infinite/unseen", x, lambda b: b.attention("x", 1, 1, 2, causal=True)),
+        Case(
+            "attention/nothing", x[1:2].repeat(3, 0), lambda b: b.attention("x", 1, 1, 2, causal=True, mask="m"), seen
+        ),
+    ]
+
+
 def _left_out(*, causal: bool) -> Case:
     """A token whose value has no grid, at fp32's limit: the rows that leave it out are finite. By the mask all are, by
     causality those before it."""
@@ -103,6 +117,16 @@ def _left_out(*, causal: bool) -> Case:
     spoilt = 4 if causal else 2
     x[spoilt, 8:] = np.float32(3.4028235e38)
     more = {} if causal else {"m": np.arange(5) != spoilt}
+    return Case(label, x, lambda b: b.attention("x", 1, 1, 8, causal=causal, mask="" if causal else "m"), more)
+
+
+def _growing(*, causal: bool) -> Case:
+    """Values that grow by 2^12 a token: a row that took its unit from a token which it leaves out would lose all bits, and
+    the smallest weight of such a token would count."""
+    label = f"attention/growing/{'causal' if causal else 'mask'}"
+    x = floats(label, 9, 24, low=122, high=128)
+    x[:, 16:] *= np.exp2(np.arange(9, dtype=np.float32) * np.float32(12) - np.float32(20))[:, None]
+    more = {} if causal else {"m": np.arange(9) % 3 == 1}
     return Case(label, x, lambda b: b.attention("x", 1, 1, 8, causal=causal, mask="" if causal else "m"), more)
 
 
@@ -124,6 +148,20 @@ def _decoded(window: int) -> Case:
 def _norms() -> list[Case]:
     x = floats("rms", 9, 384, low=100, high=130)
     gain = floats("rms/g", 384, low=120, high=128)
+    spoilt = floats("norms/no-grid", 4, 384, low=120, high=130)
+    spoilt[2, 7] = 2.0**100
+    without: dict[str, Callable[[Builder], str]] = {
+        "layer_norm": lambda b: b.layer_norm("x", "n", gain, gain, 1e-5),
+        "rms_norm": lambda b: b.rms_norm("x", "n", gain, 1e-6),
+        "l2_normalise": lambda b: b.l2_normalise("x"),
+        "mean_tokens": lambda b: b.mean_tokens("x"),
+        "matmul": lambda b: b.matmul("x", "x"),
+        "reduce_sum": lambda b: b.reduce("reduce_sum", "x"),
+        "reduce_mean": lambda b: b.reduce("reduce_mean", "x"),
+        "cumsum": lambda b: b.reduce("cumsum", "x", exclusive=0, reverse=1),
+    }
+    # three of Newton's steps would not do
+    steps = np.array([0x41A25684, 0x389D66FC, 0x3CFA0DE8, 0x494D5000], np.uint32).view(np.float32)[:, None]
     bare = {"inv_d": spec.f64_hex(1.0 / 384), "eps": spec.f32_hex(1e-5)}
     return [
         _norm(9, 384, 1e-12, 1.0),
@@ -136,7 +174,10 @@ def _norms() -> list[Case]:
             x,
             lambda b: b.add("layer_norm", ["x"], bits=spec.sum_bits(384), inv_d2=spec.f64_hex(1.0 / 384**2), **bare),
         ),
+        Case("l2_normalise/floor", floats("l2/floor", 9, 24, low=0, high=90), lambda b: b.l2_normalise("x")),
+        Case("l2_normalise/steps", steps, lambda b: b.l2_normalise("x")),
         Case("l2_normalise/wide", floats("l2", 5, 384, low=90, high=128), lambda b: b.l2_normalise("x")),
+        *(Case(f"{kind}/no-grid", spoilt, build) for kind, build in without.items()),
         Case("mean_tokens/wide", floats("mean", 129, 50, low=90, high=128), lambda b: b.mean_tokens("x")),
     ]
 
@@ -175,7 +216,7 @@ def _tree() -> Case:
 def _tables() -> list[Case]:
     x = floats("tables", 7, 5, low=120, high=130)
     table = np.concatenate([x, np.full((1, 5), -0.0, np.float32)])
-    ids = (words("tables/ids", 4, 3) % 8).astype(np.int32)
+    ids = (np.arange(12).reshape(4, 3) % 8).astype(np.int32)
     names = words("tables/names", 10).view(np.int64)
 
     def named(b: Builder) -> str:
@@ -218,6 +259,9 @@ def _products() -> list[Case]:
         _attention(300, 2, 1, 18, causal=True, spread=9),
         _attention(300, 2, 1, 18, causal=True, spread=9, window=70),
         _masked(),
+        _growing(causal=True),
+        _growing(causal=False),
+        *_lost(),
         _left_out(causal=True),
         _left_out(causal=False),
         _decoded(0),
