@@ -20,7 +20,16 @@ from challenger.chain.signers import LocalSigner
 from challenger.chain.step import SenderPolicy
 from challenger.domain import Block, BlockNumber, ChainId, Mode, UnixTime
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
-from challenger.parts import Anchoring, artifact_store, burnt_share, load_signer, replay_pool, tune_collector
+from challenger.parts import (
+    Anchoring,
+    JournalSink,
+    artifact_store,
+    burnt_share,
+    instruments,
+    load_signer,
+    replay_pool,
+    tune_collector,
+)
 from challenger.pipeline.agree import Endpoints
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
@@ -34,7 +43,10 @@ from challenger.settings import Settings, addresses
 from challenger.store.engine import Store, open_store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
+from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
+from challenger.telemetry.metrics import Prometheus
+from challenger.telemetry.serve import serve
 
 #: Log ranges indexed before the other stages have their turn.
 _RANGES = 50
@@ -59,8 +71,10 @@ class App:
         filer: Filer | None,
         sender: Sender | None,
         head_signer: HeadSigner,
+        telemetry: Instruments,
     ) -> None:
         self.settings = settings
+        self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
         self.adapter = adapter
@@ -145,6 +159,7 @@ class App:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.gather, stop))
+            group.create_task(self.telemetry.alerts.run(stop))
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is not None:
@@ -217,6 +232,7 @@ async def opened(
     """
     addresses(settings)
     chain = settings.chain
+    telemetry = instruments(settings)
     async with AsyncExitStack() as stack:
         urls = chain.rpc[1 + len(others) :] if rpc is not None else chain.rpc
         rpcs = [
@@ -240,11 +256,14 @@ async def opened(
         head = await rpcs[0].block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
+        telemetry.alerts.send_to(JournalSink(store))
+        if isinstance(telemetry.metrics, Prometheus):
+            await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
         if files is None:
             files = await stack.enter_async_context(artifact_store(settings))
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
-        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head)
+        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry)
 
 
 async def _wire(
@@ -256,6 +275,7 @@ async def _wire(
     files: Files,
     workers: Workers,
     head: Block,
+    telemetry: Instruments,
 ) -> App:
     rpc, chain, filing = rpcs[0], settings.chain, settings.filing
     live = settings.mode is Mode.LIVE and signer is not None
@@ -319,6 +339,7 @@ async def _wire(
         filer,
         sender,
         HeadSigner(signer),
+        telemetry,
     )
 
 

@@ -10,6 +10,12 @@ from challenger.chain.signers import LocalSigner
 from challenger.domain import Hash32, Intent, UnixTime, Wei
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.settings import Settings
+from challenger.store.engine import Store
+from challenger.telemetry.alerts import Alerts, Notice
+from challenger.telemetry.hooks import Command, Webhook
+from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.metrics import Prometheus, Silent
+from challenger.telemetry.serve import loopback
 from replay.artifacts import ArtifactStore
 from replay.sandbox import Limits, ReplayPool
 
@@ -42,6 +48,35 @@ def burnt_share(adapter: ReferenceAdapter) -> Wei:
     """What a slashed provider loses even if it challenges itself."""
     collateral = adapter.params.job_collateral
     return Wei(collateral - adapter.params.bounty_of(collateral))
+
+
+class JournalSink:
+    """Alerts into the journal, at the chain time of the index."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def take(self, notice: Notice) -> None:
+        async with self._store.read() as view:
+            head = await view.chain.head()
+        told = {name: str(value) if isinstance(value, float) else value for name, value in notice.fields.items()}
+        payload = {"alert": notice.name, "severity": notice.severity.value, "fields": told}
+        async with self._store.begin(UnixTime(0) if head is None else head.time) as unit:
+            await unit.journal.write(unit.now, "alert", notice.about[:160], payload)
+
+
+def instruments(settings: Settings) -> Instruments:
+    """Metrics where they are served, alerts with the operator's hooks. Raises ConfigError for one that cannot be used."""
+    wanted = settings.telemetry
+    if wanted.metrics:
+        loopback(wanted.metrics)
+    metrics = Prometheus() if wanted.metrics else Silent()
+    alerts = Alerts(metrics)
+    if wanted.alert_command:
+        alerts.send_to(Command(wanted.alert_command, wanted.alert_seconds))
+    if wanted.alert_webhook:
+        alerts.send_to(Webhook(wanted.alert_webhook, wanted.alert_seconds))
+    return Instruments(metrics, alerts)
 
 
 def artifact_store(settings: Settings) -> ArtifactStore:

@@ -46,6 +46,7 @@ _RANGES = (
     ("filing", "correlated_seconds", 1, 10**9),
     ("filing", "max_fee", 1, 2**256),
     ("filing", "safety_seconds", 0, 86_400),
+    ("telemetry", "alert_seconds", 0.1, 600),
 )
 
 
@@ -122,6 +123,14 @@ class FilingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    metrics: str = ""
+    alert_command: str = ""
+    alert_webhook: str = ""
+    alert_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     chain: ChainSettings = field(default_factory=ChainSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -129,6 +138,7 @@ class Settings:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     filing: FilingSettings = field(default_factory=FilingSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
     @property
     def has_key(self) -> bool:

@@ -57,6 +57,10 @@ MEANING = {
     "filing.correlated_seconds": "the length of that hour",
     "filing.max_fee": "cap on the fee per gas, in wei",
     "filing.safety_seconds": "a filing that would land later than this before the close is refused",
+    "telemetry.metrics": "loopback HOST:PORT at which /metrics is served for Prometheus; empty: off",
+    "telemetry.alert_command": "command run for each alert, the alert as JSON on its standard input; empty: none",
+    "telemetry.alert_webhook": "URL to which each alert is posted as JSON; empty: none",
+    "telemetry.alert_seconds": "time limit of such a command or post",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("challenger")
@@ -13,11 +14,17 @@ LOGGER.addHandler(logging.NullHandler())  # silent until a command configures it
 
 def say(action: str, *, level: int = logging.INFO, **fields: Any) -> None:
     """One line about ``action``; bytes are shown as 0x hex. Nothing secret belongs in a field."""
+    say_fields(action, level, fields)
+
+
+def say_fields(action: str, level: int, fields: Mapping[str, Any]) -> None:
+    """As ``say``, for fields of any name."""
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, action, extra={"action": action, "fields": {k: _shown(v) for k, v in fields.items()}})
+        LOGGER.log(level, action, extra={"action": action, "fields": {k: shown(v) for k, v in fields.items()}})
 
 
-def _shown(value: Any) -> Any:
+def shown(value: Any) -> Any:
+    """``value`` as a field of a log line: bytes as 0x hex."""
     return "0x" + value.hex() if isinstance(value, bytes) else value
 
 

@@ -1,0 +1,16 @@
+"""What the parts of the service are handed to speak with: metrics and alerts, both always there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from challenger.telemetry.alerts import Alerts
+from challenger.telemetry.metrics import Metrics, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """Without arguments: no metrics, and alerts that are logged only."""
+
+    metrics: Metrics = field(default_factory=Silent)
+    alerts: Alerts = field(default_factory=Alerts)
