@@ -52,27 +52,46 @@ def test_every_alert_is_in_the_docs_and_in_the_code():
     assert raised_in_code() <= set(SEVERITY)
 
 
-async def test_an_alert_is_said_once_while_its_condition_lasts(caplog):
+class Lines(logging.Handler):
+    """The service's log records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = []
+
+    def emit(self, record) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def lines():
+    handler, level = Lines(), LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    yield handler.records
+    LOGGER.setLevel(level)
+    LOGGER.removeHandler(handler)
+
+
+async def test_an_alert_is_said_once_while_its_condition_lasts(lines):
     now = [0.0]
     metrics, kept = Prometheus(), Kept()
     alerts = Alerts(metrics, repeat=60, clock=lambda: now[0])
     alerts.send_to(kept)
-    LOGGER.propagate = True
-    with caplog.at_level(logging.INFO, logger="challenger"):
-        assert alerts.alert("shed", about="0xaa", commitment=b"\xaa", action="x", level=3)
-        assert not alerts.alert("shed", about="0xaa")
-        assert alerts.alert("shed", about="0xbb")
-        alerts.clear("shed", "0xaa")
-        alerts.clear("shed", "0xaa")
-        assert alerts.alert("shed", about="0xaa")
-        now[0] = 61
-        assert alerts.alert("shed", about="0xaa"), "it lasts: said again after a while"
+    assert alerts.alert("shed", about="0xaa", commitment=b"\xaa", action="x", level=3)
+    assert not alerts.alert("shed", about="0xaa")
+    assert alerts.alert("shed", about="0xbb")
+    alerts.clear("shed", "0xaa")
+    alerts.clear("shed", "0xaa")
+    assert alerts.alert("shed", about="0xaa")
+    now[0] = 61
+    assert alerts.alert("shed", about="0xaa"), "it lasts: said again after a while"
     await alerts.deliver()
     assert [n.about for n in kept.notices] == ["0xaa", "0xbb", "0xaa", "0xaa"]
     assert kept.notices[0].fields == {"commitment": "0xaa", "action": "x", "level": 3}
-    lines = [r for r in caplog.records if r.message == "alert"]
-    assert {r.levelno for r in lines} == {logging.ERROR}
-    assert len(lines) == 4
+    said = [r for r in lines if r.getMessage() == "alert"]
+    assert {r.levelno for r in said} == {logging.ERROR}
+    assert len(said) == 4
     assert metrics.value(ALERTS, name="shed", severity="warning") == 4
     assert metrics.value(ALERTS_ACTIVE, name="shed") == 2
 
