@@ -24,17 +24,22 @@ from challenger.parts import (
     Anchoring,
     JournalSink,
     artifact_store,
+    bounty,
     burnt_share,
+    course,
     instruments,
     load_signer,
     replay_pool,
     tune_collector,
 )
 from challenger.pipeline.agree import Endpoints
+from challenger.pipeline.backlog import Backlog
+from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.investigate import Investigator, Pace
+from challenger.pipeline.learned import Learned
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.sample import Sampler
 from challenger.protocols.reference import ReferenceAdapter, explain
@@ -281,9 +286,7 @@ async def _wire(
     live = settings.mode is Mode.LIVE and signer is not None
     account = None if signer is None else signer.address
 
-    async def clock() -> UnixTime:
-        return (await rpc.block("latest")).time
-
+    clock = ChainClock(rpc, telemetry, stale=None if chain.embedded else settings.telemetry.stale_seconds)
     lead = filing.safety_seconds
     engine = Engine(files, workers, model_bytes=settings.replay.fetch_bytes, bundle_bytes=settings.replay.input_bytes)
     pace = Pace(
@@ -292,9 +295,19 @@ async def _wire(
         settings.replay.attempts,
         settings.replay.retry_seconds,
         settings.replay.workers,
-        inclusion=float(lead),
-        depth=0.0,
+        margin=lead,
         demands=account is not None and settings.mode is not Mode.WATCH,
+    )
+    backends = (settings.replay.backend, settings.replay.confirm_backend)
+    learned = Learned(store, course(adapter, chain.confirmations), backends)
+    backlog = Backlog(
+        store,
+        learned,
+        telemetry,
+        reward=bounty(adapter),
+        workers=settings.replay.workers,
+        files=pace.demands,
+        margin=lead,
     )
     filer = sender = None
     if account is not None and signer is not None and settings.mode is not Mode.WATCH:
@@ -334,7 +347,7 @@ async def _wire(
         adapter,
         Follower(rpc, store.index(), adapter, following, on_malformed=_left_out),
         sampler,
-        Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace),
+        Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace, learned, backlog, telemetry),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
         filer,
         sender,

@@ -24,6 +24,8 @@ Wei = NewType("Wei", int)
 Millionths = NewType("Millionths", int)
 
 ONE = Millionths(1_000_000)
+#: A time that does not come: the next try of what needs none.
+NEVER = UnixTime(2**62)
 
 
 class State(StrEnum):

@@ -8,6 +8,7 @@ from pathlib import Path
 from challenger.chain import signers
 from challenger.chain.signers import LocalSigner
 from challenger.domain import Hash32, Intent, UnixTime, Wei
+from challenger.pipeline.learned import Course
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.settings import Settings
 from challenger.store.engine import Store
@@ -77,6 +78,16 @@ def instruments(settings: Settings) -> Instruments:
     if wanted.alert_webhook:
         alerts.send_to(Webhook(wanted.alert_webhook, wanted.alert_seconds))
     return Instruments(metrics, alerts)
+
+
+def bounty(adapter: ReferenceAdapter) -> Wei:
+    """What a won dispute brings."""
+    return adapter.params.bounty_of(adapter.params.job_collateral)
+
+
+def course(adapter: ReferenceAdapter, confirmations: int) -> Course:
+    """Seal, wait, challenge."""
+    return Course(2, adapter.params.seal_age, confirmations)
 
 
 def artifact_store(settings: Settings) -> ArtifactStore:

@@ -47,6 +47,7 @@ _RANGES = (
     ("filing", "max_fee", 1, 2**256),
     ("filing", "safety_seconds", 0, 86_400),
     ("telemetry", "alert_seconds", 0.1, 600),
+    ("telemetry", "stale_seconds", 1, 86_400),
 )
 
 
@@ -128,6 +129,7 @@ class TelemetrySettings:
     alert_command: str = ""
     alert_webhook: str = ""
     alert_seconds: float = 10.0
+    stale_seconds: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

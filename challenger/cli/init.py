@@ -61,6 +61,7 @@ MEANING = {
     "telemetry.alert_command": "command run for each alert, the alert as JSON on its standard input; empty: none",
     "telemetry.alert_webhook": "URL to which each alert is posted as JSON; empty: none",
     "telemetry.alert_seconds": "time limit of such a command or post",
+    "telemetry.stale_seconds": "age of the newest block, by this machine's clock, at which an alert is raised",
 }
 
 

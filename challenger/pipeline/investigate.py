@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from challenger.domain import (
+    NEVER,
+    BlockNumber,
     ChainEvent,
     CommitmentId,
     Committed,
@@ -29,21 +31,28 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
+from challenger.pipeline.backlog import Backlog, Plan, withheld
 from challenger.pipeline.engine import Engine, ModelFacts
 from challenger.pipeline.judge import confirms, inconclusive, judge, unavailable
-from challenger.pipeline.schedule import Ahead, admit
-from challenger.pipeline.schedule import Item as Queued
+from challenger.pipeline.learned import Learned, action_of
+from challenger.pipeline.schedule import demand_by, look_again
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, TaskRow, VerdictRow
+from challenger.store.subjects import subject_of
 from challenger.store.unit import View
-from challenger.store.work import Item
-from challenger.telemetry.logs import LOGGER, say
+from challenger.store.work import Item, Waiting
+from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.logs import LOGGER
+from challenger.telemetry.metrics import DISAGREEMENTS, MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
 
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Beginnings of reasons that may pass with time.
 _PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
 #: Fetches under way at a time.
 _FETCHES = 8
+#: Commitments whose data is fetched in one turn; rows moved in one transaction.
+_PAGE = 100
+_BATCH = 500
 
 
 class Agreement(Protocol):
@@ -54,8 +63,8 @@ class Agreement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """``attempts``: tries before data counts as withheld or a worker's failure as final; ``retry``: chain seconds
-    between two tries; ``workers``: replays at once; ``inclusion`` and ``depth``: predicted seconds on chain;
+    """``attempts``: tries before a worker's failure is final; ``retry``: chain seconds between two tries, fewer when the
+    window closes soon; ``workers``: replays at once; ``margin``: seconds before a close after which nothing is filed;
     ``demands``: whether the filing stage takes up what is unavailable."""
 
     backend: str
@@ -63,49 +72,87 @@ class Pace:
     attempts: int
     retry: int
     workers: int
-    inclusion: float
-    depth: float
+    margin: int
     demands: bool
 
 
 class Investigator:
-    def __init__(self, store: Store, engine: Engine, agreement: Agreement, clock: Clock, pace: Pace) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        agreement: Agreement,
+        clock: Clock,
+        pace: Pace,
+        learned: Learned,
+        backlog: Backlog,
+        telemetry: Instruments,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._agreement = agreement
         self._clock = clock
         self._pace = pace
-        self._fetched: set[CommitmentId] = set()
+        self._learned = learned
+        self._backlog = backlog
+        self._telemetry = telemetry
+        self._gathered: tuple[BlockNumber, int] | None = None
+        self._busy: set[CommitmentId] = set()
+        self._seen: dict[str, tuple[int, UnixTime]] = {}
 
     async def step(self) -> bool:
         """One round over everything that may be worked on now; True when something moved."""
         now = await self._clock()
+        if self._nothing_new("step", now):
+            return False
+        changes = self._store.changes
+        plan = await self._backlog.plan(now)
+        await self._many(plan.late, State.EXPIRED, "the window closed before it was judged", now)
+        for row in plan.late:
+            self._missed(row)
+        await self._put_aside(plan, now)
+        await self._again(now)
+        # a fraud in hand outranks everything and is never shed; few at a time: what becomes urgent is not kept waiting
+        next_ones = [one for one in (*plan.accused, *plan.replays) if one not in self._busy][: self._pace.workers]
         async with self._store.read() as view:
-            drawn = await view.work.items([State.SAMPLED], ready=now, limit=10_000)
-            away = [] if self._pace.demands else await view.work.items([State.UNAVAILABLE], ready=now, closes_after=now)
-            judged = await view.work.items([State.REPLAYED], ready=now, closes_after=now, limit=10_000)
-            # a valid one has nothing to say: no need to look up its verdict at every step
-            telling = [item for item in judged if item.work.detail]
-            open_items = drawn + [item for item in telling if await self._is_fraud(view, item)]
-            tasks = await view.chain.tasks_by_id([item.commitment.task for item in open_items])
-            ahead = await self._ahead(view)
-        late = [i for i in open_items if i.commitment.closes <= now]
-        for item in late:
-            await self._move(item, State.EXPIRED, "the window closed before it was judged")
-        for item in away:
-            await self._again(item, now)
-        # a fraud in hand outranks everything and is never shed
-        accused = [item for item in open_items if item.work.state == State.REPLAYED and item.commitment.closes > now]
-        todo = {i.work.commitment: i for i in open_items if i.work.state == State.SAMPLED and i.commitment.closes > now}
-        fees = {task: row.fee for task, row in tasks.items()}
-        queue = [Queued(c, i.commitment.closes, fees.get(i.commitment.task, 0), ahead) for c, i in todo.items()]
-        kept, shed = admit(queue, now, self._pace.workers)
-        for victim in shed:
-            await self._move(todo[victim.commitment], State.SHED, "the backlog exceeds the slack")
-        # few at a time: what becomes urgent meanwhile is not kept waiting
-        urgent = (accused + [todo[q.commitment] for q in kept])[: self._pace.workers]
+            urgent = await view.work.some(next_ones)
         await _together(self._handle(item) for item in urgent)
-        return bool(urgent or late or shed)
+        moved = bool(urgent or plan.late or plan.shed or plan.back)
+        if not moved:
+            self._seen["step"] = (changes, now)
+        return moved
+
+    def _nothing_new(self, turn: str, now: UnixTime) -> bool:
+        """Whether neither the rows nor the chain's time have changed since a turn that found nothing to do."""
+        return self._seen.get(turn) == (self._store.changes, now)
+
+    async def _put_aside(self, plan: Plan, now: UnixTime) -> None:
+        metrics, alerts = self._telemetry.metrics, self._telemetry.alerts
+        if plan.shed:
+            await self._many(plan.shed, State.SHED, "the backlog exceeds the slack", now)
+            metrics.count(SHED, len(plan.shed))
+            alerts.alert("shed", count=len(plan.shed), queue=len(plan.replays))
+        elif plan.back:
+            await self._many(plan.back, State.SAMPLED, "", now)
+            metrics.count(READMITTED, len(plan.back))
+        else:
+            alerts.clear("shed")
+
+    async def _many(self, which: Sequence[Waiting | CommitmentId], new: State, why: str, now: UnixTime) -> None:
+        """Moves many rows in a few transactions; those that the chain moved meanwhile stay."""
+        old = {State.SHED: State.SAMPLED, State.SAMPLED: State.SHED}
+        for start in range(0, len(which), _BATCH):
+            async with self._store.begin(now) as unit:
+                for one in which[start : start + _BATCH]:
+                    commitment = one.commitment if isinstance(one, Waiting) else one
+                    state = State(one.state) if isinstance(one, Waiting) else old[new]
+                    with suppress(StaleRow):
+                        await unit.work.move(commitment, state, new, detail=why, next_try=0)
+
+    def _missed(self, row: Waiting) -> None:
+        self._telemetry.metrics.count(MISSED, state=row.state)
+        if row.state == State.REPLAYED:
+            self._telemetry.alerts.alert("missed", about=subject_of(row.commitment), state=row.state)
 
     async def _handle(self, item: Item) -> None:
         try:
@@ -120,20 +167,26 @@ class Investigator:
         except StoreError:
             raise  # the database's trouble is everybody's: the loop says so and comes back
         except Exception as error:  # noqa: BLE001 - one poisonous commitment must not stop the watch over all others
-            say("bug", level=logging.ERROR, commitment=item.work.commitment, error=repr(error))
+            about = subject_of(item.work.commitment)
+            self._telemetry.alerts.alert("bug", about=about, error=repr(error))
             LOGGER.debug("while judging", exc_info=error)
             await self._later(item, f"internal: {type(error).__name__}", give_up=True)
 
     # the data, for drawn and undrawn alike: a fetch betrays no draw
 
     async def gather(self) -> bool:
-        """Fetches what was committed by URI for everything newly observed, drawn or not; True when there was any."""
+        """Fetches what was committed by URI for everything newly observed, drawn or not, and asks again for what was
+        away; True when there was any. It takes no replay's place, however long a server keeps us waiting."""
         now = await self._clock()
+        if self._nothing_new("gather", now):
+            return False
+        changes = self._store.changes
+        asked = await self._ask_again(now)
+        wanted = await self._newly_observed(now)
+        if not wanted and not asked:
+            self._seen["gather"] = (changes, now)
+            return False
         async with self._store.read() as view:
-            fresh = await view.work.items(
-                [State.OBSERVED, State.SKIPPED, State.SAMPLED], closes_after=now, limit=10_000
-            )
-            wanted = [item for item in fresh if item.work.commitment not in self._fetched][:100]
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
         gate = asyncio.Semaphore(_FETCHES)
 
@@ -152,8 +205,34 @@ class Investigator:
             if row.output_uri:
                 fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
         await _together(fetches)
-        self._fetched.update(CommitmentId(item.work.commitment) for item in wanted)
-        return bool(wanted)
+        if wanted:
+            self._gathered = (wanted[-1].commitment.block, wanted[-1].commitment.log_index)
+        return True
+
+    async def _newly_observed(self, now: UnixTime) -> list[Item]:
+        """The next page of commitments in chain order. A reorganisation may put one where we have been: then only
+        the replay fetches it."""
+        states = [State.OBSERVED, State.SKIPPED, State.SAMPLED]
+        async with self._store.read() as view:
+            if self._gathered is None:
+                first = await view.work.first_open(now)
+                if first is None:
+                    return []
+                self._gathered = (BlockNumber(first - 1), 0)
+            return await view.work.following(states, self._gathered, closes_after=now, limit=_PAGE)
+
+    async def _ask_again(self, now: UnixTime) -> bool:
+        """Judges those whose data was away once more."""
+        async with self._store.read() as view:
+            rows = await view.work.waiting([State.SAMPLED])
+            away = [row.commitment for row in rows if _is_away(row, now)][:_FETCHES]
+            items = await view.work.some(away)
+        self._busy.update(away)
+        try:
+            await _together(self._handle(item) for item in items)
+        finally:
+            self._busy.difference_update(away)
+        return bool(items)
 
     # the first replay
 
@@ -161,23 +240,33 @@ class Investigator:
         began = time.monotonic()
         verdict = await self._judge(item, self._pace.backend, fresh=False)
         took = time.monotonic() - began
+        self._measured(item, verdict, took, "replay", self._pace.backend)
         commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
         now = await self._clock()
         async with self._store.begin(now) as unit:
             identity = await unit.verdicts.add(commitment, verdict, fresh=False)
             facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
             if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
-                await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | {"attempts": 0})
-                await unit.latencies.add("replay", took)
+                # a valid one has nothing more to say
+                rest = {"attempts": 0, "next_try": NEVER if verdict.kind is VerdictKind.VALID else 0}
+                await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | rest)
+                await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
             elif not self._settled(item, verdict, tries):
                 # later and later: an outage of minutes must not use up all tries
-                wait = self._pace.retry << min(tries - 1, 5)
-                await unit.work.note(commitment, State.SAMPLED, next_try=now + wait, **facts)
+                again = look_again(now, self._until(item, verdict), tries, self._pace.retry)
+                await unit.work.note(commitment, State.SAMPLED, next_try=again, **facts)
             else:
                 kind = verdict.kind is VerdictKind.UNAVAILABLE
                 await unit.work.move(
                     commitment, State.SAMPLED, State.UNAVAILABLE if kind else State.INCONCLUSIVE, **facts
                 )
+
+    def _until(self, item: Item, verdict: Verdict) -> UnixTime:
+        """Until when another try makes sense: a demand, or the rest of the way to a challenge, must still fit."""
+        row = item.commitment
+        if verdict.kind is VerdictKind.UNAVAILABLE:
+            return demand_by(row.closes, self._learned.demand(row.model), self._pace.margin)
+        return UnixTime(int(row.closes - self._learned.ahead(row.model).total()))
 
     def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker
@@ -228,10 +317,17 @@ class Investigator:
         async with self._store.read() as view:
             case = await case_of(view, item.commitment)
         apart = await self._agreement.disagreement(case) if len(case) == 3 else "its task or model is not in the index"
+        about, alerts = subject_of(commitment), self._telemetry.alerts
         if apart:
+            self._telemetry.metrics.count(DISAGREEMENTS)
+            alerts.alert("disagreement", about=about, why=apart)
             await self._later(item, f"endpoints disagree: {apart}")
             return
+        alerts.clear("disagreement", about)
+        began = time.monotonic()
         second = await self._judge(item, self._pace.confirm_backend, fresh=True)
+        took = time.monotonic() - began
+        self._measured(item, second, took, "confirm", self._pace.confirm_backend)
         async with self._store.read() as view:
             found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
         against = confirms(as_verdict(found), second) if found is not None else "the first verdict is not on record"
@@ -243,7 +339,8 @@ class Investigator:
                 await unit.work.move(
                     commitment, State.REPLAYED, State.CONFIRMED, confirmation=identity, attempts=0, next_try=0
                 )
-                await unit.latencies.add("confirm", second.seconds)
+                action = action_of("confirm", item.commitment.model, self._pace.confirm_backend)
+                await self._learned.add(unit, action, took)
             elif second.kind is VerdictKind.UNAVAILABLE or (
                 second.kind is VerdictKind.INCONCLUSIVE and not self._settled(item, second, tries)
             ):
@@ -255,16 +352,31 @@ class Investigator:
 
     # small things
 
-    async def _again(self, item: Item, now: UnixTime) -> None:
+    async def _again(self, now: UnixTime) -> None:
         """Where nobody demands it, data that is away is fetched again in a while, until the window closes."""
-        async with self._store.begin(now) as unit:
-            await unit.work.move(
-                CommitmentId(item.work.commitment),
-                State.UNAVAILABLE,
-                State.SAMPLED,
-                attempts=1,
-                next_try=now + 5 * self._pace.retry,
-            )
+        if self._pace.demands:
+            return
+        async with self._store.read() as view:
+            away = await view.work.items([State.UNAVAILABLE], ready=now, closes_after=now)
+        if away:
+            async with self._store.begin(now) as unit:
+                for item in away:
+                    until = demand_by(item.commitment.closes, self._learned.demand(item.commitment.model), 0)
+                    again = look_again(now, until, 3, self._pace.retry)
+                    with suppress(StaleRow):
+                        await unit.work.move(
+                            CommitmentId(item.work.commitment),
+                            State.UNAVAILABLE,
+                            State.SAMPLED,
+                            attempts=1,
+                            next_try=again,
+                        )
+
+    def _measured(self, item: Item, verdict: Verdict, took: float, stage: str, backend: str) -> None:
+        metrics = self._telemetry.metrics
+        metrics.count(VERDICTS, kind=verdict.kind.value, stage=stage)
+        if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
+            metrics.observe(REPLAY_SECONDS, took, model=item.commitment.model.hex()[:16], backend=backend)
 
     async def _later(self, item: Item, why: str, *, give_up: bool = False) -> None:
         """Tries again in a while; with ``give_up`` only so often, then nothing is claimed."""
@@ -288,26 +400,16 @@ class Investigator:
         except StaleRow:
             return  # moved meanwhile by what the chain said
 
-    async def _is_fraud(self, view: View, item: Item) -> bool:
-        found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
-        return found is not None and found.kind == VerdictKind.FRAUD
-
-    async def _ahead(self, view: View) -> Ahead:
-        replay = await view.latencies.p99("replay")
-        confirm = await view.latencies.p99("confirm")
-        return Ahead(
-            1.0 if replay is None else replay,
-            5.0 if confirm is None else confirm,
-            self._pace.inclusion,
-            self._pace.depth,
-        )
-
 
 async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs all to their end, then raises the first error of any: one failure cuts no other job short."""
     for outcome in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+def _is_away(row: Waiting, now: UnixTime) -> bool:
+    return row.next_try <= now < row.closes and withheld(row)
 
 
 def _part(detail: str) -> str:

@@ -45,6 +45,8 @@ _NOT_OURS = (
     State.INCONCLUSIVE,
     State.CONFIRMED,
 )
+#: Blocks within which a job that was closed is looked for at every step; a reorganisation reaches less far.
+_LATELY = 256
 
 
 class Endgame(Protocol):
@@ -67,6 +69,7 @@ class Pursuer:
         self._adapter = adapter
         self._account = account
         self._withdrawals = 0
+        self._closed = _Watermark(depth)
 
     async def step(self, head: Block) -> bool:
         moved = await self._closed_by_others(head)
@@ -83,7 +86,7 @@ class Pursuer:
 
     async def _closed_by_others(self, head: Block) -> bool:
         async with self._store.read() as view:
-            items = await view.work.closed_on_chain()
+            items = await view.work.closed_on_chain(since=self._closed.since(head.number))
         moved = False
         for item in items:
             state = State(item.work.state)
@@ -153,11 +156,7 @@ class Pursuer:
     async def _collect(self, head: Block, account: Address) -> bool:
         """Withdraws what is credited; when nothing is, everything that ended is closed."""
         async with self._store.read() as view:
-            won = await view.work.items([State.WON], limit=10_000)
-            expired = await view.work.items([State.EXPIRED], limit=10_000)
-            mine = {row.commitment for row in await view.chain.disputes(challenger=account, limit=1_000_000)}
-            mine |= {row.commitment for row in await view.chain.demands(demander=account, limit=1_000_000)}
-            ours = [item for item in won + expired if item.work.commitment in mine]
+            ours = await view.work.ended(account)
             while (there := await view.transactions.find(self._adapter.name, self._occasion(), Action.WITHDRAW)) and (
                 TxState(there.state) not in _UNFINISHED
             ):
@@ -204,6 +203,21 @@ class Pursuer:
         except StaleRow:
             return False
         return True
+
+
+class _Watermark:
+    """From which block on closed jobs are looked at: the last ``_LATELY`` blocks, and everything once in so many, since
+    a row may come to a state in which it matters long after its job was closed."""
+
+    def __init__(self, depth: int) -> None:
+        self._margin = max(_LATELY, 2 * depth)
+        self._swept: int | None = None
+
+    def since(self, head: BlockNumber) -> BlockNumber:
+        if self._swept is None or not 0 <= head - self._swept < self._margin // 2:
+            self._swept = head
+            return BlockNumber(0)
+        return BlockNumber(max(0, head - self._margin))
 
 
 def _moot(item: Item) -> tuple[State, str]:

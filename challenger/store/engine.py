@@ -102,6 +102,8 @@ class Store:
         self._where = where
         self._sqlite = engine.dialect.name == "sqlite"
         self._one_writer = asyncio.Lock()
+        #: writing transactions of this process so far: what has looked at the rows need not look again until it grows
+        self.changes = 0
 
     @property
     def where(self) -> str:
@@ -124,6 +126,7 @@ class Store:
                 await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
             yield Unit(connection, now)
+        self.changes += 1
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[View]:

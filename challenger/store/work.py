@@ -6,26 +6,30 @@ Every move is journalled in its own transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, insert, select, update
+from sqlalchemy import Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import (
+    NEVER,
     Address,
     BlockNumber,
     CommitmentId,
     JobStatus,
+    ModelId,
     State,
     UnixTime,
     VerdictKind,
+    Wei,
     may_move,
 )
 from challenger.errors import IllegalMove, StaleRow
+from challenger.store.bulk import chunks
 from challenger.store.journal import Journal, canonical
 from challenger.store.rows import CommitmentRow, WorkRow
-from challenger.store.schema import chain_moves, commitments, verdicts, work
+from challenger.store.schema import chain_moves, commitments, demands, disputes, tasks, verdicts, work
 from challenger.store.subjects import subject_of
 
 #: Columns that a move may set besides the state.
@@ -60,12 +64,28 @@ _DONE = tuple(
     )
 )
 
+_FIRST = BlockNumber(0)
+
 
 class Item(NamedTuple):
     """A piece of work with the commitment as the chain has it."""
 
     work: WorkRow
     commitment: CommitmentRow
+
+
+class Waiting(NamedTuple):
+    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task."""
+
+    commitment: CommitmentId
+    state: str
+    closes: UnixTime
+    model: ModelId
+    provider: Address
+    fee: Wei | None
+    detail: str
+    attempts: int
+    next_try: UnixTime
 
 
 class Work:
@@ -134,14 +154,62 @@ class Work:
         query = query.order_by(commitments.c.closes, commitments.c.block, commitments.c.log_index).limit(limit)
         return await self._items(query)
 
+    async def waiting(self, states: Collection[State], limit: int = 50_000) -> list[Waiting]:
+        """Work in ``states`` with something to be done now or later, the window that closes first coming first."""
+        joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
+        joined = joined.outerjoin(tasks, tasks.c.task == commitments.c.task)
+        chain = commitments.c.closes, commitments.c.model, commitments.c.provider, tasks.c.fee
+        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try)
+        query = query.select_from(joined).where(
+            work.c.state.in_([state.value for state in states]), work.c.next_try < NEVER
+        )
+        rows = await self._connection.execute(query.order_by(commitments.c.closes).limit(limit))
+        return [Waiting(*row) for row in rows]
+
+    async def some(self, ids: Sequence[CommitmentId]) -> list[Item]:
+        """The work on these commitments, in their order; those that the chain does not show (now) are left out."""
+        found: dict[CommitmentId, Item] = {}
+        for chunk in chunks(ids):
+            rows = await self._items(_items().where(work.c.commitment.in_(chunk)))
+            found |= {item.work.commitment: item for item in rows}
+        return [found[one] for one in ids if one in found]
+
+    async def following(
+        self, states: Collection[State], after: tuple[BlockNumber, int], *, closes_after: UnixTime, limit: int
+    ) -> list[Item]:
+        """Work in ``states`` that was committed after (block, log index) ``after``, in chain order."""
+        block, log = after
+        query = _items().where(
+            commitments.c.block >= block,
+            or_(commitments.c.block > block, commitments.c.log_index > log),
+            commitments.c.closes > closes_after,
+            work.c.state.in_([state.value for state in states]),
+        )
+        return await self._items(query.order_by(commitments.c.block, commitments.c.log_index).limit(limit))
+
+    async def first_open(self, now: UnixTime) -> BlockNumber | None:
+        """The block of the oldest commitment whose window is open at ``now``."""
+        query = select(func.min(commitments.c.block)).where(commitments.c.closes > now)
+        first: BlockNumber | None = (await self._connection.execute(query)).scalar_one()
+        return first
+
+    async def ended(self, account: Address) -> list[Item]:
+        """Won or expired work over which ``account`` opened a dispute or a demand."""
+        disputed = select(disputes.c.commitment).where(disputes.c.challenger == account)
+        mine = disputed.union(select(demands.c.commitment).where(demands.c.demander == account))
+        states = [State.WON.value, State.EXPIRED.value]
+        return await self._items(_items().where(work.c.commitment.in_(mine), work.c.state.in_(states)))
+
     async def item(self, commitment: CommitmentId) -> Item | None:
         """The work on one commitment, None when the chain does not show it (now)."""
         found = await self._items(_items().where(work.c.commitment == commitment))
         return found[0] if found else None
 
-    async def closed_on_chain(self, limit: int = 1000) -> list[Item]:
-        """Work not at its end although the chain has closed the job: for finalisations and fraud by others."""
+    async def closed_on_chain(self, limit: int = 1000, *, since: BlockNumber = _FIRST) -> list[Item]:
+        """Work not at its end although the chain has closed the job, in block ``since`` or later: for finalisations and
+        fraud by others."""
         query = _items().where(commitments.c.status != JobStatus.COMMITTED.value, work.c.state.not_in(_DONE))
+        query = query.where(commitments.c.closed_block >= since)
         return await self._items(query.order_by(commitments.c.closed_block).limit(limit))
 
     async def between(self, opens: BlockNumber, closes: BlockNumber) -> list[Item]:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from challenger.domain import (
     TRANSITIONS,
     Capability,
-    CommitmentId,
     Hash32,
     Millionths,
     Mode,
@@ -22,7 +21,6 @@ from challenger.domain import (
 )
 from challenger.pipeline.gates import Limits, Situation, refusal, temporary
 from challenger.pipeline.judge import Observed, confirms, inconclusive, judge, unavailable
-from challenger.pipeline.schedule import Ahead, Item, admit, order, slack
 from challenger.sampling.economics import Stakes
 
 A, B, C, X = (Hash32(bytes([i]) * 32) for i in range(4))
@@ -104,36 +102,6 @@ def test_each_gate_refuses_and_says_why(limits, at, says):
     reason = refusal(replace(LIMITS, **limits), replace(FINE, **at))
     assert reason.startswith(says + ":")
     assert temporary(reason) == (says not in ("window", "capability", "mode"))
-
-
-items = st.builds(
-    Item,
-    st.binary(min_size=32, max_size=32).map(CommitmentId),
-    st.integers(0, 500).map(UnixTime),
-    st.integers(0, 9),
-    st.builds(Ahead, *[st.integers(0, 40).map(float)] * 4),
-)
-
-
-@given(st.lists(items, max_size=12, unique_by=lambda i: i.commitment), st.integers(1, 3))
-def test_what_is_kept_fits_and_nothing_is_lost(queue, workers):
-    kept, shed = admit(queue, UnixTime(0), workers)
-    assert sorted(i.commitment for i in kept + shed) == sorted(i.commitment for i in queue)
-    assert kept == order(kept, UnixTime(0))
-    busy = [0.0] * workers
-    for item in kept:
-        at = busy.index(min(busy))
-        busy[at] += item.ahead.replay + item.ahead.confirm
-        assert busy[at] + item.ahead.inclusion + item.ahead.depth <= item.closes
-
-
-def test_the_least_valuable_is_shed_first():
-    ahead = Ahead(10, 0, 0, 0)
-    cheap = Item(CommitmentId(b"a" * 32), UnixTime(15), 1, ahead)
-    dear = Item(CommitmentId(b"b" * 32), UnixTime(16), 9, ahead)
-    assert slack(cheap, UnixTime(0)) == 5
-    assert admit([dear, cheap], UnixTime(0), 1) == ([dear], [cheap])
-    assert admit([dear, cheap], UnixTime(0), 2) == ([cheap, dear], [])
 
 
 def test_arrows_of_the_state_machine():

@@ -35,7 +35,7 @@ ALLOWED = {
 }
 INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
-ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"]
+ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.parts"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim"}

@@ -1,0 +1,131 @@
+"""What is to be done next, of everything that waits: read in one light query, ordered and admitted by ``schedule``.
+
+A plan is only advice, made anew whenever the rows or the chain's time have changed: a row that moved meanwhile refuses
+the move it no longer fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from challenger.domain import CommitmentId, Part, State, UnixTime, Wei
+from challenger.pipeline.learned import Learned
+from challenger.pipeline.schedule import Ahead, Item, admit, crowded, due, readmit
+from challenger.store.engine import Store
+from challenger.store.subjects import subject_of
+from challenger.store.work import Waiting
+from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.metrics import NEAREST_DEADLINE, PREDICTED_MISSES
+
+_HANDLED = (State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
+_PARTS = frozenset(Part)
+#: Predicted misses that are alerted one by one; of more there is one alert that counts them.
+_ONE_BY_ONE = 20
+#: Shed commitments looked at for readmission, the most urgent first.
+_BACK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``accused``: frauds in hand, to be confirmed; ``replays``: in order;
+    ``late``: the window has closed over them; ``shed`` and ``back``: put aside now, taken up again now."""
+
+    accused: Sequence[CommitmentId] = ()
+    replays: Sequence[CommitmentId] = ()
+    late: Sequence[Waiting] = ()
+    shed: Sequence[CommitmentId] = ()
+    back: Sequence[CommitmentId] = ()
+
+
+class Backlog:
+    """``reward``: wei that a won dispute brings beside the fee; ``files``: whether confirmed frauds are filed at all;
+    ``margin``: seconds before the close after which nothing is filed."""
+
+    def __init__(
+        self,
+        store: Store,
+        learned: Learned,
+        telemetry: Instruments,
+        *,
+        reward: Wei,
+        workers: int,
+        files: bool,
+        margin: int,
+    ) -> None:
+        self._store = store
+        self._learned = learned
+        self._telemetry = telemetry
+        self._reward = reward
+        self._workers = workers
+        self._files = files
+        self._margin = margin
+
+    async def plan(self, now: UnixTime) -> Plan:
+        await self._learned.refresh()
+        async with self._store.read() as view:
+            rows = await view.work.waiting(_HANDLED)
+            aside = await view.work.waiting([State.SHED], limit=_BACK)
+        open_rows = [row for row in rows if row.closes > now]
+        self._foretell(open_rows, now)
+        ours = (State.SAMPLED, State.REPLAYED)
+        late = [row for row in rows if row.closes <= now and row.state in ours]
+        ready = [row for row in open_rows if row.next_try <= now]
+        accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
+        sampled = [row for row in ready if row.state == State.SAMPLED]
+        queue = crowded([self._item(row) for row in sampled if not withheld(row)], now)
+        busy = sum(self._learned.confirm(row.model) for row in accused)
+        kept, shed, hopeless = admit(queue, now, self._workers, busy)
+        back: list[Item] = []
+        if aside and not shed:
+            waiting = crowded([self._item(row) for row in aside if row.closes > now], now)
+            back = readmit(kept, waiting, now, self._workers, busy)
+        return Plan(
+            accused=[row.commitment for row in accused],
+            replays=[item.commitment for item in (*kept, *hopeless)],
+            late=late,
+            shed=[item.commitment for item in shed],
+            back=[item.commitment for item in back],
+        )
+
+    def _item(self, row: Waiting) -> Item:
+        value = self._reward + (row.fee or 0)
+        return Item(row.commitment, row.closes, value, self._learned.ahead(row.model), row.provider)
+
+    def _due(self, row: Waiting) -> tuple[float, bytes]:
+        return due(self._item(row)), row.commitment
+
+    def _ahead(self, row: Waiting) -> Ahead:
+        """What is still before this row, by its state."""
+        ahead = self._learned.ahead(row.model)
+        if row.state == State.UNAVAILABLE:
+            return self._learned.demand(row.model)
+        replay = ahead.replay if row.state == State.SAMPLED else 0.0
+        confirm = ahead.confirm if row.state in (State.SAMPLED, State.REPLAYED) else 0.0
+        return Ahead(replay, confirm, ahead.inclusion, ahead.depth)
+
+    def _foretell(self, rows: Sequence[Waiting], now: UnixTime) -> None:
+        """Predicted misses and the nearest deadline, told."""
+        watched = [row for row in rows if self._files or row.state in (State.SAMPLED, State.REPLAYED)]
+        short: list[tuple[float, Waiting]] = []
+        for row in watched:
+            spare = row.closes - now - self._ahead(row).total() - self._margin
+            if spare < 0:
+                short.append((spare, row))
+        conditions: dict[str, dict[str, Any]] = {
+            subject_of(row.commitment): {"state": row.state, "slack": int(spare), "closes": row.closes}
+            for spare, row in short[:_ONE_BY_ONE]
+        }
+        if len(short) > _ONE_BY_ONE:
+            conditions[""] = {"count": len(short)}
+        self._telemetry.alerts.standing("predicted-miss", conditions)
+        self._telemetry.metrics.set(PREDICTED_MISSES, len(short))
+        nearest = min((row.closes - now for row in watched), default=None)
+        if nearest is not None:
+            self._telemetry.metrics.set(NEAREST_DEADLINE, nearest)
+
+
+def withheld(row: Waiting) -> bool:
+    """Whether the last look at it found data missing: to be asked for again, before any replay."""
+    return row.attempts > 0 and row.detail.partition(":")[0] in _PARTS
