@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from challenger.audit.journal import HeadSigner
 from challenger.chain.endpoint import connect
@@ -50,7 +51,7 @@ from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
-from challenger.telemetry.metrics import Prometheus
+from challenger.telemetry.metrics import HEAD_BLOCK, Prometheus
 from challenger.telemetry.serve import serve
 
 #: Log ranges indexed before the other stages have their turn.
@@ -77,8 +78,10 @@ class App:
         sender: Sender | None,
         head_signer: HeadSigner,
         telemetry: Instruments,
+        clock: ChainClock,
     ) -> None:
         self.settings = settings
+        self.clock = clock
         self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
@@ -93,6 +96,9 @@ class App:
         self._heads = FilePublisher(settings.store.heads)
         self._published = 0
         self._said: dict[str, str] = {}
+        #: (head, changes of the store) at the end of the last round in which nothing moved and nothing went wrong
+        self._quiet: tuple[Block, int] | None = None
+        self._waiting = False
 
     async def step(self) -> bool:
         """Follow, sample, file, pursue, send: one round; True when something of ours moved.
@@ -102,15 +108,24 @@ class App:
         """
         moved, troubles = False, []
         for stage in (self._follow, self._decide, self._send):
+            # chain time moves with the head only: where neither it nor a row has changed, nothing has become due
+            if stage != self._follow and self._quiet is not None and self._quiet == self._now_at():
+                break
             try:
                 moved |= await stage()
             except TakenOver:
                 raise
             except (Expected, StoreError) as error:
                 troubles.append(error)
+        at = self._now_at()
+        self._quiet = None if moved or troubles or self._waiting else at
         if troubles:
             raise troubles[0]
         return moved
+
+    def _now_at(self) -> tuple[Block, int] | None:
+        head = self._follower.head
+        return None if head is None else (head, self.store.changes)
 
     async def _follow(self) -> bool:
         """The next blocks, a bounded number of ranges at a time; True when there are more."""
@@ -124,6 +139,10 @@ class App:
             head = await view.chain.head()
         if head is None:
             return False
+        # the index may be behind: what is decided now is decided at the chain's time
+        latest = self._follower.head
+        head = replace(head, time=self.clock.seen(head.time if latest is None else max(head.time, latest.time)))
+        self.telemetry.metrics.set(HEAD_BLOCK, head.number)
         moved, troubles = False, []
         for stage in (self._sampler.step, *((self._filer.step,) if self._filer else ()), self._pursuer.step):
             try:
@@ -206,10 +225,11 @@ class App:
             )
         for trouble in report.troubles:
             self._once(f"transaction {trouble.row}", Expected(f"{trouble.kind}: {trouble.detail}"))
+        self._waiting = bool(report.troubles)
         return bool(report.moved)
 
     async def _now(self) -> UnixTime:
-        return (await self.rpc.block("latest")).time
+        return await self.clock()
 
 
 async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> int:
@@ -320,7 +340,7 @@ async def _wire(
             filing.safety_seconds,
         )
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
-        filer = Filer(store, adapter, rpc, account, limits, patience)
+        filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry)
         outbox = await Outbox.claim(store, account, f"{socket.gethostname()}/{os.getpid()}", head.time)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
@@ -353,6 +373,7 @@ async def _wire(
         sender,
         HeadSigner(signer),
         telemetry,
+        clock,
     )
 
 

@@ -34,22 +34,26 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, StaleRow
 from challenger.pipeline.gates import Limits, Situation, refusal
+from challenger.pipeline.learned import Learned
+from challenger.pipeline.schedule import demand_by, look_again
 from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.journal import canonical
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
-from challenger.store.unit import View
+from challenger.store.unit import Unit, View
 from challenger.store.work import Item
+from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
+from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
 
 #: Gas of a whole dispute from our side (seal, challenge, settle, withdraw), as the protocol's gas table has it, rounded up.
 DISPUTE_GAS = 700_000
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
-#: Data that is away is fetched again after so many times ``retry`` seconds.
-_REFETCH = 5
+#: Data that is away is fetched again as after so many tries.
+_REFETCH = 3
 
 
 class Disputes(Protocol):
@@ -86,8 +90,19 @@ class Patience:
 
 class Filer:
     def __init__(
-        self, store: Store, adapter: Disputes, chain: Account, account: Address, limits: Limits, patience: Patience
+        self,
+        store: Store,
+        adapter: Disputes,
+        chain: Account,
+        account: Address,
+        limits: Limits,
+        patience: Patience,
+        learned: Learned,
+        telemetry: Instruments,
     ) -> None:
+        self._learned = learned
+        self._telemetry = telemetry
+        self._least: float | None = None
         self._store = store
         self._adapter = adapter
         self._chain = chain
@@ -132,7 +147,12 @@ class Filer:
             return True
         if reason and part is not None:
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
-            again: dict[str, Any] = {"attempts": 1, "next_try": head.time + _REFETCH * self._patience.retry}
+            demand = self._learned.demand(item.commitment.model)
+            until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
+            again: dict[str, Any] = {
+                "attempts": 1,
+                "next_try": look_again(head.time, until, _REFETCH, self._patience.retry),
+            }
             async with self._store.begin(head.time) as unit:
                 await unit.work.move(commitment, State.UNAVAILABLE, State.SAMPLED, **again)
             return True
@@ -146,9 +166,27 @@ class Filer:
         )
         async with self._store.begin(head.time) as unit:
             await unit.work.move(commitment, State(item.work.state), State.FILING, next_try=0)
+            await self._note_slack(unit, item, part)
             if intent is not None:
                 await unit.transactions.propose(intent, self._account, again=True)
         return True
+
+    async def _note_slack(self, unit: Unit, item: Item, part: Part | None) -> None:
+        """Seconds to spare as the filing begins, measured and in the journal: kind ``slack``."""
+        model, action = item.commitment.model, Action.CHALLENGE if part is None else Action.DEMAND
+        ahead = self._learned.ahead(model) if part is None else self._learned.demand(model)
+        spare = int(item.commitment.closes - unit.now - ahead.inclusion - ahead.depth)
+        told = {
+            "action": action.value,
+            "seconds": spare,
+            "closes": item.commitment.closes,
+            "inclusion": int(ahead.inclusion),
+            "depth": int(ahead.depth),
+        }
+        await unit.journal.write(unit.now, "slack", subject_of(item.work.commitment), told)
+        self._telemetry.metrics.observe(SLACK_AT_FILING, spare, action=action.value)
+        self._least = spare if self._least is None else min(spare, self._least)
+        self._telemetry.metrics.set(LEAST_SLACK, self._least)
 
     async def _refusal(
         self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
@@ -254,6 +292,7 @@ class Filer:
             async with self._store.begin(now) as unit:
                 await unit.approvals.pause("correlated", model, detail)
             say("paused", level=logging.WARNING, model=item.commitment.model, why=detail)
+            self._telemetry.alerts.alert("paused", about=model, why=detail)
         return count, False
 
     # it is being filed
@@ -348,6 +387,10 @@ class Filer:
             await unit.work.note(CommitmentId(item.work.commitment), State(item.work.state), **changes)
 
     async def _move(self, item: Item, now: UnixTime, new: State, why: str, wait: int = 0) -> None:
+        if new is State.EXPIRED:
+            self._telemetry.metrics.count(MISSED, state=item.work.state)
+            about = subject_of(item.work.commitment)
+            self._telemetry.alerts.alert("missed", about=about, state=item.work.state, why=why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
         if _withheld(item) is None:
             changes["detail"] = why
