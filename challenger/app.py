@@ -46,6 +46,7 @@ from challenger.pipeline.sample import Sampler
 from challenger.protocols.reference import ReferenceAdapter, explain
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings, addresses
+from challenger.store.crossing import BROADCAST, Hook, after_act
 from challenger.store.engine import Store, open_store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
@@ -79,6 +80,7 @@ class App:
         head_signer: HeadSigner,
         telemetry: Instruments,
         clock: ChainClock,
+        crossing: Hook | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -93,7 +95,7 @@ class App:
         self._filer = filer
         self._sender = sender
         self._head_signer = head_signer
-        self._heads = FilePublisher(settings.store.heads)
+        self._heads = FilePublisher(settings.store.heads, crossing)
         self._published = 0
         self._said: dict[str, str] = {}
         #: (head, changes of the store) at the end of the last round in which nothing moved and nothing went wrong
@@ -248,11 +250,12 @@ async def opened(
     others: Sequence[Rpc] = (),
     files: Files | None = None,
     workers: Workers | None = None,
+    crossing: Hook | None = None,
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts.
 
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
-    and the replay pool. Raises ConfigError, WrongChain, WrongContract,
+    and the replay pool, ``crossing`` is told of every persisted transition. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
@@ -277,7 +280,7 @@ async def opened(
             anchor=chain.anchor or None,
         )
         await adapter.check()
-        store = await stack.enter_async_context(open_store(settings.store.url))
+        store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing))
         head = await rpcs[0].block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
@@ -288,7 +291,7 @@ async def opened(
             files = await stack.enter_async_context(artifact_store(settings))
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
-        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry)
+        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry, crossing)
 
 
 async def _wire(
@@ -301,6 +304,7 @@ async def _wire(
     workers: Workers,
     head: Block,
     telemetry: Instruments,
+    crossing: Hook | None,
 ) -> App:
     rpc, chain, filing = rpcs[0], settings.chain, settings.filing
     live = settings.mode is Mode.LIVE and signer is not None
@@ -345,7 +349,15 @@ async def _wire(
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
         )
-        sender = Sender(rpc, outbox, account, policy, signer=signer if live else None, explain=explain)
+        sender = Sender(
+            rpc,
+            outbox,
+            account,
+            policy,
+            signer=signer if live else None,
+            explain=explain,
+            crossing=after_act(crossing, BROADCAST),
+        )
     rates = settings.sampling
     sampler = Sampler(
         store,
@@ -374,6 +386,7 @@ async def _wire(
         HeadSigner(signer),
         telemetry,
         clock,
+        crossing,
     )
 
 

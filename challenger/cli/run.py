@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 from dataclasses import replace
 
@@ -29,13 +30,15 @@ def run(options: argparse.Namespace) -> int:
 
 async def _serve(settings: Settings) -> None:
     from challenger.app import opened
+    from challenger.store.crossing import killer
 
+    crossing = killer(os.environ, embedded=settings.chain.embedded)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     try:
-        async with opened(settings) as app:
+        async with opened(settings, crossing=crossing) as app:
             await app.run(stop)
     except ExceptionGroup as group:
         # the first failure is the one that ended the service; the rest is its wake

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from challenger.domain import UnixTime
 from challenger.errors import ConfigError, NotMigrated
+from challenger.store.crossing import Hook, Moment, names_of
 from challenger.store.faults import translated
 from challenger.store.index import Index
 from challenger.store.schema import HEAD
@@ -97,9 +98,10 @@ def create_engine(url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = 
 class Store:
     """The database, opened and found at the schema's head. Safe to share between tasks."""
 
-    def __init__(self, engine: AsyncEngine, where: str) -> None:
+    def __init__(self, engine: AsyncEngine, where: str, crossing: Hook | None = None) -> None:
         self._engine = engine
         self._where = where
+        self._crossing = crossing
         self._sqlite = engine.dialect.name == "sqlite"
         self._one_writer = asyncio.Lock()
         #: writing transactions of this process so far: what has looked at the rows need not look again until it grows
@@ -120,13 +122,19 @@ class Store:
 
         Raises StoreError when the database refuses.
         """
-        async with self._one_writer, self._transaction("write") as connection:
-            if not self._sqlite:
-                # a writer that hangs would keep all others out
-                await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
-            yield Unit(connection, now)
-        self.changes += 1
+        async with self._one_writer:
+            async with self._transaction("write") as connection:
+                if not self._sqlite:
+                    # a writer that hangs would keep all others out
+                    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
+                unit = Unit(connection, now)
+                if self._crossing is not None:
+                    unit.journal.heard = []
+                yield unit
+                self._crossed(unit, Moment.BEFORE)
+            self.changes += 1
+            self._crossed(unit, Moment.AFTER)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[View]:
@@ -135,6 +143,10 @@ class Store:
             if not self._sqlite:
                 await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             yield View(connection)
+
+    def _crossed(self, unit: Unit, moment: Moment) -> None:
+        if self._crossing is not None and (names := names_of(unit.journal.heard or (), unit.marks)):
+            self._crossing(names, moment)
 
     @asynccontextmanager
     async def _transaction(self, mode: str) -> AsyncIterator[AsyncConnection]:
@@ -155,8 +167,9 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[Store]:
-    """The store at ``url`` (``sqlite:///file`` or ``postgresql://…``), closed at the end of the block.
+async def open_store(url: str, *, busy_seconds: float = 30.0, crossing: Hook | None = None) -> AsyncIterator[Store]:
+    """The store at ``url`` (``sqlite:///file`` or ``postgresql://…``), closed at the end of the block. ``crossing`` is
+    told of every transaction (see ``crossing.py``).
 
     Raises ConfigError for a URL that cannot be used, NotMigrated when its schema is another one than this
     program's, StoreError when it cannot be opened.
@@ -167,7 +180,7 @@ async def open_store(url: str, *, busy_seconds: float = 30.0) -> AsyncIterator[S
         # SQLite would create an empty file; a mistyped path should say so instead
         await asyncio.to_thread(_must_exist, parsed.database or "", where)
     engine = create_engine(parsed, busy_seconds)
-    async with Store(engine, where) as store:
+    async with Store(engine, where, crossing) as store:
         revision = await _revision(store)
         if revision != HEAD:
             raise NotMigrated(database=where, found=revision or "nothing", expected=HEAD)

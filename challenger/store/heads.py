@@ -20,6 +20,7 @@ from sqlalchemy import func, insert, select
 
 from challenger.domain import Hash32, UnixTime
 from challenger.errors import JournalBroken, StoreError
+from challenger.store.crossing import HEADS, Hook, Moment
 from challenger.store.faults import explain
 from challenger.store.journal import GENESIS, Entry, link
 from challenger.store.rows import HeadRow
@@ -93,6 +94,7 @@ async def publish_head(store: Opens, signer: Signer, publisher: Publisher, now: 
     head = HeadRow(seq, Hash32(digest), signer.name, signer.sign(head_message(seq, digest)), now)
     await publisher.publish(head)
     async with store.begin(now) as unit:
+        unit.mark("heads-row")
         known = select(journal_heads.c.seq).where(journal_heads.c.seq == seq)
         if (await unit.connection.execute(known)).one_or_none() is None:
             await unit.connection.execute(insert(journal_heads).values(**head._asdict()))
@@ -148,12 +150,17 @@ class FilePublisher:
     """Appends heads to a file, one JSON object a line, synced to the disk before ``publish`` returns. Put it where
     the database's user may append only, or ship it elsewhere."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, crossing: Hook | None = None) -> None:
         self._path = path
+        self._crossing = crossing
 
     async def publish(self, head: HeadRow) -> None:
         """Raises StoreError when the file cannot be written."""
+        if self._crossing is not None:
+            self._crossing((HEADS,), Moment.BEFORE)
         await asyncio.to_thread(self._append, head)
+        if self._crossing is not None:
+            self._crossing((HEADS,), Moment.AFTER)
 
     async def published(self) -> list[HeadRow]:
         """All heads in the file; a line that a crash cut short is passed over. Raises JournalBroken for any other

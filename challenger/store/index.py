@@ -80,6 +80,7 @@ class Index:
         entries = [_fact(event, row, times) for event, row in zip(events, rows, strict=True) if row[2] in _FACTS]
         last = blocks[-1]
         async with self._store.begin(last.time) as unit:
+            unit.mark("index:apply")
             connection = unit.connection
             cursor = await self._move_cursor(connection, expected, last.number, last.hash)
             await insert_rows(connection, ledger, [(b.number, b.hash, b.parent, b.time) for b in blocks])
@@ -103,6 +104,7 @@ class Index:
         if left is None:
             raise LedgerExhausted("index anew from an earlier block", wanted=to)
         async with self._store.begin(left.time) as unit:
+            unit.mark("index:rewind")
             connection = unit.connection
             cursor = await self._move_cursor(connection, expected, left.number, left.hash)
             above = event_table.c.block > left.number

@@ -76,6 +76,7 @@ class Journal:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._tip: Tip | None = None
+        self.heard: list[tuple[str, str]] | None = None  # (kind, payload) of what is appended; None: nobody listens
 
     async def tip(self) -> Tip:
         if self._tip is None:
@@ -94,6 +95,8 @@ class Journal:
             rows.append((seq, prev, digest, *entry))
             prev = digest
         await insert_rows(self._connection, journal, rows)
+        if self.heard is not None:
+            self.heard.extend((row[4], row[6]) for row in rows)
         self._tip = Tip(seq, prev)
         return self._tip
 

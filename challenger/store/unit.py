@@ -39,3 +39,8 @@ class Unit(View):
     def __init__(self, connection: AsyncConnection, now: UnixTime) -> None:
         super().__init__(connection, now)
         self.now = now
+        self.marks: list[str] = []
+
+    def mark(self, name: str) -> None:
+        """Names a write that the journal does not tell of (see ``crossing.py``)."""
+        self.marks.append(name)
