@@ -70,7 +70,7 @@ def every_name() -> frozenset[str]:
     """All names there are."""
     arrows = {f"work:{old}->{new}" for old, news in TRANSITIONS.items() if old is not State.ORPHANED for new in news}
     ours = {f"tx:{state}" for state in TxState}
-    return arrows | ours | _KINDS | _MARKS | {"work:observed", BROADCAST, HEADS}
+    return _KINDS | _MARKS | arrows | ours | {"work:observed", BROADCAST, HEADS}
 
 
 def name_of(kind: str, payload: str) -> str:

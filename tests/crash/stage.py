@@ -1,0 +1,154 @@
+"""The crash matrix: one life, killed at each crossing, and killed again at each crossing after that.
+
+Run as a process of its own (``python -m tests.crash.stage FOLDER KIND …``), since it forks: the world is built once, and
+every trial is a copy of it by ``fork`` with a copy of the record. What it finds is told line by line as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import random
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from challenger.sim.scenario import Kind
+from tests.crash.life import Life, begin, check, live
+from tests.crash.watcher import Crossed
+
+#: Blocks that pass, with everybody else going on, before a watcher that died at an odd crossing is started again.
+_ABSENT = 3
+
+
+def distinct(crossed: Sequence[Crossed]) -> list[int]:
+    """Crossings whose deaths leave different states: one before a commit leaves what the one before it left, unless
+    that one was no commit, or none came before."""
+    return [
+        number
+        for number, (_, moment) in enumerate(crossed)
+        if moment == "after" or number == 0 or (crossed[number - 1][1] == "before")
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kind", choices=[kind.name for kind in Kind])
+    parser.add_argument("--points", default="distinct", help="all, distinct, or names, comma-separated")
+    parser.add_argument("--seconds", default="0", help="second deaths for each first: a number of samples, or all")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    life = asyncio.run(begin(options.folder, Kind[options.kind]))
+    gc.collect()
+    gc.freeze()  # what is here now is shared by all copies
+    whole = _wait(_branch(lambda: _ending(life, options.folder / "whole", [])))
+    _tell({"crossed": whole["crossed"][0], "error": whole["error"]})
+    if whole["error"]:
+        return
+    reference = [(tuple(names), moment) for names, moment in whole["crossed"][0]]
+    firsts = _chosen(options.points, reference)
+    running: list[tuple[int, int]] = []
+    while firsts or running:
+        while firsts and len(running) < options.jobs:
+            running.append(_branch(partial(_first, life, options, firsts.pop(0))))
+        for found in _wait(running.pop(0)):
+            _tell(found)
+
+
+def _chosen(points: str, crossed: Sequence[Crossed]) -> list[int]:
+    """All, the distinct ones, or those after which the named transition is there: its last crossing in this life."""
+    if points == "all":
+        return list(range(len(crossed)))
+    if points == "distinct":
+        return distinct(crossed)
+    last = {name: number for number, (names, moment) in enumerate(crossed) if moment == "after" for name in names}
+    return sorted({last[name] for name in points.split(",")})
+
+
+def _first(life: Life, options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
+    """Everything that begins with a death at crossing ``number``."""
+    here = options.folder / str(number)
+    life.moved_to(here)
+    died = live(life, life.watchers(1), [number], to_the_end=False)
+    assert died == 1, f"no crossing {number}: the life is another one"
+    point = life.crossed[-1][-1]
+    absent = _ABSENT if number % 2 else 0
+    alone = _wait(_branch(lambda: _ending(life, options.folder / f"{number}-alone", [], absent)))
+    found = [{"first": point, "number": number, "error": alone["error"]}]
+    if not alone["error"]:
+        for second in _seconds(options, number, [tuple(one) for one in alone["crossed"][-1]]):
+            place = options.folder / f"{number}-{second}"
+            pair = _wait(_branch(partial(_ending, life, place, [second], absent)))
+            after = alone["crossed"][-1][second]
+            found.append({"first": point, "second": after, "number": [number, second], "error": pair["error"]})
+    shutil.rmtree(here)
+    return found
+
+
+def _seconds(options: argparse.Namespace, first: int, crossed: Sequence[Crossed]) -> Iterator[int]:
+    possible = distinct(crossed)
+    if options.seconds == "all":
+        yield from possible
+        return
+    dice = random.Random(f"{options.seed} {first}")
+    yield from sorted(dice.sample(possible, min(int(options.seconds), len(possible))))
+
+
+def _ending(life: Life, folder: Path, deaths: list[int], absent: int = 0) -> dict[str, Any]:
+    """On from here to the end, with these deaths, in a copy of the record; then the judgement."""
+    life.moved_to(folder)
+    try:
+        died = live(life, life.watchers(len(deaths) + 1), deaths, absent=absent)
+        assert died == len(deaths), f"it died {died} times"
+        check(life)
+    except Exception:  # noqa: BLE001 - told, with the number of the trial
+        return {"crossed": life.crossed, "error": f"{folder}: {traceback.format_exc(limit=-4)}"}
+    shutil.rmtree(folder)
+    return {"crossed": life.crossed, "error": ""}
+
+
+def _branch(work: Callable[[], Any]) -> tuple[int, int]:
+    """``work`` in a copy of this process; its result is waited for with ``_wait``."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, reading
+    code = 1
+    try:
+        os.close(reading)
+        result = json.dumps(work()).encode()
+        with os.fdopen(writing, "wb") as out:
+            out.write(result)
+        code = 0
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _wait(branch: tuple[int, int]) -> Any:
+    pid, reading = branch
+    with os.fdopen(reading, "rb") as said:
+        result = said.read()
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise SystemExit(f"a trial ended with status {status}")
+    return json.loads(result)
+
+
+def _tell(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

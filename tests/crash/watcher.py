@@ -1,0 +1,159 @@
+"""A watcher in a process of its own, driven turn by turn from the stage, and killed by itself where it is told to die.
+
+It is forked before the stage has an event loop and waits; ``Driven`` is the stage's end of it. Every crossing is told
+before the blow falls, so the stage knows the point of death; the blow is a real ``SIGKILL``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from challenger.app import App, opened
+from challenger.settings import Settings
+from challenger.store.crossing import Hook, Moment
+from tests.integration.toy import ToyFiles, ToyWorkers
+
+#: One crossing: the names of the transaction or act, and whether before or after it.
+Crossed = tuple[tuple[str, ...], str]
+
+
+@dataclass
+class Driven:
+    """One watcher process, seen from the stage. ``crossed``: what it has told, in order."""
+
+    pid: int
+    sock: socket.socket
+    crossed: list[Crossed] = field(default_factory=list)
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+
+    async def start(self, url: str, store_url: str, heads: str, dies_at: int | None) -> bool | None:
+        """``dies_at``: the number of the crossing at which it kills itself, from 0. None when it died at once: nothing
+        is said to it before it answers, so that its death leaves nothing unread, which would look like an error."""
+        self.reader, self.writer = await asyncio.open_connection(sock=self.sock)
+        self._tell({"rpc": url, "store": store_url, "heads": heads, "dies_at": dies_at})
+        return await self._answer()
+
+    async def turn(self) -> bool | None:
+        """One turn of everything: True when something moved, None when it is dead."""
+        self._tell("turn")
+        return await self._answer()
+
+    async def publish(self) -> bool | None:
+        """Publishes the journal's head; None when it is dead."""
+        self._tell("publish")
+        return await self._answer()
+
+    async def stop(self) -> None:
+        """The end: it stops by itself."""
+        self._tell("stop")
+        await self._answer()
+        self.buried(0)
+
+    def buried(self, expected: int = -signal.SIGKILL) -> None:
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code == expected, f"the watcher ended with {code}"
+        if self.writer is not None:
+            self.writer.close()
+
+    def unused(self) -> None:
+        self.sock.close()
+        os.waitpid(self.pid, 0)
+
+    def _tell(self, what: Any) -> None:
+        assert self.writer is not None
+        self.writer.write(json.dumps(what).encode() + b"\n")
+
+    async def _answer(self) -> bool | None:
+        assert self.reader is not None
+        while line := await self.reader.readline():
+            said = json.loads(line)
+            if "crossed" in said:
+                self.crossed.append((tuple(said["crossed"]), said["moment"]))
+            elif "error" in said:
+                raise AssertionError(f"the watcher failed: {said['error']}")
+            else:
+                return bool(said["moved"])
+        return None
+
+
+def fork(settings: Settings) -> Driven:
+    """A watcher that waits for ``start``; to be called where no event loop runs and no other thread lives."""
+    ours, its = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        its.close()
+        return Driven(pid, ours)
+    code = 1
+    try:
+        ours.close()
+        code = _live(its, settings)
+    finally:
+        os._exit(code)
+
+
+def _live(sock: socket.socket, settings: Settings) -> int:
+    lines = sock.makefile("rb")
+    first = lines.readline()
+    if not first:
+        return 0  # not needed
+    said = json.loads(first)
+
+    def tell(what: dict[str, Any]) -> None:
+        sock.sendall(json.dumps(what).encode() + b"\n")
+
+    try:
+        asyncio.run(_serve(lines, tell, _aimed(settings, said), _hook(tell, said["dies_at"])))
+    except BaseException as error:  # noqa: BLE001 - its last words
+        tell({"error": repr(error)})
+        return 1
+    return 0
+
+
+def _aimed(settings: Settings, said: dict[str, Any]) -> Settings:
+    store = replace(settings.store, url=said["store"], heads=Path(said["heads"]))
+    return replace(settings, chain=replace(settings.chain, rpc=(said["rpc"],)), store=store)
+
+
+def _hook(tell: Callable[[dict[str, Any]], None], dies_at: int | None) -> Hook:
+    count = 0
+
+    def hook(names: tuple[str, ...], moment: Moment) -> None:
+        nonlocal count
+        tell({"crossed": names, "moment": moment})
+        if count == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+
+    return hook
+
+
+async def _serve(lines: Any, tell: Callable[[dict[str, Any]], None], settings: Settings, hook: Hook) -> None:
+    async with opened(settings, files=ToyFiles(), workers=ToyWorkers(), crossing=hook) as app:
+        tell({"moved": True})
+        while True:
+            match json.loads(lines.readline() or '"stop"'):
+                case "turn":
+                    tell({"moved": await _turn(app)})
+                case "publish":
+                    await app.publish((await app.rpc.block("latest")).time)
+                    tell({"moved": True})
+                case _:
+                    break
+    tell({"moved": False})
+
+
+async def _turn(app: App) -> bool:
+    moved = await app.step()
+    await app.gather()
+    moved |= await app.investigate()
+    return moved | await app.step()
