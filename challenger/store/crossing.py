@@ -31,6 +31,7 @@ _KINDS = frozenset(
         "fence",
         "setting",
         "alert",
+        "slack",
         "paused",
         "resumed",
         "decided",
