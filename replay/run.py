@@ -15,6 +15,7 @@ import numpy as np
 
 from replay.backends import BACKENDS
 from replay.errors import BackendRefused, InputRejected, NonFinite, UnknownBackend
+from replay.kernels import float_mode
 from replay.kernels.state import State
 from replay.layout import Array
 from replay.model import Model
@@ -23,13 +24,16 @@ from replay.program import Program
 
 #: What the output bundle of a run that is not finite holds: int32[2] = (operator, flat element).
 NONFINITE = "nonfinite"
-_SUBNORMAL = np.uint32(1).view(np.float32)
 
 
 class Kernels(Protocol):
     """A backend that holds one model's weights. ``Any`` is the backend's own tensor type."""
 
     name: str
+
+    def strays(self) -> str:
+        """What keeps threads of the backend's own from exact results (a rounding mode, flushed subnormals); else empty.
+        The calling thread is asked by ``evaluate``."""
 
     def load(self, array: Array) -> Any: ...
 
@@ -132,8 +136,6 @@ def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str =
     prepared = model if isinstance(model, Prepared) else prepare(model, backend)
     program, kernels = prepared.model.program, prepared.kernels
     dims = check_inputs(program, inputs)
-    if _SUBNORMAL + _SUBNORMAL == 0:
-        raise BackendRefused("this thread flushes subnormal numbers to zero", backend=prepared.backend)
     started = time.perf_counter()
     values, nonfinite = evaluate(program, kernels, inputs, dims)
     boundaries = tuple(kernels.unload(values[name]) if name in values else None for name in program.boundaries)
@@ -158,8 +160,11 @@ def evaluate(
     """The values still held at the end (boundaries and outputs among them), and where the run became NONFINITE.
 
     ``inputs`` are checked already. ``state``: earlier tokens of a causal program. ``observe`` sees each operator's index
-    and result as it is computed; operators from ``until`` on are left out.
+    and result as it is computed; operators from ``until`` on are left out. Raises ``BackendRefused`` where floating
+    point does not round as IEEE 754 does by default: the one way into every run, so that none goes without the question.
     """
+    if trouble := float_mode.strays() or kernels.strays():
+        raise BackendRefused(trouble, backend=kernels.name)
     ports = {port.name: port.type.dtype for port in program.inputs}
     values: dict[str, Any] = {name: kernels.load(inputs[name].astype(dtype)) for name, dtype in ports.items()}
     for index, op in enumerate(program.operators[:until]):

@@ -50,6 +50,11 @@ class NumpyKernels:
         """Library versions that this backend depends on."""
         return {"numpy": np.__version__, "python": platform.python_version()}
 
+    @staticmethod
+    def strays() -> str:
+        """See ``replay.run.Kernels``: NumPy rounds in the calling thread only; its products by BLAS are exact."""
+        return ""
+
     def load(self, array: Array) -> Array:
         return np.ascontiguousarray(array)
 

@@ -154,5 +154,5 @@ def f64_hex(value: float) -> str:
 
 
 def attention_scale(head_dim: int) -> str:
-    """The constant head_dim^−½ · log₂e as one fp64 constant (the product of the two correctly rounded doubles)."""
+    """head_dim^−½ · log₂e as one fp64 constant, rounded at each step: fp64(fp64(√fp64(1 ÷ head_dim)) · log₂e)."""
     return f64_hex(math.sqrt(1.0 / head_dim) * struct.unpack(">d", bytes.fromhex(LOG2E64))[0])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from replay.kernels import torch_arithmetic, torch_shapes
+from replay.kernels import torch_arithmetic, torch_mode, torch_shapes
 from replay.kernels.state import STATEFUL, State
 from replay.kernels.torch_attention import AttentionKernels
 from replay.kernels.torch_core import F64
@@ -62,6 +62,11 @@ class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
             "threads": str(torch.get_num_threads()),
             "capability": torch.backends.cpu.get_cpu_capability(),
         }
+
+    @staticmethod
+    def strays() -> str:
+        """See ``replay.run.Kernels``."""
+        return torch_mode.strays()
 
     def load(self, array: Array) -> Tensor:
         return torch.from_numpy(array.copy() if not array.flags.writeable else array).contiguous()

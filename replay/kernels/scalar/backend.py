@@ -63,6 +63,11 @@ class ScalarKernels:
         """Versions that this backend depends on."""
         return {"python": platform.python_version()}
 
+    @staticmethod
+    def strays() -> str:
+        """See ``replay.run.Kernels``: integers have no rounding mode."""
+        return ""
+
     def load(self, array: Array) -> Tensor:
         return to_tensor(array)
 
