@@ -19,7 +19,7 @@ from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner
 from challenger.chain.step import SenderPolicy
-from challenger.domain import Block, BlockNumber, ChainId, Mode, UnixTime
+from challenger.domain import Block, BlockNumber, ChainId, Cursor, Mode, UnixTime
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
 from challenger.parts import (
     Anchoring,
@@ -80,8 +80,10 @@ class App:
         head_signer: HeadSigner,
         telemetry: Instruments,
         clock: ChainClock,
+        learned: Learned,
         crossing: Hook | None = None,
     ) -> None:
+        self.learned = learned
         self.settings = settings
         self.clock = clock
         self.telemetry = telemetry
@@ -101,6 +103,7 @@ class App:
         #: (head, changes of the store) at the end of the last round in which nothing moved and nothing went wrong
         self._quiet: tuple[Block, int] | None = None
         self._waiting = False
+        self._indexed: Cursor | None = None
 
     async def step(self) -> bool:
         """Follow, sample, file, pursue, send: one round; True when something of ours moved.
@@ -131,9 +134,16 @@ class App:
 
     async def _follow(self) -> bool:
         """The next blocks, a bounded number of ranges at a time; True when there are more."""
+        index = self.store.index()
         for _ in range(_RANGES):
             if not await self._follower.step():
                 return False
+            before, self._indexed = self._indexed, await index.cursor()
+            if before is not None and self._indexed is not None and self._indexed.block < before.block:
+                # the index went back: how deep a reorganisation goes here is learned, in seconds
+                seconds = (before.block - self._indexed.block) * self.learned.block_time
+                async with self.store.begin(self.clock.latest) as unit:
+                    await self.learned.add(unit, "depth", seconds)
         return True
 
     async def _decide(self) -> bool:
@@ -386,6 +396,7 @@ async def _wire(
         HeadSigner(signer),
         telemetry,
         clock,
+        learned,
         crossing,
     )
 

@@ -33,6 +33,11 @@ class ChainClock:
         self._wall = wall
         self._latest = UnixTime(0)
 
+    @property
+    def latest(self) -> UnixTime:
+        """The latest chain time seen."""
+        return self._latest
+
     async def __call__(self) -> UnixTime:
         """The time of the endpoint's newest block, or the latest ever seen when that is later."""
         return self.seen((await self._chain.block("latest")).time)
