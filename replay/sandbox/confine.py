@@ -24,6 +24,8 @@ _CAP_VERSION_3, _CAP_DAC_READ_SEARCH = 0x20080522, 2
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT, _LANDLOCK_VERSION = 444, 446, 1
 #: WRITE_FILE, then REMOVE_DIR … MAKE_SYM of the first version of Landlock's rights
 _LANDLOCK_WRITES = (1 << 1) | sum(1 << bit for bit in range(4, 13))
+#: since version 4: bind and connect TCP; since version 6: abstract sockets and signals, to processes outside
+_LANDLOCK_TCP, _LANDLOCK_SCOPES = 0b11, 0b11
 
 
 def die_with_parent(parent: int) -> None:
@@ -41,7 +43,7 @@ def before_imports(limits: Limits) -> dict[str, str]:
     lower(resource.RLIMIT_FSIZE, 0)
     lower(resource.RLIMIT_NOFILE, limits.open_files)
     lower(resource.RLIMIT_DATA, limits.memory_bytes)
-    force = {"privileges": "unchanged", "network": "open", "files": "size-limit", "memory": "data"}
+    force = {"privileges": "unchanged", "network": "open", "files": "size-limit", "memory": "data", "signals": "open"}
     if sys.platform != "linux":
         return force
     libc = ctypes.CDLL(None, use_errno=True)
@@ -52,8 +54,11 @@ def before_imports(limits: Limits) -> dict[str, str]:
     # capabilities belong to threads, so they go while there is one thread
     if force["privileges"] == "none-new" and _drop_capabilities(libc):
         force["privileges"] = "none-new+no-capabilities"
-    if _landlock(libc):
+    version = _landlock(libc)
+    if version >= 1:
         force["files"] += "+landlock"
+    if version >= 6:
+        force["signals"] = "landlock"
     return force
 
 
@@ -66,8 +71,8 @@ def after_imports(limits: Limits, force: dict[str, str]) -> dict[str, str]:
     lower(resource.RLIMIT_AS, _address_space() + limits.memory_bytes)
     force = force | {"memory": "data+address-space"}
     if seccomp.install():
-        network = "seccomp" if force["network"] == "open" else force["network"] + "+seccomp"
-        force |= {"network": network, "files": force["files"] + "+seccomp"}
+        more = {key: "seccomp" if force[key] == "open" else force[key] + "+seccomp" for key in ("network", "signals")}
+        force |= {**more, "files": force["files"] + "+seccomp"}
     return force
 
 
@@ -91,21 +96,26 @@ def _address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def _landlock(libc: ctypes.CDLL) -> bool:
-    """Give up every right to write, create or remove files (no rule grants one back), and to trace processes
-    outside. Reading stays. False where the kernel has no Landlock."""
+def _landlock(libc: ctypes.CDLL) -> int:
+    """Give up every right to write, create or remove files (no rule grants one back), to trace processes outside and,
+    where the kernel can, to connect and to signal them. Reading stays. The kernel's version of Landlock; 0: none."""
     libc.syscall.restype = ctypes.c_long
-    version = libc.syscall(
-        ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_VERSION)
+    version = int(
+        libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_VERSION))
     )
     if version < 1:
-        return False
+        return 0
     rights = struct.pack("=Q", _LANDLOCK_WRITES)
+    if version >= 4:
+        rights += struct.pack("=Q", _LANDLOCK_TCP)
+    if version >= 6:
+        rights += struct.pack("=Q", _LANDLOCK_SCOPES)
     handle = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), rights, ctypes.c_size_t(len(rights)), ctypes.c_uint32(0))
     if handle < 0:
-        return False
+        return 0
     try:
-        return bool(libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(handle), ctypes.c_uint32(0)) == 0)
+        done = libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(handle), ctypes.c_uint32(0)) == 0
+        return version if done else 0
     finally:
         os.close(handle)
 

@@ -1,7 +1,8 @@
 """A small system-call filter (Linux seccomp-bpf) for a worker that computes and does nothing else.
 
-It denies sockets, new processes, signals to others, tracing, io_uring (which would bypass the rest), opening files
-for writing and changing the file system. Unknown architectures get no filter, and the caller reports that.
+It denies sockets, new processes, signals to others (also those a descriptor would send on its owner's behalf), file
+locks, tracing, io_uring (which would bypass the rest), opening files for writing and changing the file system, and the
+priorities and memory of other processes. Unknown architectures get no filter, and the caller reports that.
 """
 
 from __future__ import annotations
@@ -41,10 +42,25 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "finit_module": (313, 273), "kexec_load": (246, 104), "reboot": (169, 142), "swapon": (167, 224),
     "open_by_handle_at": (304, 265), "setuid": (105, 146), "setgid": (106, 144), "setsid": (112, 157),
     "setpgid": (109, 154), "syslog": (103, 116), "acct": (163, 89), "sethostname": (170, 161),
+    "open_tree_attr": (467, 467), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
+    "setxattrat": (463, 463), "removexattrat": (466, 466), "file_setattr": (469, 469), "flock": (73, 32),
+    "shmat": (30, 196), "shmctl": (31, 195), "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192),
+    "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "mq_unlink": (241, 181),
+    "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119), "sched_setattr": (314, 274), "migrate_pages": (256, 238),
+    "move_pages": (279, 239), "process_madvise": (440, 440), "process_mrelease": (448, 448),
+    "kexec_file_load": (320, 294), "delete_module": (176, 106), "swapoff": (168, 225), "quotactl": (179, 60),
+    "fanotify_init": (300, 262), "setdomainname": (171, 162), "clock_settime": (227, 112), "settimeofday": (164, 170),
 }  # fmt: skip
 #: taken through a structure in memory, which a filter cannot read; libraries fall back when these are "not there"
 _ABSENT = {"clone3": (435, 435), "openat2": (437, 437)}
 _OPEN, _OPENAT, _CLONE, _KILL, _TGKILL, _PRLIMIT = (2, None), (257, 56), (56, 220), (62, 129), (234, 131), (302, 261)
+_AFFINITY, _FCNTL, _IOCTL = (203, 122), (72, 25), (16, 29)
+#: all that fcntl may do: copy a descriptor, read and set its flags. Owners, signals, leases and locks reach others.
+_FCNTL_ALLOWED = {"F_DUPFD": 0, "F_GETFD": 1, "F_SETFD": 2, "F_GETFL": 3, "F_DUPFD_CLOEXEC": 1030}
+_F_SETFL, _O_ASYNC = 4, 0x2000
+#: signals at input or output, and typing into a terminal
+_IOCTL_DENIED = {"FIOASYNC": 0x5452, "FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902, "TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
 
 _CLONE_THREAD = 0x00010000
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -86,8 +102,21 @@ def rules(machine: str, pid: int) -> bytes:
     when(_KILL[column], 0, _JEQ, pid, allow_if=True)
     when(_TGKILL[column], 0, _JEQ, pid, allow_if=True)
     when(_PRLIMIT[column], 0, _JEQ, 0, allow_if=True)
+    when(_AFFINITY[column], 0, _JEQ, 0, allow_if=True)
+    denied = _ERRNO | errno.EPERM
+    # fcntl: the command's low half is loaded once; what is not listed is denied
+    flags = [(_JEQ, 0, 4, _F_SETFL), (_LD, 0, 0, _ARGUMENTS + 16), (_JSET, 0, 1, _O_ASYNC), (_RET, 0, 0, denied)]
+    inside = [(_LD, 0, 0, _ARGUMENTS + 8), *_each(_FCNTL_ALLOWED, _ALLOW), *flags, (_RET, 0, 0, _ALLOW)]
+    out += [(_JEQ, 0, len(inside) + 1, _FCNTL[column]), *inside, (_RET, 0, 0, denied)]
+    inside = [(_LD, 0, 0, _ARGUMENTS + 8), *_each(_IOCTL_DENIED, denied)]
+    out += [(_JEQ, 0, len(inside) + 1, _IOCTL[column]), *inside, (_RET, 0, 0, _ALLOW)]
     out.append((_RET, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *one) for one in out)
+
+
+def _each(values: dict[str, int], verdict: int) -> list[tuple[int, int, int, int]]:
+    """Instructions that give ``verdict`` where the accumulator holds one of ``values``."""
+    return [step for value in values.values() for step in ((_JEQ, 0, 1, value), (_RET, 0, 0, verdict))]
 
 
 def install() -> bool:

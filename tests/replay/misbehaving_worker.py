@@ -1,9 +1,11 @@
 """A worker whose engine does what the input says: the real process, the real walls, a hostile tenant."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -116,6 +118,13 @@ PROBES = {
     "spawn": lambda _: subprocess.run(["/bin/true"], check=True),
     "fork": lambda _: os.fork(),
     "signal": lambda _: os.kill(os.getppid(), signal.SIGTERM),
+    "owner": lambda _: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+    "signal number": lambda _: fcntl.fcntl(0, 10, signal.SIGTERM),
+    "asynchronous": lambda _: fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC),
+    "ioctl": lambda _: fcntl.ioctl(0, 0x8901, struct.pack("i", os.getppid())),
+    "lock": lambda at: fcntl.flock(os.open(at, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB),
+    "priority": lambda _: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+    "affinity": lambda _: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
     "thread": lambda _: threading.Thread(target=time.monotonic).start(),
     "read": lambda at: Path(at).read_bytes(),
     "environment of the parent": lambda _: Path(f"/proc/{os.getppid()}/environ").read_bytes(),

@@ -70,6 +70,30 @@ def test_what_the_filter_lets_through(machine):
         assert ask(0x40000000 | 41) == KILL
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_descriptor_can_be_made_to_signal_or_lock_nobody(machine):
+    program = seccomp.rules(machine, PID)
+    arch, column = seccomp._ARCHES[machine], list(seccomp._ARCHES).index(machine)
+    fcntl, ioctl = seccomp._FCNTL[column], seccomp._IOCTL[column]
+
+    def ask(call, *arguments):
+        return decide(program, arch, call, *arguments)
+
+    # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
+    assert {ask(fcntl, 3, command, 0x2000) for command in (0, 1, 2, 3, 1030)} == {ALLOW}
+    assert ask(fcntl, 3, 4, os.O_NONBLOCK | os.O_RDWR) == ALLOW
+    assert ask(fcntl, 3, 4, os.O_NONBLOCK | 0x2000) == refused(errno.EPERM)
+    # locks, F_SETOWN, F_SETSIG, F_SETOWN_EX, open-file locks, F_SETLEASE, F_NOTIFY; and what may come
+    for command in (6, 7, 8, 10, 15, 37, 38, 1024, 1026, 5000):
+        assert ask(fcntl, 3, command, PID) == refused(errno.EPERM)
+    for request in (0x5452, 0x8901, 0x8902, 0x5412):
+        assert ask(ioctl, 3, request, 1) == refused(errno.EPERM)
+        assert ask(ioctl, 3, request | 1 << 32, 1) == refused(errno.EPERM)
+    # isatty, FIONREAD, FIONBIO, FIOCLEX
+    assert {ask(ioctl, 3, request, 1) for request in (0x5401, 0x541B, 0x5421, 0x5451)} == {ALLOW}
+    assert ask(467, -100 & 0xFFFFFFFF) == refused(errno.EPERM)
+
+
 def test_an_unknown_machine_gets_no_filter(monkeypatch):
     monkeypatch.setattr(seccomp.platform, "machine", lambda: "pdp11")
     assert seccomp.install() is False
