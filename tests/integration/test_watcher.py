@@ -26,12 +26,11 @@ from challenger.sim import files
 from challenger.sim.history import whole
 from challenger.sim.scenario import CHEATS, Kind, Knobs, plan
 from challenger.sim.scoreboard import Truth
+from challenger.sim.toy import ToyBench, ToyFiles, ToyWorkers, kits
 from challenger.sim.wallet import Wallet
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate
 from challenger.store.heads import FilePublisher, verify
-from tests.integration.toy import ToyFiles, ToyWorkers
-from tests.sim.toy import ToyBench, kits
 
 
 class Scene:

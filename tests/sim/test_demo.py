@@ -20,7 +20,7 @@ from challenger.errors import ConfigError
 from challenger.settings import load
 from challenger.sim import demo, files, report, screen
 from challenger.sim.scenario import Knobs
-from tests.sim.toy import ToyBench, kits
+from challenger.sim.toy import ToyBench, kits
 from tests.sim.watchman import posted
 
 FEW = Knobs(tasks=16, round_size=8)

@@ -9,12 +9,12 @@ import pytest
 from challenger.sim.models import digits_model, int8_weights, older
 from challenger.sim.scenario import CHEATS, DIGITS, Kind
 from challenger.sim.strategies import STRATEGIES, Answer, Honest, Order, nudge, truncate
+from challenger.sim.toy import ToyBench, kits
 from challenger.sim.workshop import Variant, Workbench
 from replay.layout import Array, bundle_root, decode_bundle, encode_bundle, verify_path
 from replay.model import load_model
 from replay.sandbox import Receipt
 from replay.trace import commit
-from tests.sim.toy import ToyBench, kits
 
 
 class Desk:

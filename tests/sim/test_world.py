@@ -13,9 +13,9 @@ from challenger.domain import CommitmentId, DemandId, DisputeId, Hash32, Part, W
 from challenger.protocols.reference_calls import Claim, MarketCalls, seal_digest
 from challenger.sim.scenario import Kind, Knobs, plan
 from challenger.sim.scoreboard import Label, Scoreboard, Truth, read_labels, score
+from challenger.sim.toy import ToyBench, kits
 from challenger.sim.wallet import ActorFailed, Wallet
 from challenger.sim.world import LABELS, WATCHER, World
-from tests.sim.toy import ToyBench, kits
 
 FEW = Knobs(tasks=14, seed=3, round_size=7)
 

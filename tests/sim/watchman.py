@@ -20,9 +20,9 @@ from challenger.sim import data
 from challenger.sim.history import History
 from challenger.sim.market import Job, Market
 from challenger.sim.scenario import DIGITS, SENTENCES, TEXTS
+from challenger.sim.toy import ToyBench
 from challenger.sim.wallet import Wallet
 from challenger.sim.workshop import Workbench
-from tests.sim.toy import ToyBench
 
 
 @dataclass
