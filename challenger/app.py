@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from challenger.audit.journal import HeadSigner
 from challenger.chain.endpoint import connect
@@ -47,7 +51,7 @@ from challenger.protocols.reference import ReferenceAdapter, explain
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings, addresses
 from challenger.store.crossing import BROADCAST, Hook, after_act
-from challenger.store.engine import Store, open_store
+from challenger.store.engine import Store, create_engine, open_store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.outbox import Outbox
 from challenger.telemetry.instruments import Instruments
@@ -261,11 +265,14 @@ async def opened(
     files: Files | None = None,
     workers: Workers | None = None,
     crossing: Hook | None = None,
+    engine: Callable[[URL, float], AsyncEngine] = create_engine,
+    entropy: Callable[[int], bytes] = secrets.token_bytes,
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts.
 
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
-    and the replay pool, ``crossing`` is told of every persisted transition. Raises ConfigError, WrongChain, WrongContract,
+    and the replay pool, ``crossing`` is told of every persisted transition, ``engine``
+    makes the database's connections, ``entropy`` the epochs' secrets. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
@@ -290,7 +297,7 @@ async def opened(
             anchor=chain.anchor or None,
         )
         await adapter.check()
-        store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing))
+        store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing, engine=engine))
         head = await rpcs[0].block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
@@ -301,7 +308,7 @@ async def opened(
             files = await stack.enter_async_context(artifact_store(settings))
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
-        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry, crossing)
+        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry, crossing, entropy)
 
 
 async def _wire(
@@ -315,6 +322,7 @@ async def _wire(
     head: Block,
     telemetry: Instruments,
     crossing: Hook | None,
+    entropy: Callable[[int], bytes],
 ) -> App:
     rpc, chain, filing = rpcs[0], settings.chain, settings.filing
     live = settings.mode is Mode.LIVE and signer is not None
@@ -380,6 +388,7 @@ async def _wire(
         length=rates.epoch_blocks,
         delay=rates.delay,
         depth=chain.confirmations,
+        entropy=entropy,
     )
     following = FollowerOptions(start=chain.start_block, depth=chain.ledger_depth)
     return App(

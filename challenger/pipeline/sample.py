@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -69,6 +69,7 @@ class Sampler:
         length: int,
         delay: int,
         depth: int,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
         self._headers = headers
@@ -80,6 +81,7 @@ class Sampler:
         self._length = length
         self._delay = delay
         self._depth = depth
+        self._entropy = entropy
 
     async def step(self, head: Block) -> bool:
         """One look; True when something moved."""
@@ -102,7 +104,7 @@ class Sampler:
         # boundaries are multiples of the length, so that anyone can name the epoch of a block
         end = max(opens + 1, head.number + LEAD)
         closes = BlockNumber(-(-end // self._length) * self._length)
-        secret = secrets.token_bytes(32)
+        secret = self._entropy(32)
         epoch = Epoch(number, opens, closes, self._delay, secret, self._policy.digest())
         policy = json.dumps(asdict(self._policy), sort_keys=True, separators=(",", ":"))
         commitment = epoch.commitment()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -57,13 +57,16 @@ def normalise(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def create_engine(url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = True) -> AsyncEngine:
-    """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock."""
+def create_engine(
+    url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = True, connect_args: Mapping[str, Any] | None = None
+) -> AsyncEngine:
+    """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock.
+    ``connect_args`` are SQLite's driver's."""
     if url.get_backend_name() == "postgresql":
         milliseconds = int(busy_seconds * 1000)
         options = f"-c lock_timeout={milliseconds} -c timezone=UTC"
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, connect_args=dict(connect_args or {}))
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
@@ -167,9 +170,15 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(url: str, *, busy_seconds: float = 30.0, crossing: Hook | None = None) -> AsyncIterator[Store]:
+async def open_store(
+    url: str,
+    *,
+    busy_seconds: float = 30.0,
+    crossing: Hook | None = None,
+    engine: Callable[[URL, float], AsyncEngine] = create_engine,
+) -> AsyncIterator[Store]:
     """The store at ``url`` (``sqlite:///file`` or ``postgresql://…``), closed at the end of the block. ``crossing`` is
-    told of every transaction (see ``crossing.py``).
+    told of every transaction (see ``crossing.py``); ``engine`` makes the connections (a simulation has its own).
 
     Raises ConfigError for a URL that cannot be used, NotMigrated when its schema is another one than this
     program's, StoreError when it cannot be opened.
@@ -179,8 +188,7 @@ async def open_store(url: str, *, busy_seconds: float = 30.0, crossing: Hook | N
     if parsed.get_backend_name() == "sqlite":
         # SQLite would create an empty file; a mistyped path should say so instead
         await asyncio.to_thread(_must_exist, parsed.database or "", where)
-    engine = create_engine(parsed, busy_seconds)
-    async with Store(engine, where, crossing) as store:
+    async with Store(engine(parsed, busy_seconds), where, crossing) as store:
         revision = await _revision(store)
         if revision != HEAD:
             raise NotMigrated(database=where, found=revision or "nothing", expected=HEAD)

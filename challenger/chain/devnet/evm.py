@@ -30,6 +30,8 @@ GAS_LIMIT = 60_000_000
 FIRST_BASE_FEE = 10**9
 _COINBASE = bytes.fromhex("c0") * 20
 _ANYONE = bytes(20)
+#: Answers of calls kept at most.
+_REMEMBERED = 2_000
 
 
 class Failed(Exception):
@@ -74,6 +76,9 @@ class EvmChain:
         self.blocks: list[Mined] = [Mined(header, bytes(header.hash), 0, (), (), ())]
         self._numbers = {self.blocks[0].hash: 0}
         self._fork = 0
+        self._calls: dict[tuple[Any, ...], bytes | Failed] = {}
+        #: factor on the base fee of the next block mined, used up by it
+        self.surge = 1
 
     @property
     def head(self) -> Mined:
@@ -95,13 +100,22 @@ class EvmChain:
         parent = parent or self.head
         # blocks of another fork must differ even when they are empty and of the same second
         salt = keccak(parent.hash + self._fork.to_bytes(8, "big"))
-        return PragueVM.create_header_from_parent(
+        header = PragueVM.create_header_from_parent(
             parent.header,
             timestamp=timestamp,
             coinbase=_COINBASE,
             gas_limit=parent.header.gas_limit,
             mix_hash=salt,
         )
+        return header if self.surge == 1 else header.copy(base_fee_per_gas=header.base_fee_per_gas * self.surge)
+
+    def branch(self, height: int, fork: int) -> EvmChain:
+        """Another history from block ``height`` on, over the same states; ``fork`` tells its blocks from all others."""
+        twin = object.__new__(EvmChain)
+        twin._chain, twin._fork, twin.surge, twin._calls = self._chain, fork, 1, {}
+        twin.blocks = self.blocks[: height + 1]
+        twin._numbers = {block.hash: number for number, block in enumerate(twin.blocks)}
+        return twin
 
     def mine(
         self, timestamp: int, choose: Callable[[int, Callable[[bytes], int], Callable[[Any], bool]], None]
@@ -143,6 +157,7 @@ class EvmChain:
         self._chain.chaindb.db[mined.hash] = rlp.encode(block.header)  # where BLOCKHASH looks for it
         self._numbers[mined.hash] = len(self.blocks)
         self.blocks.append(mined)
+        self.surge = 1
         return mined
 
     def cut(self, height: int) -> list[Mined]:
@@ -161,7 +176,24 @@ class EvmChain:
         return self._vm(block.header).state
 
     def call(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
-        """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``."""
+        """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``.
+
+        A state never changes, so answers are remembered: clients ask the same of one block again and again.
+        """
+        key = (bytes(header.hash), sender, to, data, value, gas)
+        if key not in self._calls:
+            if len(self._calls) >= _REMEMBERED:
+                self._calls.clear()
+            try:
+                self._calls[key] = self._execute(header, sender, to, data, value, gas)
+            except Failed as failed:
+                self._calls[key] = failed
+        answer = self._calls[key]
+        if isinstance(answer, Failed):
+            raise answer
+        return answer
+
+    def _execute(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
         state = self._vm(header).state
         origin = sender or _ANYONE
         message = Message(gas or header.gas_limit, Address(to), Address(origin), value, data, state.get_code(to))

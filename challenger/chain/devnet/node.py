@@ -79,6 +79,8 @@ class Node:
         self._offset = 0  # chain clock − our clock
         self._forced: int | None = None
         self._snapshots: list[_Snapshot] = []
+        #: senders whose transactions no block takes
+        self.censored: frozenset[bytes] = frozenset()
 
     @property
     def height(self) -> int:
@@ -130,18 +132,18 @@ class Node:
         """Of the next block, were it mined now."""
         if self._forced is not None:
             return self._forced
-        return max(self._now(), self._head_time() + 1)
+        return max(self._now(), self.head_time + 1)
 
     def force_next(self, at: int) -> None:
-        if at <= self._head_time():
-            raise NodeError(f"{at} is not after the head's time {self._head_time()}", -32602)
+        if at <= self.head_time:
+            raise NodeError(f"{at} is not after the head's time {self.head_time}", -32602)
         self._forced = at
 
     def travel(self, by: int) -> int:
         """Moves the clock, seconds from now; the clock's distance from ours is returned."""
         if by < 0:
             raise NodeError("time does not go backwards", -32602)
-        self._offset = max(self._now(), self._head_time()) + by - int(self.options.clock())
+        self._offset = max(self._now(), self.head_time) + by - int(self.options.clock())
         return self._offset
 
     # history
@@ -175,11 +177,45 @@ class Node:
         self.mine(blocks)
         left, self.pool = self.pool, waiting
         for tx in left:  # what no longer fits into a block waits, as on a real chain, unless its place is taken
-            try:
-                self._pool_in(tx)
-            except Refused:
-                continue
+            self._try_pool(tx)
         self.pool.drop_stale(self.chain.state(self.chain.head).get_nonce)
+
+    def rewrite(self, depth: int, blocks: int, keep: Callable[[Any], bool]) -> None:
+        """As ``reorg``, but block by block: each new one holds those of its predecessor's transactions that ``keep``
+        picks, at the same time. What is not kept is gone from the pool too."""
+        if not 1 <= depth <= self.height or blocks < depth:
+            raise NodeError(f"a reorg drops 1 to {self.height} blocks and mines at least as many", -32602)
+        dropped = self._cut(self.height - depth)
+        self._snapshots = [one for one in self._snapshots if one.height <= self.height]
+        waiting, self.pool = self.pool, Pool()
+        for old in dropped:
+            for tx in filter(keep, old.transactions):
+                self._try_pool(tx)
+            self._forced = int(old.header.timestamp)
+            self._mine_one()
+        left, self.pool = self.pool, waiting
+        for tx in left:
+            self._try_pool(tx)
+        self.pool.drop_stale(self.chain.state(self.chain.head).get_nonce)
+        self.mine(blocks - depth)
+
+    def branch(self, depth: int, fork: int) -> Node:
+        """A node that parts from this one ``depth`` blocks below the head, with a pool of its own."""
+        height = max(0, self.height - depth)
+        twin = object.__new__(Node)
+        twin.__dict__ |= self.__dict__
+        twin.chain, twin.pool = self.chain.branch(height, fork), Pool()
+        twin.receipts = self.receipts[: height + 1]
+        twin.logs = {number: logs for number, logs in self.logs.items() if number <= height}
+        twin._places = {tx: place for tx, place in self._places.items() if place[0] <= height}
+        twin._snapshots, twin._forced = [], None
+        return twin
+
+    def _try_pool(self, tx: Any) -> None:
+        try:
+            self._pool_in(tx)
+        except Refused:
+            return
 
     def _cut(self, height: int) -> list[Mined]:
         gone = self.chain.cut(height)
@@ -194,7 +230,7 @@ class Node:
 
     def _mine_one(self) -> None:
         at = self.next_time()
-        block = self.chain.mine(at, self.pool.best_first)
+        block = self.chain.mine(at, self._offer)
         if self._forced is not None:
             self._offset, self._forced = at - int(self.options.clock()), None
         for index, tx in enumerate(block.transactions):
@@ -205,6 +241,9 @@ class Node:
         self.receipts.append(receipts)
         if logs := [log for receipt in receipts for log in receipt["logs"]]:
             self.logs[block.header.block_number] = logs
+
+    def _offer(self, base_fee: int, nonce_of: Callable[[bytes], int], mine: Callable[[Any], bool]) -> None:
+        self.pool.best_first(base_fee, nonce_of, lambda tx: tx.sender not in self.censored and mine(tx))
 
     def _executable(self) -> bool:
         """Whether a block mined now would find a transaction."""
@@ -226,5 +265,6 @@ class Node:
     def _now(self) -> int:
         return int(self.options.clock()) + self._offset
 
-    def _head_time(self) -> int:
+    @property
+    def head_time(self) -> int:
         return int(self.chain.head.header.timestamp)
