@@ -69,6 +69,10 @@ class Court:
                 calls.append(call)
         return calls
 
+    def forget(self) -> None:
+        """What was handed out may have left the chain: it is decided again. Signers keep their opinions."""
+        self._decided.clear()
+
     async def _judge(self, market: Market, dispute: Dispute) -> Call | None:
         job = market.jobs[dispute.job]
         if not _matches(dispute, job):

@@ -40,6 +40,10 @@ class Wallet:
     def address(self) -> Address:
         return self.signer.address
 
+    def forget(self) -> None:
+        """The next nonce is asked of the chain again."""
+        self._nonce = None
+
     async def send(self, call: Call, gas: int = GAS) -> Hash32:
         return await self._send({"to": call.to, "value": call.value, "data": call.data, "gas": gas})
 

@@ -256,6 +256,16 @@ class World:
         owed = [one for one in wallets if self.market.balances.get(one.address, 0)]
         await self._react([(one, MarketCalls(self.deployment.market).withdraw()) for one in owed])
 
+    def reread(self) -> None:
+        """After a reorganisation: everybody forgets what they knew of the chain, and reads it anew."""
+        where = self.deployment
+        contracts = (where.market, where.adjudicator, where.anchor)
+        self.history = History(self._requester.wallet.rpc, contracts, where.start_block)
+        self.market = Market()
+        self._court.forget()
+        for wallet in (self._registrar.wallet, self._requester.wallet, self._relay, *(p.wallet for p in self.providers)):
+            wallet.forget()
+
     async def refresh(self) -> None:
         for event in await self.history.refresh():
             self.market.take(event)

@@ -1,0 +1,119 @@
+"""The watcher's lives: opened on faulty endpoints and a faulty database, stepped, killed, opened again."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+from challenger.app import App, opened
+from challenger.chain.rpc import Rpc
+from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
+from challenger.settings import Settings
+from challenger.sim.faults import sql
+from challenger.sim.faults.engine import Engine, Killed
+from challenger.sim.faults.kinds import Fault
+from challenger.sim.faults.provider import PATIENCE, FaultyProvider
+from challenger.sim.toy import ToyFiles, ToyWorkers
+from challenger.store.engine import Store, open_store
+from replay.sandbox import Completed, Inconclusive, Reason, ReplayRequest
+
+
+class FaultyWorkers(ToyWorkers):
+    """Workers that die when it is their hour."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    async def replay(self, request: ReplayRequest) -> Completed | Inconclusive:
+        self._engine.cross()
+        if self._engine.strikes(Fault.WORKERS, "workers") is not None:
+            return Inconclusive(Reason.CRASHED, "signal 9")
+        return await super().replay(request)
+
+
+class Life:
+    """One account's watcher over all its processes. ``bugs``: what escaped that must not."""
+
+    def __init__(self, settings: Settings, providers: list[FaultyProvider], engine: Engine, seed: int) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.bugs: list[str] = []
+        self.troubles: Counter[str] = Counter()
+        self.starts = 0
+        self._engine = engine
+        self._workers = FaultyWorkers(engine)
+        self._secrets = random.Random(f"secrets {seed}")  # noqa: S311  a simulated watcher's
+        self._stack: AsyncExitStack | None = None
+        self.app: App | None = None
+
+    async def turn(self, *, operator: bool) -> bool:
+        """One look of every loop of the service; True when something moved, or could not be looked at."""
+        self._engine.doom()
+        try:
+            app = self.app or await self._open()
+            return app is None or await self._round(app, operator=operator)
+        except Killed:
+            await self.end()
+            return True
+
+    async def end(self) -> None:
+        """The process is no more; what it had open is let go without a word to the database."""
+        self._engine.dead = True
+        stack, self._stack, self.app = self._stack, None, None
+        if stack is not None:
+            with suppress(Killed, Exception):
+                await stack.aclose()
+
+    async def _open(self) -> App | None:
+        """As a supervisor does: started again at every turn until it comes up."""
+        self._engine.born()
+        self.starts += 1
+        rpcs = [Rpc(one, name=one.name, timeout=PATIENCE, backoff=0.0, patience=0.0) for one in self.providers]
+        stack = AsyncExitStack()
+        try:
+            app = await stack.enter_async_context(
+                opened(
+                    self.settings,
+                    rpc=rpcs[0],
+                    others=rpcs[1:],
+                    files=ToyFiles(),
+                    workers=self._workers,
+                    database=partial(_database, self._engine),
+                    entropy=self._secrets.randbytes,
+                )
+            )
+        except ChallengerError as error:
+            self.troubles[type(error).__name__] += 1
+            return None
+        self._stack, self.app = stack, app
+        return app
+
+    async def _round(self, app: App, *, operator: bool) -> bool:
+        moved = False
+        for look in (app.step, app.gather, app.investigate, app.step):
+            try:
+                moved |= await look()
+            except TakenOver as error:
+                self.bugs.append(f"taken over although alone: {error}")
+            except (Expected, StoreError) as error:
+                moved = True
+                self.troubles[str(error)[:60]] += 1
+            except Exception:  # noqa: BLE001 - whatever else escapes is a finding
+                self.bugs.append(traceback.format_exc(limit=-3))
+        if operator:
+            try:
+                moved |= await app.approve("", "operator", "looked at it") > 0
+            except (Expected, StoreError):
+                moved = True
+        return moved
+
+
+@asynccontextmanager
+async def _database(engine: Engine, url: str) -> AsyncIterator[Store]:
+    async with open_store(url, engine=lambda parsed, _: sql.engine(parsed, engine.gate)) as store:
+        yield store
