@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +31,7 @@ class Signer:
     key: Key
     backend: str
     machine: Machine
+    read: Callable[[bytes, str], bytes] = data.read
     _opinions: dict[bytes, bool | None] = field(default_factory=dict)
 
     async def opinion(self, task: Task, job: Job) -> bool | None:
@@ -41,7 +42,7 @@ class Signer:
 
     async def _replay(self, task: Task, job: Job) -> bool | None:
         try:
-            given = data.read(task.input_data, task.input_uri)
+            given = self.read(task.input_data, task.input_uri)
             if bundle_root(given) != task.input_root:
                 return None
             own = await self.machine.rerun(task.model, given, self.backend, task.seed)

@@ -11,12 +11,20 @@ from challenger.errors import DataUnavailable
 
 @dataclass(frozen=True, slots=True)
 class DataRoom:
-    """Bundles by their root. What was never put has an address all the same, at which nothing is found."""
+    """Bundles by their root. What was never put has an address all the same, at which nothing is found. ``base``: the
+    address of the folder as parties see it, where the chain must not depend on where the folder lies."""
 
     folder: Path
+    base: str = ""
 
     def address(self, root: bytes) -> str:
-        return self._path(root).resolve().as_uri()
+        return f"{self.base}/{self._path(root).name}" if self.base else self._path(root).resolve().as_uri()
+
+    def read(self, inline: bytes, uri: str) -> bytes:
+        """As the module's ``read``, for addresses of this room too."""
+        if self.base and uri.startswith(self.base + "/"):
+            uri = (self.folder / uri.rpartition("/")[2]).resolve().as_uri()
+        return read(inline, uri)
 
     def put(self, root: bytes, data: bytes) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ and replay workers. Nothing here loads torch.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,15 @@ def kits() -> list[Kit]:
 class ToyFiles:
     """An artefact store for the toy model's data room: a few bytes from a folder of this machine."""
 
+    def __init__(self, read: Callable[[bytes, str], bytes] = data.read) -> None:
+        self._read = read
+
     async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 0) -> Path:  # noqa: ARG002
         return Path("/models") / file_digest.hex()
 
     async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:  # noqa: ARG002
         try:
-            found = data.read(b"", uri)
+            found = self._read(b"", uri)
         except DataUnavailable:
             raise ArtifactMissing(ArtifactReason.NOT_FOUND, uri=uri) from None
         if bundle_root(found) != root:

@@ -78,11 +78,13 @@ class World:
         *,
         params: MarketParams | None = None,
         seconds: int | None = 12,
+        base: str = "",
     ) -> Self:
-        """Deploys the contracts, registers the models and stakes for the providers. Data and labels go to ``folder``."""
+        """Deploys the contracts, registers the models and stakes for the providers. Data and labels go to ``folder``;
+        ``base``: see ``DataRoom``."""
         params = params or MarketParams()
         rpc, keys = devnet.rpc, [account.key for account in devnet.accounts]
-        room = DataRoom(folder / "data")
+        room = DataRoom(folder / "data", base)
         room.folder.mkdir(parents=True, exist_ok=True)
         registrar_wallet = Wallet(rpc, keys[REGISTRAR], "registrar")
         judges = [Wallet(rpc, keys[FIRST_SIGNER + i], f"signer {i}") for i in range(len(SIGNER_BACKENDS))]
@@ -102,7 +104,7 @@ class World:
             models[kit.name] = model_id(deployment.chain, deployment.market, registrar.wallet.address, spec)
         bench = Bench(deployment.chain, deployment.adjudicator, deployment.market)
         machine = Registered(workshop, {bytes(number): name for name, number in models.items()})
-        signers = [Signer(w.signer, b, machine) for w, b in zip(judges, SIGNER_BACKENDS, strict=True)]
+        signers = [Signer(w.signer, b, machine, room.read) for w, b in zip(judges, SIGNER_BACKENDS, strict=True)]
         world = cls(
             deployment=deployment,
             scenario=scenario,
@@ -263,7 +265,12 @@ class World:
         self.history = History(self._requester.wallet.rpc, contracts, where.start_block)
         self.market = Market()
         self._court.forget()
-        for wallet in (self._registrar.wallet, self._requester.wallet, self._relay, *(p.wallet for p in self.providers)):
+        for wallet in (
+            self._registrar.wallet,
+            self._requester.wallet,
+            self._relay,
+            *(p.wallet for p in self.providers),
+        ):
             wallet.forget()
 
     async def refresh(self) -> None:

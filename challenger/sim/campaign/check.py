@@ -205,6 +205,6 @@ async def _digest(p: Played, store: Store) -> str:
     async with store.read() as view:
         query = select(schema.journal.c.time, schema.journal.c.kind, schema.journal.c.subject, schema.journal.c.payload)
         for row in await view.connection.execute(query.order_by(schema.journal.c.seq)):
-            if row.kind not in ("setting", "fence-claimed"):
+            if row.kind not in ("setting", "fence"):
                 digest.update(repr(tuple(row)).encode())
     return digest.hexdigest()

@@ -39,13 +39,16 @@ class FaultyWorkers(ToyWorkers):
 class Life:
     """One account's watcher over all its processes. ``bugs``: what escaped that must not."""
 
-    def __init__(self, settings: Settings, providers: list[FaultyProvider], engine: Engine, seed: int) -> None:
+    def __init__(
+        self, settings: Settings, providers: list[FaultyProvider], files: ToyFiles, engine: Engine, seed: int
+    ) -> None:
         self.settings = settings
         self.providers = providers
         self.bugs: list[str] = []
         self.troubles: Counter[str] = Counter()
         self.starts = 0
         self._engine = engine
+        self._files = files
         self._workers = FaultyWorkers(engine)
         self._secrets = random.Random(f"secrets {seed}")  # noqa: S311  a simulated watcher's
         self._stack: AsyncExitStack | None = None
@@ -81,7 +84,7 @@ class Life:
                     self.settings,
                     rpc=rpcs[0],
                     others=rpcs[1:],
-                    files=ToyFiles(),
+                    files=self._files,
                     workers=self._workers,
                     database=partial(_database, self._engine),
                     entropy=self._secrets.randbytes,
@@ -94,10 +97,13 @@ class Life:
         return app
 
     async def _round(self, app: App, *, operator: bool) -> bool:
-        moved = False
-        for look in (app.step, app.gather, app.investigate, app.step):
+        moved = judged = False
+        for number, look in enumerate((app.step, app.gather, app.investigate, app.step)):
+            if number == 3 and not judged:
+                break  # nothing was judged since the chain's loop had its turn
             try:
-                moved |= await look()
+                judged = await look()
+                moved |= judged
             except TakenOver as error:
                 self.bugs.append(f"taken over although alone: {error}")
             except (Expected, StoreError) as error:

@@ -16,18 +16,21 @@ from challenger.sim import files
 from challenger.sim.campaign.bonds import Bonds
 from challenger.sim.campaign.life import Life
 from challenger.sim.campaign.plan import ENDPOINTS, RULES, Plan
+from challenger.sim.data import DataRoom
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.faults.engine import BLOCK, Engine
 from challenger.sim.faults.kinds import OF_ENDPOINTS, Fault
 from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.scenario import plan as deal
-from challenger.sim.toy import ToyBench, kits
+from challenger.sim.toy import ToyBench, ToyFiles, kits
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate
 from challenger.store.schema import work
 
 #: Blocks without anything moving before time is passed over, and after which all is over.
 QUIET = 4
+#: Where data seems to lie: the same on every machine, since it stands on chain.
+ADDRESS = "file:///data"
 _MOST_BLOCKS = 600
 _WAITING = (State.OBSERVED, State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
 _NEED = ENDPOINTS
@@ -129,7 +132,7 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     """``template``: an empty database of the present schema, copied into ``folder``."""
     devnet = InlineDevnet()
     made = files.make(folder / "world")
-    world = await World.open(devnet, made.path, deal(plan.knobs), kits(), ToyBench(), params=RULES)
+    world = await World.open(devnet, made.path, deal(plan.knobs), kits(), ToyBench(), params=RULES, base=ADDRESS)
     account = devnet.accounts[WATCHER]
     settings = made.write_config(world.deployment, account.key, 1.0)
     settings = replace(
@@ -145,8 +148,11 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     shutil.copyfile(template, made.database)
     engine = Engine(plan.seed, plan.episodes)
     providers = [FaultyProvider(devnet.node, engine, number) for number in range(ENDPOINTS)]
-    life = Life(settings, providers, engine, plan.seed)
-    played = Played(plan, world, devnet, life, settings, engine, bytes.fromhex(account.address[2:]), Bonds(account.address, RULES))
+    room = DataRoom(made.path / "data", ADDRESS)
+    life = Life(settings, providers, ToyFiles(room.read), engine, plan.seed)
+    played = Played(
+        plan, world, devnet, life, settings, engine, bytes.fromhex(account.address[2:]), Bonds(account.address, RULES)
+    )
     director = Director(played, devnet.node.height)
     devnet.before, devnet.after, engine.block = director.before, director.after, director.block_in_passing
     try:
