@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": ("resume", "approve filing again after a pause on correlated accusations"),
     "audit": ("audit", "re-check the record: `audit sampling`, `audit journal`"),
     "db": ("db", "create, upgrade or downgrade the database schema"),
+    "sim": ("sim", "play seeded worlds that break on purpose, and check what must always hold"),
     "devnet": ("devnet", "serve the embedded chain as JSON-RPC on loopback"),
 }
 
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     for name, (module, line) in COMMANDS.items():
         sub = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
         sub.add_argument("--json", action="store_true", help="machine-readable output")
-        if name not in ("demo", "devnet"):
+        if name not in ("demo", "devnet", "sim"):
             sub.add_argument(
                 "-c",
                 "--config",

@@ -106,7 +106,7 @@ class ToyWorkers:
 
 def _kit(name: str, dtype: Any) -> Kit:
     def sample(number: int) -> bytes:
-        values = np.random.default_rng(number).integers(1, 100, size=(1, 8))
+        values = np.random.default_rng([number, *name.encode()]).integers(1, 100, size=(1, 8))
         return encode_bundle({"x": values.astype(dtype)})
 
     root = Hash32(hashlib.sha256(name.encode()).digest())

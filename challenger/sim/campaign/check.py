@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from sqlalchemy import select
 from challenger.audit.journal import Recovered
 from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
-from challenger.domain import Action, State
+from challenger.domain import Action, CommitmentId, State
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.sim.campaign.plan import MARGIN
 from challenger.sim.campaign.play import Played
@@ -74,7 +76,9 @@ async def check(p: Played, template: Path) -> Findings:
 # what was filed, and what was not
 
 
-def _filed(p: Played, found: Findings, items: dict[bytes, Item], told: dict[bytes, list[TransactionRow]]) -> None:
+def _filed(
+    p: Played, found: Findings, items: Mapping[CommitmentId, Item], told: Mapping[CommitmentId, list[TransactionRow]]
+) -> None:
     ours = "0x" + p.account.hex()
     events = p.world.history.events
     accused = Counter(e.args["job"] for e in events if e.name == "Challenged" and e.args["challenger"] == ours)
@@ -161,7 +165,7 @@ async def _nonces(p: Played, found: Findings, store: Store) -> None:
         payloads[tx.nonce][tx.to, tx.value, tx.data].add(actions[kept[tx.hash].transaction])
     for nonce, different in payloads.items():
         uses = set().union(*different.values())
-        if len(different) > 1 and Action.CANCEL.value not in uses and nonce not in _requeued(p, nonce):
+        if len(different) > 1 and Action.CANCEL.value not in uses:
             found.broken.append(f"{len(different)} payloads for nonce {nonce}: {sorted(uses)}")
     left = [tx.nonce for tx in node.pool if tx.sender == p.account]
     taken = node.chain.state(node.chain.head).get_nonce(p.account)
@@ -169,16 +173,12 @@ async def _nonces(p: Played, found: Findings, store: Store) -> None:
         found.broken.append(f"a gap in the nonces: the next is {taken}, waiting are {sorted(left)}")
 
 
-def _requeued(p: Played, nonce: int) -> tuple[int, ...]:  # noqa: ARG001
-    return ()
-
-
 # the record
 
 
 async def _index(p: Played, found: Findings, store: Store, template: Path) -> None:
     path = template.with_name("clean.sqlite")
-    path.write_bytes(template.read_bytes())
+    shutil.copyfile(template, path)
     where = p.world.deployment
     adapter = ReferenceAdapter(p.devnet.rpc, where.chain, where.market)
     await adapter.check()
@@ -189,7 +189,6 @@ async def _index(p: Played, found: Findings, store: Store, template: Path) -> No
         for name in CHAIN_TABLES:
             if await _rows(store, name) != await _rows(clean, name):
                 found.broken.append(f"index: table {name} is not that of a clean index")
-    path.unlink()
 
 
 async def _rows(store: Store, name: str) -> list[tuple[Any, ...]]:

@@ -32,6 +32,8 @@ QUIET = 4
 #: Where data seems to lie: the same on every machine, since it stands on chain.
 ADDRESS = "file:///data"
 _MOST_BLOCKS = 600
+#: Tries of a replay whose worker dies: with their pauses they outlast the weather, as an operator would have it.
+_ATTEMPTS = 9
 _WAITING = (State.OBSERVED, State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
 _NEED = ENDPOINTS
 
@@ -137,7 +139,7 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     settings = made.write_config(world.deployment, account.key, 1.0)
     settings = replace(
         settings,
-        replay=replace(settings.replay, retry_seconds=BLOCK),
+        replay=replace(settings.replay, retry_seconds=BLOCK, attempts=_ATTEMPTS),
         filing=replace(
             settings.filing,
             exposure=plan.exposure,

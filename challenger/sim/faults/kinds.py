@@ -82,8 +82,7 @@ def draw(
         strikes = dice.randrange(100) < 35
         if fault not in set(faults) or not (strikes or all_of):
             continue
-        for _ in range(dice.randint(1, 3)):
-            episodes.append(_episode(fault, dice, endpoints, rogue, end))
+        episodes += [_episode(fault, dice, endpoints, rogue, end) for _ in range(dice.randint(1, 3))]
     return tuple(sorted(episodes, key=lambda one: (one.first, one.fault, one.where)))
 
 

@@ -1,0 +1,104 @@
+"""Whole worlds under faults: what must always be true is, the same seed is the same world, and a break shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+
+from challenger.cli import main
+from challenger.sim.campaign import check as checking
+from challenger.sim.campaign import run
+from challenger.sim.campaign.plan import plan
+from challenger.sim.campaign.play import make_template, play
+from challenger.sim.faults.kinds import Fault
+from challenger.sim.scoreboard import Truth
+
+ALL = tuple(Fault)
+#: Processes for a campaign: a test run has two already.
+PROCESSES = int(os.environ.get("CHALLENGER_TEST_PROCESSES", "2"))
+
+
+async def test_the_same_seed_is_the_same_world_whatever_the_folder_and_process() -> None:
+    import asyncio
+
+    def again() -> run.Outcome:
+        return run.world(17, ALL, all_of=False)
+
+    here = await asyncio.to_thread(again)
+    assert here.findings.broken == []
+    assert here.starts > 1, "this seed kills the watcher"
+    code = (
+        "from challenger.sim.campaign.run import world; from challenger.sim.faults.kinds import Fault;"
+        "print(world(17, tuple(Fault), all_of=False).findings.digest)"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONWARNINGS": "ignore"}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    said, _ = await child.communicate()
+    assert said.decode().strip() == here.findings.digest
+
+
+async def test_a_quiet_world_has_nothing_in_the_way_of_any_filing(tmp_path) -> None:
+    await make_template(tmp_path / "t.sqlite")
+    played = await play(plan(5, (), all_of=True), tmp_path, tmp_path / "t.sqlite")
+    found = await checking.check(played, tmp_path / "t.sqlite")
+    assert found.broken == []
+    assert found.filings == found.inside == found.on_time >= 5
+    assert found.honest >= 4
+    # what is checked against: the same world, told otherwise
+    labels = played.world.labels
+    wrong = next(label for label in labels if label.truth is Truth.WRONG)
+    played.world.labels = [replace(label, truth=Truth.HONEST) if label is wrong else label for label in labels]
+    told = (await checking.check(played, tmp_path / "t.sqlite")).broken
+    assert [line.split(":")[0] for line in told] == ["an honest provider was accused"]
+    honest = next(label for label in labels if label.truth is Truth.HONEST)
+    played.world.labels = [replace(label, truth=Truth.WRONG) if label is honest else label for label in labels]
+    told = (await checking.check(played, tmp_path / "t.sqlite")).broken
+    assert [line.split(":")[0] for line in told] == ["missed inside the envelope"]
+    played.world.labels = [label for label in labels if label is not wrong]
+    told = (await checking.check(played, tmp_path / "t.sqlite")).broken
+    assert [line.split(":")[0] for line in told] == ["filed over a commitment that nobody made"]
+
+
+def test_the_command_prints_worlds_and_says_how_to_see_one_again(capsys, monkeypatch) -> None:
+    assert main(["sim", "--seed", "5", "--faults", "none", "--processes", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["worlds"] == 1
+    assert told["inside"] == told["on_time"] > 0
+    assert told["broken"] == []
+    monkeypatch.setattr(checking, "MARGIN", -1)  # every commitment had to be filed, whatever stood in the way
+    code = main(["sim", "--seed", "2", "--faults", "censor,full-disk,outage", "--processes", "1"])
+    said = capsys.readouterr()
+    assert "holds" in said.out or "BROKEN" in said.out
+    assert (code == 1) == ("again: challenger sim --seed 2 --faults censor,outage,full-disk" in said.err)
+
+
+def test_a_wrong_list_of_faults_is_a_usage_error(capsys) -> None:
+    assert main(["sim", "--faults", "storm"]) == 2
+    assert "unknown fault storm" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_hundred_worlds() -> None:
+    _campaign(100)
+
+
+@pytest.mark.full
+def test_two_thousand_worlds() -> None:
+    total = _campaign(2_000)
+    assert total.filings >= 10_000
+
+
+def _campaign(worlds: int) -> run.Total:
+    total = run.campaign(range(1, worlds + 1), ALL, processes=PROCESSES, seen=lambda _: None)
+    assert total.broken == []
+    assert total.worlds == worlds
+    assert total.on_time == total.inside > worlds
+    assert total.false == 0
+    assert set(total.injected) == set(map(str, Fault))
+    return total
