@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from contextlib import AsyncExitStack, suppress
 
 from challenger.app import App, opened
 from challenger.chain.rpc import Rpc
@@ -18,7 +16,6 @@ from challenger.sim.faults.engine import Engine, Killed
 from challenger.sim.faults.kinds import Fault
 from challenger.sim.faults.provider import PATIENCE, FaultyProvider
 from challenger.sim.toy import ToyFiles, ToyWorkers
-from challenger.store.engine import Store, open_store
 from replay.sandbox import Completed, Inconclusive, Reason, ReplayRequest
 
 
@@ -86,7 +83,7 @@ class Life:
                     others=rpcs[1:],
                     files=self._files,
                     workers=self._workers,
-                    database=partial(_database, self._engine),
+                    engine=lambda url, _: sql.engine(url, self._engine.gate),
                     entropy=self._secrets.randbytes,
                 )
             )
@@ -117,9 +114,3 @@ class Life:
             except (Expected, StoreError):
                 moved = True
         return moved
-
-
-@asynccontextmanager
-async def _database(engine: Engine, url: str) -> AsyncIterator[Store]:
-    async with open_store(url, engine=lambda parsed, _: sql.engine(parsed, engine.gate)) as store:
-        yield store
