@@ -15,6 +15,7 @@ from replay.cli import Failure, UsageError
 from replay.cli.tokens import FILE, Tokenizer, read_tokenizer
 from replay.errors import LayoutError
 from replay.layout import encode_bundle
+from replay.plain import NotPlain, open_plain
 from replay.shallow import parse_json
 
 MAX_INPUT_BYTES = 64 << 20
@@ -71,10 +72,12 @@ def tokenizer(manifest: Path) -> Tokenizer:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """A file's bytes, at most ``limit`` of them. Raises ``Failure``."""
+    """A plain file's bytes, at most ``limit`` of them. Raises ``Failure``."""
     try:
-        with path.open("rb") as opened:
+        with open_plain(path) as opened:
             data = opened.read(limit + 1)
+    except NotPlain as error:
+        raise Failure(str(error), "unreadable") from error
     except OSError as error:
         raise Failure(f"{path} cannot be read: {error.strerror}", "unreadable") from error
     if len(data) > limit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +19,7 @@ from replay.artifacts.errors import ArtifactMismatch
 from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
 from replay.errors import FileMismatch, LimitExceeded, MalformedFile, ManifestRefused
 from replay.kernels import spec
+from replay.plain import NotPlain, open_plain
 from replay.shallow import parse_json
 
 Format = Literal["onnx", "bert", "gpt2", "llama"]
@@ -111,16 +111,16 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
 def _read(path: Path, limit: int) -> bytearray:
     """A plain file's bytes, its size checked before anything is allocated."""
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise MalformedFile("not a plain file", file=path.name)
             if status.st_size > limit:
                 raise LimitExceeded(f"{status.st_size} bytes, at most {limit} are accepted", file=path.name)
             data = bytearray(status.st_size)
             filled = stream.readinto(data)
             if filled != status.st_size or stream.read(1):
                 raise MalformedFile("the file changed while it was read", file=path.name)
+    except NotPlain as error:
+        raise MalformedFile("not a plain file", file=path.name) from error
     except OSError as error:
         raise MalformedFile(f"cannot be read ({error.strerror})", file=path.name) from error
     return data

@@ -22,6 +22,7 @@ from replay.errors import (
     UnknownBackend,
 )
 from replay.kernels.spec import SPEC_VERSION
+from replay.plain import open_plain
 from replay.sandbox.outcome import Reason, Refusal
 from replay.trace import Receipt
 
@@ -137,7 +138,7 @@ class ModelEngine:
 
 def _digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as opened:
+        with open_plain(path) as opened:
             data = opened.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise Refusal(Reason.MODEL_REJECTED, f"the manifest {path} cannot be read: {error.strerror}") from error
