@@ -137,7 +137,8 @@ def _not_finite(walk: _Walk, leaf: int, output: bytes) -> Divergence:
     theirs = None if claim is None or claim.shape != (2,) else (int(claim[0]), int(claim[1]))
     ours = walk.mine.run.nonfinite
     if theirs is None or (ours is not None and ours < theirs):
-        assert ours is not None
+        if ours is None:
+            raise LayoutError("neither side's run ended in an operator that is not finite")
         return walk.found(leaf, *ours, mine="nonfinite")
     operator, element = theirs
     tensor = walk.mine.tensor(operator) if 0 <= operator < len(walk.mine.program.operators) else None
@@ -159,7 +160,8 @@ def _inside(walk: _Walk, leaf: int, segment: int, claimed: Mapping[int, bytes]) 
     operator = part[place]
     tensor = mine.tensor(operator)
     if tensor is None:
-        assert mine.run.nonfinite is not None
+        if mine.run.nonfinite is None:
+            raise LayoutError(f"the witness holds no output of operator {operator}")
         return walk.found(leaf, *mine.run.nonfinite, mine="nonfinite")
     tiles, name = mine.tiles(operator), TreeId("tensor", operator)
     try:

@@ -25,6 +25,7 @@ SOURCES = tuple(
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-pthread", "-fPIC", "-shared")
 _COMPILERS = ("c++", "g++", "clang++")
 _SECONDS = 120
+_DIGEST = ".sha256"
 
 
 @cache
@@ -39,9 +40,20 @@ def build() -> tuple[Path, str]:
         raise BackendRefused("no C++ compiler found (looked for " + ", ".join(_COMPILERS) + ")", backend="native")
     key = sha256("\n".join([source_digest(), version(compiler), _processor(), *FLAGS]).encode()).hexdigest()
     path = _folder() / f"native-{key[:32]}.so"
-    if not path.exists():
-        _compile(compiler, path)
-    return path, sha256(path.read_bytes()).hexdigest()
+    try:
+        return path, _kept(path) or _compile(compiler, path)
+    except OSError as error:
+        raise BackendRefused(f"{path.name} cannot be kept: {error.strerror}", backend="native") from error
+
+
+def _kept(path: Path) -> str | None:
+    """The digest of a library built earlier; None where there is none, or where it is not whole (the machine stopped
+    while it was written, or somebody changed it): the digest taken when it was built lies beside it."""
+    try:
+        digest = sha256(path.read_bytes()).hexdigest()
+        return digest if path.with_suffix(_DIGEST).read_text(encoding="ascii").strip() == digest else None
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
 
 
 def version(compiler: str) -> str:
@@ -55,8 +67,9 @@ def version(compiler: str) -> str:
     return said.stdout.partition("\n")[0].strip()
 
 
-def _compile(compiler: str, path: Path) -> None:
-    """Atomic: several processes may build at once, and each puts a whole file in place."""
+def _compile(compiler: str, path: Path) -> str:
+    """Build ``path`` and its digest beside it; returns the digest. Atomic: several processes may build at once, and each
+    puts whole files in place. Who meets the library of one build and the digest of another builds once more."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     os.close(handle)
     command = [compiler, *FLAGS, "-o", name, *(str(source) for source in SOURCES if source.suffix == ".cpp")]
@@ -67,11 +80,27 @@ def _compile(compiler: str, path: Path) -> None:
         if done.returncode != 0:
             first = (done.stderr.strip() or "no reason given").splitlines()[0]
             raise BackendRefused(f"{compiler} failed: {first}", backend="native")
-        Path(name).replace(path)
+        digest = sha256(Path(name).read_bytes()).hexdigest()
+        _put(Path(name), path)
+        note = Path(name).with_suffix(_DIGEST)
+        note.write_text(digest + "\n", encoding="ascii")
+        _put(note, path.with_suffix(_DIGEST))
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendRefused(f"{compiler} failed: {error}", backend="native") from error
     finally:
-        Path(name).unlink(missing_ok=True)
+        for draft in (Path(name), Path(name).with_suffix(_DIGEST)):
+            draft.unlink(missing_ok=True)
+    return digest
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Rename, once the bytes are on disk: a name never stands for half a file."""
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    draft.replace(path)
 
 
 def source_digest() -> str:

@@ -1,4 +1,5 @@
-"""The compiled functions: loaded once per process, from the library of the digest that was built and no other."""
+"""The compiled functions: loaded once per process, and only while the file's bytes have the digest taken when it was built
+(``native_build``). Who can replace the file between that check and the loading is the user who runs this process."""
 
 from __future__ import annotations
 
@@ -57,8 +58,11 @@ def library() -> Any:
 
 
 def at(tensor: Tensor | None) -> int | None:
-    """Where a contiguous tensor's elements lie."""
+    """Where the elements of a contiguous tensor in this machine's memory lie. Raises ``BackendRefused`` for any other: C++
+    would read what is not there."""
     if tensor is None:
         return None
-    assert tensor.is_contiguous()
+    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+        kind = "strided" if tensor.device.type == "cpu" else f"on the device {tensor.device}"
+        raise BackendRefused(f"the compiled kernels take whole tensors of the CPU, not one {kind}", backend="native")
     return tensor.data_ptr()

@@ -18,13 +18,13 @@ from tiny_gpt import VOCABULARY, tiny_gpt
 
 from challenger.sim.models import minilm_files
 from replay.backends import BACKENDS
-from replay.errors import BackendRefused
+from replay.errors import BackendRefused, ReplayError
 from replay.importers.bert import import_bert
 from replay.importers.build import Builder
 from replay.importers.manifest import FILES, ModelFiles
 from replay.kernels import native_build, spec
 from replay.kernels.known_cases import cases, floats
-from replay.kernels.native_library import library
+from replay.kernels.native_library import at, library
 from replay.kernels.selftest import compute, judge, known_answers
 from replay.kernels.torch_int8 import Digits, Int8Kernels, digit_pairs, exact_length, vnni
 from replay.layout import encode_bundle
@@ -227,7 +227,7 @@ def test_a_product_that_saturates_gives_a_wrong_known_answer():
 
 VARIANTS = {"x86-64-v2": "dgemm", "x86-64-v3": "dgemm", "skylake-avx512": "int16 digits, AVX-512 BW"}
 PROVE = """
-from replay.errors import BackendRefused
+from replay.errors import BackendRefused, ReplayError
 from replay.kernels.selftest import known_answers
 from replay.run import load_backend
 print(load_backend("native").environment()["sums"], [answer for answer in known_answers("native") if not answer.ok])
@@ -260,9 +260,34 @@ def test_a_library_is_built_once_and_a_folder_that_cannot_be_written_does_not_ma
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         found[name] = Path(done.stdout.strip())
     assert found["first"] == found["again"]
-    assert [path.name for path in (cache / "inference-challenger").iterdir()] == [found["first"].name]
+    kept = {path.name for path in (cache / "inference-challenger").iterdir()}
+    assert kept == {found["first"].name, found["first"].with_suffix(".sha256").name}
     assert found["blocked"].name == found["first"].name
     assert not found["blocked"].parent.exists()
+
+
+def test_a_library_that_is_not_whole_is_built_again(tmp_path):
+    code = (
+        "from hashlib import sha256\nfrom replay.kernels.native_build import build\nfrom replay.kernels.native_library "
+        "import library\npath, digest = build()\nassert sha256(path.read_bytes()).hexdigest() == digest\n"
+        "print(path)\nlibrary()"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+
+    def built() -> Path:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        return Path(done.stdout.strip())
+
+    path = built()
+    whole = path.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(damage)
+        assert built() == path
+        assert len(path.read_bytes()) == len(whole)
+    path.with_suffix(".sha256").unlink()
+    assert built() == path
+    assert path.with_suffix(".sha256").exists()
 
 
 def test_a_compiler_that_fails_is_a_refusal_of_one_line(tmp_path):
@@ -339,3 +364,21 @@ def test_every_backend_is_proved_for_grid_lo_on_any_processor(backend):
     model = tiny_gpt(grid="lo")
     kernels = prepare_with(load_backend(backend), model)
     assert execute(kernels, {"input_ids": np.array([1, 2], np.int32)}).nonfinite is None
+
+
+@pytest.mark.parametrize("tensor", [torch.empty(4, device="meta"), torch.zeros(4, 4).T])
+def test_tensors_that_cpp_cannot_read_are_refused(tensor):
+    with pytest.raises(BackendRefused, match="whole tensors of the CPU"):
+        at(tensor)
+
+
+def test_a_default_device_of_the_caller_does_not_reach_cpp():
+    weight = floats("meta", 4, 4, low=120, high=130)
+    builder = Builder([Port("x", TensorType("float32", (1, 4)))], {}, "hi")
+    prepared = prepare_with(load_backend("native"), builder.model({"y": builder.linear("x", "l", weight, None)}, []))
+    torch.set_default_device("meta")
+    try:
+        with pytest.raises(ReplayError):
+            execute(prepared, {"x": weight[:1]})
+    finally:
+        torch.set_default_device(None)
