@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -21,10 +19,11 @@ from challenger.chain.follower import Follower, Malformed
 from challenger.chain.follower import Options as FollowerOptions
 from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
-from challenger.chain.signers import LocalSigner
+from challenger.chain.signers import LocalSigner, WatcherKey
 from challenger.chain.step import SenderPolicy
 from challenger.domain import Block, BlockNumber, ChainId, Cursor, Mode, UnixTime
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
+from challenger.lease import Lease, leased, until_lost
 from challenger.parts import (
     Anchoring,
     JournalSink,
@@ -85,11 +84,13 @@ class App:
         telemetry: Instruments,
         clock: ChainClock,
         learned: Learned,
+        keeper: asyncio.Future[None],
         crossing: Hook | None = None,
     ) -> None:
         self.learned = learned
         self.settings = settings
         self.clock = clock
+        self._keeper = keeper
         self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
@@ -192,7 +193,7 @@ class App:
 
     async def run(self, stop: asyncio.Event) -> None:
         """All loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
-        process that took over the account, or a bug, ends the service."""
+        process that took over the account (``TakenOver``), or a bug, ends the service."""
         tune_collector()
         say("started", mode=str(self.settings.mode), database=self.store.where, endpoint=self.rpc.name)
         async with asyncio.TaskGroup() as group:
@@ -200,6 +201,7 @@ class App:
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.gather, stop))
             group.create_task(self.telemetry.alerts.run(stop))
+            group.create_task(until_lost(self._keeper, stop))
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is not None:
@@ -267,8 +269,10 @@ async def opened(
     crossing: Hook | None = None,
     engine: Callable[[URL, float], AsyncEngine] = create_engine,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[App]:
-    """The watcher that ``settings`` describe, everything checked that must hold before it starts.
+    """The watcher that ``settings`` describe, everything checked that must hold before it starts. While another
+    process works for its account it stands by, until ``stop`` is set; without ``stop`` it raises HeldElsewhere.
 
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
     and the replay pool, ``crossing`` is told of every persisted transition, ``engine``
@@ -304,11 +308,15 @@ async def opened(
         telemetry.alerts.send_to(JournalSink(store))
         if isinstance(telemetry.metrics, Prometheus):
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
+        seconds = settings.filing.lease_seconds
+        lease, keeper = await stack.enter_async_context(leased(store, account or "watch", seconds, stop))
         if files is None:
             files = await stack.enter_async_context(artifact_store(settings))
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
-        yield await _wire(settings, store, rpcs, adapter, signer, files, workers, head, telemetry, crossing, entropy)
+        yield await _wire(
+            settings, store, rpcs, adapter, signer, files, workers, lease, keeper, telemetry, crossing, entropy
+        )
 
 
 async def _wire(
@@ -316,10 +324,11 @@ async def _wire(
     store: Store,
     rpcs: list[Rpc],
     adapter: ReferenceAdapter,
-    signer: LocalSigner | None,
+    signer: WatcherKey | None,
     files: Files,
     workers: Workers,
-    head: Block,
+    lease: Lease,
+    keeper: asyncio.Future[None],
     telemetry: Instruments,
     crossing: Hook | None,
     entropy: Callable[[int], bytes],
@@ -363,7 +372,7 @@ async def _wire(
         )
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry)
-        outbox = await Outbox.claim(store, account, f"{socket.gethostname()}/{os.getpid()}", head.time)
+        outbox = Outbox(store, account, lease.token)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
         )
@@ -402,10 +411,11 @@ async def _wire(
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
         filer,
         sender,
-        HeadSigner(signer),
+        HeadSigner(signer if isinstance(signer, LocalSigner) else None),
         telemetry,
         clock,
         learned,
+        keeper,
         crossing,
     )
 

@@ -129,7 +129,15 @@ class DigestMismatch(DataUnavailable):
 
 
 class TakenOver(StaleRow):
-    """another process works for this account now; stop one of the two"""
+    """another process works for this account now"""
+
+
+class LeaseExpired(StaleRow):
+    """the lease on this account has run out; nothing is written until it is renewed"""
+
+
+class HeldElsewhere(Expected):
+    """another process works for this account: let that one do it, or stop it first"""
 
 
 class FetchRefused(Expected):

@@ -6,8 +6,10 @@ import gc
 from pathlib import Path
 
 from challenger.chain import signers
-from challenger.chain.signers import LocalSigner
+from challenger.chain.external import ExternalSigner
+from challenger.chain.signers import WatcherKey
 from challenger.domain import Hash32, Intent, UnixTime, Wei
+from challenger.hardening import no_core_dumps
 from challenger.pipeline.learned import Course
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.settings import Settings
@@ -35,14 +37,20 @@ class Anchoring:
         return self._adapter.reveal(epoch, secret) if self._live else None
 
 
-def load_signer(settings: Settings) -> LocalSigner | None:
-    """The key that the settings name, None where they name none."""
+def load_signer(settings: Settings) -> WatcherKey | None:
+    """The key that the settings name, None where they name none. From here on the process leaves no core dump."""
     where = settings.signer
-    if where.keystore is not None and where.passphrase_file is not None:
+    if not settings.has_key:
+        return None
+    no_core_dumps()
+    if where.url:
+        assert where.secret_file is not None, "settings were checked"
+        return ExternalSigner(where.url, where.address, where.style, where.secret_file, where.seconds)
+    if where.keystore is not None:
         return signers.from_keystore(where.keystore, where.passphrase_file)
     if where.key_file is not None:
         return signers.from_key_file(where.key_file)
-    return signers.from_environment(where.key_env) if where.key_env else None
+    return signers.from_environment(where.key_env)
 
 
 def burnt_share(adapter: ReferenceAdapter) -> Wei:

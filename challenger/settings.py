@@ -20,6 +20,8 @@ from challenger.errors import ConfigError
 PREFIX = "CHALLENGER"
 #: As `replay.backends` has them; the last one shares no kernel code with the others.
 BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
+#: As `chain.external` has them.
+STYLES = ("web3signer", "clef")
 #: (section, field, lowest, highest)
 _RANGES = (
     ("chain", "chain_id", 0, 2**64),
@@ -28,6 +30,7 @@ _RANGES = (
     ("chain", "ledger_depth", 1, 1_000_000),
     ("chain", "poll", 0.01, 3_600),
     ("chain", "timeout", 0.1, 600),
+    ("signer", "seconds", 0.1, 600),
     ("store", "heads_every", 1, 10**9),
     ("sampling", "trusted_after", 0, 10**9),
     ("sampling", "margin", 0, 10**9),
@@ -46,6 +49,7 @@ _RANGES = (
     ("filing", "correlated_seconds", 1, 10**9),
     ("filing", "max_fee", 1, 2**256),
     ("filing", "safety_seconds", 0, 86_400),
+    ("filing", "lease_seconds", 1, 3_600),
     ("telemetry", "alert_seconds", 0.1, 600),
     ("telemetry", "stale_seconds", 1, 86_400),
 )
@@ -80,6 +84,11 @@ class SignerSettings:
     passphrase_file: Path | None = None
     key_file: Path | None = None
     key_env: str = ""
+    url: str = ""
+    address: Address = Address("")
+    style: str = "web3signer"
+    secret_file: Path | None = None
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,7 @@ class FilingSettings:
     correlated_seconds: int = 3_600
     max_fee: Wei = Wei(500 * 10**9)
     safety_seconds: int = 60
+    lease_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +154,8 @@ class Settings:
 
     @property
     def has_key(self) -> bool:
-        return bool(self.signer.keystore or self.signer.key_file or self.signer.key_env)
+        where = self.signer
+        return bool(where.keystore or where.key_file or where.key_env or where.url)
 
     @property
     def mode(self) -> Mode:
@@ -222,8 +233,13 @@ def check(settings: Settings) -> Settings:
             raise say(f"[chain] {key} must be 0x and 40 hex digits", got=value)
     if settings.mode in (Mode.LIVE, Mode.DRY_RUN) and not settings.has_key:
         raise say(f"[filing] mode {settings.mode} needs a key in [signer]; without one use watch")
-    if settings.signer.keystore and not settings.signer.passphrase_file:
-        raise say("[signer] keystore needs passphrase_file: the file that holds its passphrase")
+    where = settings.signer
+    if sum(map(bool, (where.keystore, where.key_file, where.key_env, where.url))) > 1:
+        raise say("[signer] names several keys; name one of keystore, key_file, key_env, url")
+    if where.url and not (_is_address(where.address) and where.secret_file):
+        raise say("[signer] url needs address, the account it signs for, and secret_file, 64 random hex digits")
+    if where.style not in STYLES:
+        raise say(f"[signer] style must be one of {', '.join(STYLES)}", got=where.style)
     if settings.mode is Mode.CONFIRM:
         raise say("[filing] mode confirm is not there yet; use watch, dry-run or live")
     if settings.mode is Mode.LIVE and len(set(settings.chain.rpc)) < 2 and not settings.chain.embedded:

@@ -26,7 +26,7 @@ from challenger.chain.answers import Receipt
 from challenger.chain.fees import Fees
 from challenger.chain.hashing import keccak
 from challenger.chain.outbox import Attempt, Node, Outbox, Row, Signed
-from challenger.chain.signers import TransactionSigner
+from challenger.chain.signers import SignerLied, TransactionSigner
 from challenger.chain.step import (
     NEVER,
     OWN_PROTOCOL,
@@ -41,7 +41,7 @@ from challenger.chain.step import (
     replacement,
 )
 from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei
-from challenger.errors import ChallengerError, ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
+from challenger.errors import ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
 #: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
@@ -51,10 +51,6 @@ _TAKEN = re.compile(
 
 #: … and when its fees are too low for them.
 _CHEAP = re.compile(r"underpriced|fee too low|less than (?:the )?block base fee|below minimum", re.IGNORECASE)
-
-
-class SignerLied(ChallengerError):
-    """the signer gave back something else than what it was asked to sign"""
 
 
 def _passed(_name: str) -> None:

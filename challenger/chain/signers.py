@@ -9,10 +9,12 @@ messages and digests (journal heads, rulings) are signed by keys at hand.
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
 from challenger.domain import Address, Hash32
-from challenger.errors import ConfigError
+from challenger.errors import ChallengerError, ConfigError
 
 #: No key, keystore or passphrase file is longer than this.
 MAX_FILE_BYTES = 64 * 1024
@@ -31,6 +33,10 @@ MAX_FILE_BYTES = 64 * 1024
 
 class KeyUnusable(ConfigError):
     """the signing key cannot be used"""
+
+
+class SignerLied(ChallengerError):
+    """the signer gave back something else than what it was asked to sign"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,14 @@ class TransactionSigner(Protocol):
     async def sign_transaction(self, fields: Mapping[str, Any]) -> SignedTx:
         """Sign an EIP-1559 transaction: chainId, nonce, to, value, data, gas, maxFeePerGas, maxPriorityFeePerGas.
         ``to`` is a lower-case address, or left out where a contract is created."""
+        ...
+
+
+class WatcherKey(TransactionSigner, Protocol):
+    """What a watcher needs: a key that signs transactions, and a secret for its salts."""
+
+    def derive_secret(self, label: bytes) -> bytes:
+        """32 bytes, the same whenever and on whatever machine they are asked for; ``label`` names the purpose."""
         ...
 
 
@@ -113,7 +127,7 @@ def from_key(key: bytes) -> LocalSigner:
 
 def from_key_file(path: Path) -> LocalSigner:
     """A signer of a file that holds the key as 64 hex digits, readable by its owner only."""
-    return _signer(_read_private(path), str(path))
+    return _signer(read_private(path), str(path))
 
 
 def from_environment(name: str, environ: Mapping[str, str] = os.environ) -> LocalSigner:
@@ -124,12 +138,10 @@ def from_environment(name: str, environ: Mapping[str, str] = os.environ) -> Loca
     return _signer(value.encode("utf-8", "replace"), f"${name}")
 
 
-def from_keystore(path: Path, passphrase_file: Path) -> LocalSigner:
-    """A signer of an encrypted keystore (Web3 Secret Storage). Takes a second or so, by design: call it at start."""
-    try:
-        passphrase = _read_private(passphrase_file).decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise KeyUnusable("the passphrase file is not UTF-8 text", path=passphrase_file) from None
+def from_keystore(path: Path, passphrase_file: Path | None) -> LocalSigner:
+    """A signer of an encrypted keystore (Web3 Secret Storage). Takes a second or so, by design: call it at start.
+    Without ``passphrase_file`` a person at the terminal is asked."""
+    passphrase = _asked(path) if passphrase_file is None else _passphrase(passphrase_file)
     try:
         document = json.loads(_read(path))
     except ValueError:
@@ -143,6 +155,22 @@ def from_keystore(path: Path, passphrase_file: Path) -> LocalSigner:
     return _signer(key, str(path))
 
 
+def _passphrase(path: Path) -> str:
+    try:
+        return read_private(path).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise KeyUnusable("the passphrase file is not UTF-8 text", path=path) from None
+
+
+def _asked(path: Path) -> str:
+    if not sys.stdin.isatty():
+        raise KeyUnusable("nobody is at the terminal to type the passphrase: set [signer] passphrase_file", path=path)
+    try:
+        return getpass.getpass(f"Passphrase of {path}: ")
+    except EOFError:
+        raise KeyUnusable("no passphrase was typed", path=path) from None
+
+
 def _signer(key: bytes, where: str) -> LocalSigner:
     try:
         raw = key if len(key) == 32 else bytes.fromhex(key.decode("ascii").strip().removeprefix("0x"))
@@ -151,7 +179,7 @@ def _signer(key: bytes, where: str) -> LocalSigner:
         raise KeyUnusable("it must be 64 hex digits of a secp256k1 key", where=where) from None
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
     """The file's bytes, if nobody but its owner may read it and its owner is us (or root)."""
     return _read(path, private=True)
 

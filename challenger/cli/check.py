@@ -15,6 +15,7 @@ from typing import NamedTuple
 from challenger.cli.common import ether, print_json, print_table, settings_of
 from challenger.domain import Mode
 from challenger.errors import ChallengerError, ConfigError, Expected
+from challenger.hardening import no_core_dumps
 from challenger.settings import Settings, addresses
 
 #: Free space below which a check fails, in bytes.
@@ -104,13 +105,14 @@ async def _chain(settings: Settings) -> AsyncIterator[Row]:
                 return "none: mode watch"
             if not rpcs:
                 raise Expected("no endpoint to ask for the balance")
+            missing = "".join(f"; {what}" for what in no_core_dumps())
             balance = await rpcs[0].balance(key.address)
             if settings.mode is Mode.LIVE and balance < settings.filing.exposure:
                 raise Expected(
                     f"{key.address} holds {ether(balance)} ETH, less than the exposure of "
                     f"{ether(settings.filing.exposure)} ETH"
                 )
-            return f"{key.address}, {ether(balance)} ETH"
+            return f"{key.address}, {ether(balance)} ETH{missing}"
 
         yield await _try("signer", signer)
 

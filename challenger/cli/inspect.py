@@ -55,7 +55,12 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
     nearest = await view.work.items(waiting, limit=1)
     slack = nearest[0].commitment.closes - head.time if nearest and head else None
     disputes = await view.chain.disputes(outcome=DisputeOutcome.OPEN, limit=10_000)
+    leases = [
+        {"account": f.name, "holder": f.holder if f.left > 0 else None, "seconds_left": max(0, f.left) / 1000}
+        for f in await view.fences.all()
+    ]
     facts: dict[str, Any] = {
+        "leases": leases,
         "database": where,
         "block": head.number if head else None,
         "chain_time": head.time if head else None,
@@ -80,6 +85,7 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         ("nearest deadline", "none" if slack is None else f"{slack} s"),
         ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
     ]
+    rows += [("working", f"{e['holder'] or 'nobody'} for {e['account']}, {e['seconds_left']} s left") for e in leases]
     rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume`") for p in pauses]
     print_table("Status", ["what", "now"], rows)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -109,6 +109,17 @@ class Store:
         self._one_writer = asyncio.Lock()
         #: writing transactions of this process so far: what has looked at the rows need not look again until it grows
         self.changes = 0
+        self._guard: Callable[[View], Awaitable[None]] | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The database's file; None for a server's."""
+        name = self._engine.url.database
+        return Path(name).resolve() if self._sqlite and name else None
+
+    def guard(self, check: Callable[[View], Awaitable[None]]) -> None:
+        """From now on every writing transaction begins with ``check``, and does not happen when it raises."""
+        self._guard = check
 
     @property
     def where(self) -> str:
@@ -120,8 +131,9 @@ class Store:
         return Index(self, name)
 
     @asynccontextmanager
-    async def begin(self, now: UnixTime) -> AsyncIterator[Unit]:
-        """One writing transaction at chain time ``now``: all of it, or on any exception nothing.
+    async def begin(self, now: UnixTime, *, guarded: bool = True) -> AsyncIterator[Unit]:
+        """One writing transaction at chain time ``now``: all of it, or on any exception nothing. ``guarded`` False
+        leaves the guard out: for the lease itself.
 
         Raises StoreError when the database refuses.
         """
@@ -134,9 +146,11 @@ class Store:
                 unit = Unit(connection, now)
                 if self._crossing is not None:
                     unit.journal.heard = []
+                if guarded and self._guard is not None:
+                    await self._guard(unit)
                 yield unit
                 self._crossed(unit, Moment.BEFORE)
-            self.changes += 1
+            self.changes += guarded  # a lease's renewal is nothing to look at
             self._crossed(unit, Moment.AFTER)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The small aggregates: fences, pauses and approvals, settings, latencies."""
+"""The small aggregates: pauses and approvals, settings, latencies."""
 
 from __future__ import annotations
 
@@ -6,46 +6,13 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import UnixTime
-from challenger.errors import StaleRow, StoreError, TakenOver
+from challenger.errors import StaleRow, StoreError
 from challenger.store.journal import Journal
 from challenger.store.rows import ApprovalRow, PauseRow
-from challenger.store.schema import approvals, fences, latencies, pauses, settings
+from challenger.store.schema import approvals, latencies, pauses, settings
 
 #: Samples of one action that are kept, and of which the p99 is taken.
 _SAMPLES = 1000
-
-
-class Fences:
-    """Who owns what only one process may do. The token grows with each claim."""
-
-    def __init__(self, connection: AsyncConnection, journal: Journal, now: UnixTime) -> None:
-        self._connection = connection
-        self._journal = journal
-        self._now = now
-
-    async def claim(self, name: str, holder: str) -> int:
-        """Makes ``holder`` the owner of ``name`` and gives the token to show."""
-        taken = (
-            update(fences)
-            .where(fences.c.name == name)
-            .values(token=fences.c.token + 1, holder=holder[:80], updated=self._now)
-            .returning(fences.c.token)
-        )
-        token: int | None = (await self._connection.execute(taken)).scalar_one_or_none()
-        if token is None:
-            token = 1
-            fresh = {"name": name, "token": token, "holder": holder[:80], "updated": self._now}
-            await self._connection.execute(insert(fences).values(**fresh))
-        await self._journal.write(self._now, "fence", name, {"holder": holder, "token": token})
-        return token
-
-    async def hold(self, name: str, token: int) -> None:
-        """Raises TakenOver unless ``token`` is the latest of ``name``."""
-        latest = select(fences.c.token, fences.c.holder).where(fences.c.name == name)
-        row = (await self._connection.execute(latest)).one_or_none()
-        if row is None or row.token != token:
-            owner = "nobody" if row is None else row.holder
-            raise TakenOver(fence=name, owner=owner)
 
 
 class Approvals:

@@ -1,7 +1,7 @@
 """``Transactions``, one SQL transaction a call, for the sender: the one writer that owns an account's nonces.
 
-Ownership is a fence: whoever claims it last owns it, and every write of an older owner raises ``StaleRow``. So a
-second process that is started by mistake, or one that was thought dead, cannot sign beside the first.
+Ownership is a fence with a lease (``fences.py``): every write of an older owner raises ``TakenOver``, and one whose
+lease has run out ``LeaseExpired``. So a process that was thought dead and wakes up cannot sign beside its successor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Opens(Protocol):
 
 
 class Outbox:
-    """Made by ``claim``. Every method raises StaleRow once another process has claimed the account."""
+    """Made with a lease's token, or by ``claim``. Every method but the mere look-ups raises TakenOver once another
+    process owns the account, and LeaseExpired while nobody renews it."""
 
     def __init__(self, store: Opens, account: Address, token: int) -> None:
         self._store = store
@@ -33,7 +34,8 @@ class Outbox:
 
     @classmethod
     async def claim(cls, store: Opens, account: Address, holder: str, now: UnixTime) -> Outbox:
-        """The outbox of ``account`` in the hands of ``holder`` (a name for the record: host and process)."""
+        """The outbox of ``account`` in the hands of ``holder`` (a name for the record), whoever had it before, for an
+        hour: for a program that does one thing and ends. The watcher has a ``Lease``."""
         async with store.begin(now) as unit:
             return cls(store, account, await unit.fences.claim(account, holder))
 
@@ -43,6 +45,8 @@ class Outbox:
 
     async def unfinished(self, account: Address) -> list[TransactionRow]:
         async with self._store.read() as view:
+            # every step of the sender begins here: one that woke up late is not even to send again
+            await view.fences.hold(self._account, self._token)
             return await view.transactions.unfinished(account)
 
     async def next_nonce(self, account: Address) -> int | None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -383,6 +383,7 @@ fences = Table(
     _integer("token", nullable=False),
     Column("holder", String(80), nullable=False),
     _integer("updated", nullable=False),
+    Column("expires", BigInteger, nullable=False, server_default="0"),
 )
 
 pauses = Table(

@@ -7,8 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from challenger.domain import UnixTime
 from challenger.store.chainview import ChainView
 from challenger.store.epochs import Epochs
+from challenger.store.fences import Fences
 from challenger.store.journal import Journal
-from challenger.store.keep import Approvals, Fences, Latencies, Settings
+from challenger.store.keep import Approvals, Latencies, Settings
 from challenger.store.transactions import Transactions
 from challenger.store.verdicts import Verdicts
 from challenger.store.work import Work

@@ -12,8 +12,8 @@ from sender_stage import GWEI, POLICY, Stage, Unreliable, stage
 from challenger.chain import inclusion, signers
 from challenger.chain.fees import FeePolicy
 from challenger.chain.rpc import Rpc
-from challenger.chain.sender import Sender, SignerLied
-from challenger.chain.signers import SignedTx
+from challenger.chain.sender import Sender
+from challenger.chain.signers import SignedTx, SignerLied
 from challenger.domain import Address, Call, Hash32, TxState, UnixTime, Wei
 from challenger.errors import ConfigError, EndpointError, RpcError, StaleRow
 from challenger.sim.wallet import Wallet

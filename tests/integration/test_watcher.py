@@ -18,8 +18,8 @@ from challenger.chain.hashing import keccak
 from challenger.chain.rpc import Rpc
 from challenger.cli import main
 from challenger.contracts import artifact
-from challenger.domain import Action, DemandId, Mode, Part, State, VerdictKind
-from challenger.errors import Expected, StoreError, TakenOver
+from challenger.domain import Action, DemandId, Mode, Part, State, UnixTime, VerdictKind
+from challenger.errors import Expected, HeldElsewhere, StoreError, TakenOver
 from challenger.protocols.reference_calls import MarketCalls
 from challenger.settings import load
 from challenger.sim import files
@@ -29,7 +29,7 @@ from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyBench, ToyFiles, ToyWorkers, kits
 from challenger.sim.wallet import Wallet
 from challenger.sim.world import WATCHER, World
-from challenger.store import migrate
+from challenger.store import migrate, open_store
 from challenger.store.heads import FilePublisher, verify
 
 
@@ -44,9 +44,9 @@ class Scene:
         self.workers = ToyWorkers()
 
     @asynccontextmanager
-    async def watcher(self, **filing):
+    async def watcher(self, stop=None, **filing):
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
-        async with opened(settings, rpc=self.devnet.rpc, files=ToyFiles(), workers=self.workers) as app:
+        async with opened(settings, rpc=self.devnet.rpc, files=ToyFiles(), workers=self.workers, stop=stop) as app:
             yield app
 
     async def turn(self, app: App, *, people: bool = True) -> bool:
@@ -240,19 +240,54 @@ async def test_the_exposure_cap_bounds_all_bonds_outstanding(tmp_path):
             assert 1 <= len(open_ones) <= 2
 
 
-async def test_a_second_watcher_on_the_same_account_ends_the_first(tmp_path):
+async def test_a_second_watcher_on_the_same_account_is_refused_or_stands_by(tmp_path):
+    async with scene(tmp_path) as s:
+        async with s.watcher(correlated_providers=100) as first:
+            await s.until_quiet(first)
+            with pytest.raises(HeldElsewhere):
+                async with s.watcher():
+                    pass
+        async with s.watcher(correlated_providers=100) as second:  # an orderly end leaves nothing to wait for
+            await s.world.play()
+            await s.until_quiet(second)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+async def test_who_stands_by_takes_over_and_files_what_the_first_left(tmp_path):
+    async with scene(tmp_path) as s, AsyncExitStack() as stack:
+        async with s.watcher(correlated_providers=100) as first:
+            waiting = asyncio.create_task(
+                stack.enter_async_context(s.watcher(asyncio.Event(), correlated_providers=100, lease_seconds=1.0))
+            )
+            await s.until_quiet(first)
+            await s.world.play()
+            await s.turn(first)
+            assert not waiting.done()
+        second = await waiting
+        await s.until_quiet(second)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        stop = asyncio.Event()
+        stop.set()
+        with pytest.raises(HeldElsewhere, match="stood by"):
+            async with s.watcher(stop):
+                pass
+
+
+async def test_whoever_is_taken_over_ends_and_writes_nothing_more(tmp_path):
     async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as first:
         await s.until_quiet(first)
-        async with s.watcher(correlated_providers=100):
-            await s.world.play()
-            stop = asyncio.Event()
-            running = asyncio.create_task(first.run(stop))
-            while not running.done():
-                await s.world.blocks.tick()
-                await asyncio.wait([running], timeout=0.05)
-            with pytest.raises(ExceptionGroup) as caught:
-                await running
-            assert caught.group_contains(TakenOver)
+        await s.world.play()
+        async with open_store(s.settings.store.url) as store, store.begin(UnixTime(0)) as unit:
+            await unit.fences.claim(s.devnet.accounts[WATCHER].address, "another")
+        async with first.store.read() as view:
+            tip = await view.journal.tip()
+        with pytest.raises(TakenOver):
+            await first.step()
+        with pytest.raises(ExceptionGroup) as caught:
+            await first.run(asyncio.Event())
+        assert caught.group_contains(TakenOver)
+        async with first.store.read() as view:
+            assert await view.journal.tip() == tip
 
 
 async def test_the_commands_read_what_the_watcher_wrote(tmp_path, capsys):

@@ -35,10 +35,16 @@ ALLOWED = {
 }
 INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
-ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
-ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.parts"}
+ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.hardening"}
+ALLOWED["challenger.hardening"] = set()
+ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
+ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {
+    "challenger.lease",
+    "challenger.pipeline",
+    "challenger.parts",
+}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
-ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim"}
+ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.hardening"}
 ALLOWED["challenger"] = set()
 ALLOWED["challenger.__main__"] = {"challenger.cli"}
 

@@ -55,7 +55,7 @@ def test_environment_wins_over_the_file_and_secrets_come_from_files(tmp_path):
         ({"filing": {"mode": "bold"}}, "watch, dry-run, confirm, live"),
         ({"filing": {"mode": "live"}}, "needs a key"),
         ({"filing": {"mode": "live"}, "signer": {"key_env": "K"}}, "single endpoint"),
-        ({"signer": {"keystore": "k.json"}}, "passphrase_file"),
+        ({"signer": {"url": "http://s"}}, "secret_file"),
         ({"filing": {"mode": "confirm"}, "signer": {"key_env": "K"}}, "not there yet"),
         ({"sampling": {"base": 1_000_001}}, "millionths"),
         ({"sampling": {"delay": 0}}, "delay"),

@@ -1,0 +1,138 @@
+"""Real commands with a known key, passphrase and secret, in good and in bad days: nothing they write shows any of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from eth_account import Account
+
+from challenger.chain.hashing import keccak
+from challenger.cli import main
+from challenger.hardening import no_core_dumps
+
+KEY = keccak(b"the key whose traces are looked for")
+PASSPHRASE = "unmistakable passphrase 4711"
+COMMANDS = (
+    ("check", "--no-replay"),
+    ("check", "--no-replay", "--json"),
+    ("run",),
+    ("run", "--json"),
+    ("status",),
+    ("status", "--json"),
+    ("commitments", "0xzz"),
+    ("audit", "journal", "--json"),
+)
+
+
+def forms(secret: bytes) -> list[bytes]:
+    """As it may be written: raw, hex of either case, base64, a number, escapes."""
+    number = str(int.from_bytes(secret)).encode()
+    text = [secret.hex().encode(), secret.hex().upper().encode(), base64.b64encode(secret), number]
+    return [secret, *text, base64.urlsafe_b64encode(secret), repr(secret)[2:-1].encode()]
+
+
+NEEDLES = [*forms(KEY), *forms(KEY[:12]), *forms(PASSPHRASE.encode())]
+
+
+def private(path: Path, content: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(content)
+    return path
+
+
+def signer(folder: Path, kind: str) -> str:
+    """The [signer] table of this kind of place, some of them bad ones."""
+    keystore = private(
+        folder / "keystore.json", json.dumps(Account.encrypt(KEY, PASSPHRASE, iterations=2, kdf="pbkdf2"))
+    )
+    passphrase = private(folder / "passphrase", PASSPHRASE)
+    key = private(folder / "key", KEY.hex())
+    return {
+        "key file": f'key_file = "{key}"',
+        "environment": 'key_env = "THE_KEY"',
+        "keystore": f'keystore = "{keystore}"\npassphrase_file = "{passphrase}"',
+        "no passphrase": f'keystore = "{keystore}"',
+        "wrong passphrase": f'keystore = "{keystore}"\npassphrase_file = "{key}"',
+        "key as passphrase file": f'keystore = "{key}"\npassphrase_file = "{passphrase}"',
+        "passphrase as key": f'key_file = "{passphrase}"',
+        "two places": f'key_file = "{key}"\nkey_env = "THE_KEY"',
+        "external": f'url = "http://127.0.0.1:9/{KEY.hex()}"\naddress = "0x{"ab" * 20}"\nsecret_file = "{key}"',
+    }[kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["key file", "environment", "keystore", "no passphrase", "wrong passphrase",
+                                  "key as passphrase file", "passphrase as key", "two places", "external"])  # fmt: skip
+def test_no_command_shows_a_key_whatever_goes_wrong(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "watcher"
+    folder.mkdir()
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    config = folder / "challenger.toml"
+    config.write_text(
+        f"""
+[chain]
+rpc = ["http://127.0.0.1:9/one", "http://127.0.0.1:9/two"]
+chain_id = 31337
+market = "0x{"cd" * 20}"
+timeout = 1
+[store]
+url = "sqlite:///{folder}/watcher.sqlite"
+heads = "{folder}/heads.jsonl"
+[signer]
+{signer(secrets, kind)}
+"""
+    )
+    env = os.environ | {"THE_KEY": KEY.hex(), "PYTHONASYNCIODEBUG": "1", "PYTHONFAULTHANDLER": "1"}
+    said = b""
+    subprocess.run([sys.executable, "-m", "challenger", "db", "upgrade", "-c", config], env=env, check=False)
+    wanted = COMMANDS if kind == "key file" else COMMANDS[1:3]
+    for command in wanted:
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-m", "challenger", *command, "-c", config],
+            env=env,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode in (0, 1, 2), done.stderr
+        said += done.stdout + done.stderr
+    assert said
+    config_text = config.read_bytes()
+    config.unlink()
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    for needle in NEEDLES:
+        assert needle not in said
+        assert needle not in written
+    assert b"[signer]" in config_text
+
+
+def test_without_a_terminal_a_keystore_without_its_passphrase_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "challenger.toml"
+    config.write_text(
+        f'[chain]\nmarket = "0x{"cd" * 20}"\nchain_id = 1\n[signer]\n{signer(tmp_path, "no passphrase")}\n'
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["check", "--no-replay", "-c", str(config), "--json"]) == 1
+    rows = {row["name"]: row["detail"] for row in json.loads(capsys.readouterr().out)["checks"]}
+    assert "nobody is at the terminal" in rows["signer"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's switch is Linux's")
+def test_a_process_with_a_key_leaves_no_core() -> None:
+    code = (
+        "import ctypes, resource; from challenger.hardening import no_core_dumps; assert no_core_dumps() == []; "
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
+    assert callable(no_core_dumps)
