@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from challenger.audit.journal import HeadSigner
 from challenger.chain.endpoint import connect
 from challenger.chain.fees import FeePolicy
-from challenger.chain.follower import Follower, Malformed
+from challenger.chain.follower import Follower
 from challenger.chain.follower import Options as FollowerOptions
 from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
@@ -32,6 +32,7 @@ from challenger.parts import (
     burnt_share,
     course,
     instruments,
+    left_out,
     load_signer,
     replay_pool,
     tune_collector,
@@ -209,7 +210,7 @@ class App:
         say("stopped")
 
     async def _loop(self, name: str, turn: Turn, stop: asyncio.Event) -> None:
-        pause = self.settings.chain.poll
+        poll = self.settings.chain.poll
         while not stop.is_set():
             moved = False
             try:
@@ -220,7 +221,7 @@ class App:
             except (Expected, StoreError) as error:
                 self._once(name, error)
             if not moved:
-                await _wait(stop, pause)
+                await pause(stop, poll)
 
     def _once(self, name: str, error: ChallengerError) -> None:
         """The same trouble is said once, not at every poll."""
@@ -405,7 +406,7 @@ async def _wire(
         store,
         rpc,
         adapter,
-        Follower(rpc, store.index(), adapter, following, on_malformed=_left_out),
+        Follower(rpc, store.index(), adapter, following, on_malformed=left_out),
         sampler,
         Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace, learned, backlog, telemetry),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
@@ -418,17 +419,3 @@ async def _wire(
         keeper,
         crossing,
     )
-
-
-def _left_out(malformed: Malformed) -> None:
-    """A log that its contract cannot have written: said, skipped, and the service goes on."""
-    log = malformed.log
-    say("malformed-log", level=logging.WARNING, block=log.block, tx=log.tx_hash, error=str(malformed.error))
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

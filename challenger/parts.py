@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 from pathlib import Path
 
 from challenger.chain import signers
 from challenger.chain.external import ExternalSigner
+from challenger.chain.follower import Malformed
 from challenger.chain.signers import WatcherKey
 from challenger.domain import Hash32, Intent, UnixTime, Wei
 from challenger.hardening import no_core_dumps
@@ -17,6 +20,7 @@ from challenger.store.engine import Store
 from challenger.telemetry.alerts import Alerts, Notice
 from challenger.telemetry.hooks import Command, Webhook
 from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.logs import say
 from challenger.telemetry.metrics import Prometheus, Silent
 from challenger.telemetry.serve import loopback
 from replay.artifacts import ArtifactStore
@@ -123,3 +127,18 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+def left_out(malformed: Malformed) -> None:
+    """A log that its contract cannot have written: said, skipped, and the service goes on."""
+    log = malformed.log
+    say("malformed-log", level=logging.WARNING, block=log.block, tx=log.tx_hash, error=str(malformed.error))
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """``seconds``, or until ``stop`` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
