@@ -34,6 +34,7 @@ from challenger.parts import (
     instruments,
     left_out,
     load_signer,
+    pause,
     replay_pool,
     tune_collector,
 )
