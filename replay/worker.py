@@ -58,6 +58,10 @@ def _answer(
     try:
         if request.get("op") == "describe":
             return {"status": "described"}, json.dumps(engine.describe(request)).encode()
+        if request.get("op") == "encode":
+            return {"status": "described"}, json.dumps(engine.encode(request, data)).encode()
+        if request.get("op") == "decode":
+            return {"status": "described"}, json.dumps(engine.decode(request, data)).encode()
         receipt = engine.replay(request, data)
         header = receipt_header(receipt)
         header["environment"] |= {f"isolation.{key}": value for key, value in isolation.items()}

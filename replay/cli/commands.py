@@ -15,14 +15,14 @@ import numpy as np
 
 from replay.backends import BACKENDS, second_opinion
 from replay.cli import Failure, UsageError, render
-from replay.cli.inputs import MAX_INPUT_BYTES, read_bounded, read_input, tokenizer
+from replay.cli.inputs import MAX_INPUT_BYTES, from_ids, read_bounded, read_input, text_bytes
 from replay.errors import InputRejected, LayoutError
 from replay.kernels.spec import SPEC_VERSION
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_root
 from replay.localise import first_difference
 from replay.sampling import NAME as SAMPLING
 from replay.sampling import TOKENS, Sampling
-from replay.sandbox import Completed, Inconclusive, Limits, Receipt, ReplayPool, ReplayRequest
+from replay.sandbox import Completed, Inconclusive, Limits, Reason, Receipt, ReplayPool, ReplayRequest
 from replay.shallow import parse_json
 
 _Value = TypeVar("_Value")
@@ -35,7 +35,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    receipt = _within(options, _replayed)
+    receipt, text = _within(options, _told)
     outputs = decode_bundle(receipt.output)
     if options.json:
         print(
@@ -52,15 +52,8 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     else:
-        render.outputs(outputs, receipt, _written(options, outputs))
+        render.outputs(outputs, receipt, text)
     return 0
-
-
-def _written(options: argparse.Namespace, outputs: dict[str, Any]) -> str | None:
-    """A generation as text, where it was asked for in text."""
-    if options.text is None or TOKENS not in outputs:
-        return None
-    return tokenizer(options.manifest).decode(outputs[TOKENS].tolist())
 
 
 def commit(options: argparse.Namespace) -> int:
@@ -167,11 +160,36 @@ async def _replayed(pool: ReplayPool, options: argparse.Namespace) -> Receipt:
     return outcome.receipt
 
 
+async def _told(pool: ReplayPool, options: argparse.Namespace) -> tuple[Receipt, str | None]:
+    """The receipt, and a generation as text where it was asked for in text."""
+    receipt = await _replayed(pool, options)
+    tokens = decode_bundle(receipt.output).get(TOKENS)
+    if options.text is None or options.json or tokens is None:
+        return receipt, None
+    written = await pool.decode(_request(options, b"", options.backend), tokens.tolist())
+    if isinstance(written, Inconclusive):
+        raise Failure(f"{written.reason}: {written.detail}", written.reason)
+    return receipt, str(written.facts["text"])
+
+
+async def _tokenised(pool: ReplayPool, options: argparse.Namespace, facts: dict[str, Any]) -> bytes:
+    """The bundle of --text. The tokenizer is the model's, so a worker runs it."""
+    told = await pool.encode(_request(options, b"", options.backend), text_bytes(options.text, facts["inputs"]))
+    if isinstance(told, Inconclusive):
+        if told.reason is Reason.INPUT_REJECTED:
+            raise UsageError(told.detail)
+        raise Failure(f"{told.reason}: {told.detail}", told.reason)
+    return from_ids(told.facts["ids"])
+
+
 async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
     if (options.input is None) == (options.text is None):
         raise UsageError("give INPUT or --text, one of them")
     facts = await _facts(pool, options, options.backend)
-    data = await asyncio.to_thread(read_input, options.input, options.text, options.manifest, facts["inputs"])
+    if options.input is None:
+        data = await _tokenised(pool, options, facts)
+    else:
+        data = await asyncio.to_thread(read_input, options.input, facts["inputs"])
     if options.generate is not None:
         data = _generating(options, data)
     return replace(_request(options, data, options.backend), seed=options.seed)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from replay.artifacts import ArtifactError, manifest_files
-from replay.artifacts.manifest import MAX_MANIFEST_BYTES
 from replay.cli import Failure, UsageError
-from replay.cli.tokens import FILE, Tokenizer, read_tokenizer
 from replay.errors import LayoutError
 from replay.layout import encode_bundle
 from replay.plain import NotPlain, open_plain
@@ -21,13 +17,11 @@ from replay.shallow import parse_json
 MAX_INPUT_BYTES = 64 << 20
 
 
-def read_input(path: Path | None, text: str | None, manifest: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
-    """The bundle that INPUT or --text stands for; ``ports`` are the model's inputs as it describes itself.
+def read_input(path: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
+    """The bundle that INPUT stands for; ``ports`` are the model's inputs as it describes itself.
 
     Raises ``UsageError`` for what cannot be meant, ``Failure`` for what cannot be read.
     """
-    if path is None:
-        return from_text(text or "", manifest, ports)
     data = read_bounded(path, MAX_INPUT_BYTES)
     return from_json(data, ports) if data[:1] == b"{" else data
 
@@ -47,28 +41,21 @@ def from_json(data: bytes, ports: Sequence[Mapping[str, str]]) -> bytes:
         raise UsageError(str(error)) from error
 
 
-def from_text(text: str, manifest: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
-    """The token ids of one sentence, by the tokenizer that the manifest names (its digest is checked)."""
+def text_bytes(text: str, ports: Sequence[Mapping[str, str]]) -> bytes:
+    """The text as a worker's tokenizer takes it. Raises ``UsageError``."""
     if [port["name"] for port in ports] != ["input_ids"]:
         raise UsageError("--text is for models whose only input is input_ids")
-    ids = tokenizer(manifest).encode(text)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not UTF-8") from error
+
+
+def from_ids(ids: Sequence[int]) -> bytes:
+    """The bundle of one text's tokens. Raises ``UsageError``."""
     if not ids:
         raise UsageError("the text has no tokens")
     return encode_bundle({"input_ids": np.array(ids, np.int32)})
-
-
-def tokenizer(manifest: Path) -> Tokenizer:
-    """The model's tokenizer. Raises ``UsageError``, ``Failure``."""
-    try:
-        digest = manifest_files(read_bounded(manifest, MAX_MANIFEST_BYTES)).get(FILE)
-    except ArtifactError as error:
-        raise Failure(str(error), error.reason) from error
-    if digest is None:
-        raise UsageError(f"--text needs a model with a {FILE}")
-    data = read_bounded(manifest.with_name(FILE), MAX_INPUT_BYTES)
-    if sha256(data).digest() != digest:
-        raise Failure(f"{FILE} is not the file that the manifest names", "model-digest")
-    return read_tokenizer(data)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

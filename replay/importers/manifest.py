@@ -49,7 +49,7 @@ def read_manifest(path: Path, file_digest: bytes | None = None) -> ModelFiles:
     Raises ``ManifestRefused``, ``FileMismatch`` (a digest differs), ``LimitExceeded``, ``MalformedFile`` (a file is
     missing or no plain file).
     """
-    data = bytes(_read(path, MAX_MANIFEST_BYTES))
+    data = bytes(read_plain(path, MAX_MANIFEST_BYTES))
     if file_digest is not None and sha256(data).digest() != file_digest:
         raise FileMismatch("the manifest's digest differs", file=path.name, wanted=file_digest.hex())
     try:
@@ -69,7 +69,7 @@ def read_manifest(path: Path, file_digest: bytes | None = None) -> ModelFiles:
         raise ManifestRefused("the manifest is not canonical JSON (sorted keys, no spaces)")
     files = {}
     for name, digest in wanted.items():
-        files[name] = _read(path.parent / name, FILES[kind][name])
+        files[name] = read_plain(path.parent / name, FILES[kind][name])
         if sha256(files[name]).digest() != digest:
             raise FileMismatch("the file's digest differs", file=name, wanted=digest.hex())
     known: Format = next(name for name in get_args(Format) if name == kind)
@@ -108,8 +108,8 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _read(path: Path, limit: int) -> bytearray:
-    """A plain file's bytes, its size checked before anything is allocated."""
+def read_plain(path: Path, limit: int) -> bytearray:
+    """A plain file's bytes, its size checked before anything is allocated. Raises ``MalformedFile``, ``LimitExceeded``."""
     try:
         with open_plain(path) as stream:
             status = os.fstat(stream.fileno())

@@ -5,6 +5,7 @@ Runs inside the worker only. torch is loaded by the torch backend and by nothing
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
@@ -50,6 +51,12 @@ class Engine(Protocol):
     def replay(self, header: dict[str, Any], data: bytes) -> Receipt: ...
 
     def describe(self, header: dict[str, Any]) -> dict[str, Any]: ...
+
+    def encode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """``{"ids":…}`` of a text in UTF-8, by the model's own tokenizer."""
+
+    def decode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """``{"text":…}`` of ids, each four bytes, little endian."""
 
 
 class ModelEngine:
@@ -105,15 +112,34 @@ class ModelEngine:
             "outputs": [{"name": result.name, "value": result.value} for result in program.outputs],
         }
 
+    def encode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        from replay import tokens
+
+        path, digest = self._named(header)
+        return {"ids": _told(lambda: tokens.encode(path, digest, data.decode()))}
+
+    def decode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        from replay import tokens
+
+        path, digest = self._named(header)
+        ids = [id_ for (id_,) in struct.iter_unpack("<i", data)]
+        return {"text": _told(lambda: tokens.decode(path, digest, ids))}
+
+    @staticmethod
+    def _named(header: dict[str, Any]) -> tuple[Path, bytes]:
+        """The manifest and its digest, which is the one promised."""
+        path = Path(str(header["manifest"]))
+        digest = _digest(path)
+        _agree(Reason.MODEL_DIGEST, "manifest's SHA-256", digest, header["file_digest"])
+        return path, digest
+
     def _promised(self, header: dict[str, Any]) -> Prepared:
         """The prepared model, every promise in ``header`` kept: version, digest, program, artefact, in this order."""
         if header["spec_version"] != SPEC_VERSION:
             raise Refusal(
                 Reason.SPEC_VERSION, f"spec version {header['spec_version']!r}, this engine computes {SPEC_VERSION}"
             )
-        path = Path(str(header["manifest"]))
-        digest = _digest(path)
-        _agree(Reason.MODEL_DIGEST, "manifest's SHA-256", digest, header["file_digest"])
+        path, digest = self._named(header)
         prepared = self._models.get(digest) or self._load(path, digest)
         self._models.move_to_end(digest)
         _agree(Reason.PROGRAM_MISMATCH, "program root", prepared.model.program_root, header["program_root"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -101,6 +102,18 @@ class ReplayPool:
     async def describe(self, request: ReplayRequest, seconds: float | None = None) -> Described | Inconclusive:
         """What the model of ``request`` is: the same checks, nothing executed."""
         return await self._ask("describe", request, b"", seconds, _described)
+
+    async def encode(
+        self, request: ReplayRequest, text: bytes, seconds: float | None = None
+    ) -> Described | Inconclusive:
+        """``ids`` of a text (UTF-8) by the tokenizer of the model of ``request``, of which the file digest is checked."""
+        return await self._ask("encode", request, text, seconds, _ids)
+
+    async def decode(
+        self, request: ReplayRequest, ids: Sequence[int], seconds: float | None = None
+    ) -> Described | Inconclusive:
+        """``text`` of these ids, each 32 bits, likewise."""
+        return await self._ask("decode", request, struct.pack(f"<{len(ids)}i", *ids), seconds, _text)
 
     async def _ask(
         self,
@@ -202,6 +215,21 @@ def _completed(header: dict[str, Any], body: bytes) -> Completed:
 
 def _described(header: dict[str, Any], body: bytes) -> Described:
     return Described(parse_facts(header, body))
+
+
+def _ids(header: dict[str, Any], body: bytes) -> Described:
+    facts = parse_facts(header, body)
+    ids = facts.get("ids")
+    if not isinstance(ids, list) or not all(type(one) is int and 0 <= one < 1 << 31 for one in ids):
+        raise ProtocolError("its ids are not a list of numbers")
+    return Described(facts)
+
+
+def _text(header: dict[str, Any], body: bytes) -> Described:
+    facts = parse_facts(header, body)
+    if not isinstance(facts.get("text"), str):
+        raise ProtocolError("its text is none")
+    return Described(facts)
 
 
 def _hex(digest: bytes | None) -> str | None:

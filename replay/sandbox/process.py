@@ -179,7 +179,7 @@ class WorkerProcess:
         last = one_line(said[-300:])
         if code == -signal.SIGXCPU:
             return WorkerFailed(Reason.TIMEOUT, f"more than {self._limits.cpu_seconds} s of CPU time")
-        if "bad_alloc" in said or "MemoryError" in said or "allocate memory" in said:
+        if "bad_alloc" in said or "MemoryError" in said or "allocate memory" in said or "memory allocation of" in said:
             return WorkerFailed(Reason.MEMORY, f"it died of memory: {last}")
         if code < 0:
             hint = "; perhaps the machine ran out of memory" if code == -signal.SIGKILL else ""

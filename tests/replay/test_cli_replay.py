@@ -156,56 +156,6 @@ def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, argument
     assert error.count("\n") == 1
 
 
-def test_sentences_become_token_ids_by_the_models_own_tokenizer(tmp_path):
-    import tokenizers
-
-    from replay.cli import Failure, UsageError
-    from replay.cli.inputs import from_text
-    from replay.layout import decode_bundle
-
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "one": 7, "two": 8}, "[UNK]"))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    words.enable_padding(length=20)
-    words.enable_truncation(2)
-    words.save(str(tmp_path / "tokenizer.json"))
-    from hashlib import sha256
-
-    listing = {"files": {"tokenizer.json": sha256((tmp_path / "tokenizer.json").read_bytes()).hexdigest()}}
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps(listing))
-    ports = [{"name": "input_ids", "type": "int32[T]"}]
-    assert decode_bundle(from_text("one two three", manifest, ports))["input_ids"].tolist() == [7, 8, 0]
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(Failure, match="not the file"):
-        from_text("one", manifest, ports)
-    with pytest.raises(UsageError, match="input_ids"):
-        from_text("one", manifest, [{"name": "x", "type": "float32[T]"}])
-
-
-def test_text_becomes_the_ids_of_its_characters(tmp_path):
-    from hashlib import sha256
-
-    from replay.cli import Failure, UsageError
-    from replay.cli.inputs import from_text
-    from replay.layout import decode_bundle
-
-    def ids(text, document):
-        data = json.dumps(document).encode()
-        (tmp_path / "tokenizer.json").write_bytes(data)
-        (tmp_path / "manifest.json").write_text(json.dumps({"files": {"tokenizer.json": sha256(data).hexdigest()}}))
-        bundle = from_text(text, tmp_path / "manifest.json", [{"name": "input_ids", "type": "int32[T]"}])
-        return decode_bundle(bundle)["input_ids"].tolist()
-
-    characters = {"type": "characters", "vocabulary": "\nabc"}
-    assert ids("cab\n", characters) == [3, 1, 2, 0]
-    for text, says in (("abé", r"'\\xe9'"), ("", "no tokens")):
-        with pytest.raises(UsageError, match=says):
-            ids(text, characters)
-    for document in (characters | {"vocabulary": ["a"]}, {"type": "letters"}, []):
-        with pytest.raises(Failure):
-            ids("a", document)
-
-
 def test_the_command_starts_without_heavy_libraries():
     program = (
         "import sys, replay, replay.cli\n"
