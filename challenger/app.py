@@ -336,7 +336,7 @@ async def _wire(
     entropy: Callable[[int], bytes],
 ) -> App:
     rpc, chain, filing = rpcs[0], settings.chain, settings.filing
-    live = settings.mode is Mode.LIVE and signer is not None
+    live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and signer is not None
     account = None if signer is None else signer.address
 
     clock = ChainClock(rpc, telemetry, stale=None if chain.embedded else settings.telemetry.stale_seconds)
@@ -371,6 +371,9 @@ async def _wire(
             filing.certainty,
             filing.correlated_providers,
             filing.safety_seconds,
+            filing.per_provider,
+            filing.per_day,
+            filing.keep_balance,
         )
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry)

@@ -49,6 +49,9 @@ _RANGES = (
     ("filing", "correlated_seconds", 1, 10**9),
     ("filing", "max_fee", 1, 2**256),
     ("filing", "safety_seconds", 0, 86_400),
+    ("filing", "per_provider", 0, 2**256),
+    ("filing", "per_day", 0, 2**256),
+    ("filing", "keep_balance", 0, 2**256),
     ("filing", "lease_seconds", 1, 3_600),
     ("telemetry", "alert_seconds", 0.1, 600),
     ("telemetry", "stale_seconds", 1, 86_400),
@@ -131,6 +134,9 @@ class FilingSettings:
     max_fee: Wei = Wei(500 * 10**9)
     safety_seconds: int = 60
     lease_seconds: float = 15.0
+    per_provider: Wei = Wei(0)
+    per_day: Wei = Wei(0)
+    keep_balance: Wei = Wei(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +237,7 @@ def check(settings: Settings) -> Settings:
         value = getattr(settings.chain, key)
         if value and not _is_address(value):
             raise say(f"[chain] {key} must be 0x and 40 hex digits", got=value)
-    if settings.mode in (Mode.LIVE, Mode.DRY_RUN) and not settings.has_key:
+    if settings.mode is not Mode.WATCH and not settings.has_key:
         raise say(f"[filing] mode {settings.mode} needs a key in [signer]; without one use watch")
     where = settings.signer
     if sum(map(bool, (where.keystore, where.key_file, where.key_env, where.url))) > 1:
@@ -240,11 +246,9 @@ def check(settings: Settings) -> Settings:
         raise say("[signer] url needs address, the account it signs for, and secret_file, 64 random hex digits")
     if where.style not in STYLES:
         raise say(f"[signer] style must be one of {', '.join(STYLES)}", got=where.style)
-    if settings.mode is Mode.CONFIRM:
-        raise say("[filing] mode confirm is not there yet; use watch, dry-run or live")
-    if settings.mode is Mode.LIVE and len(set(settings.chain.rpc)) < 2 and not settings.chain.embedded:
+    if settings.mode in (Mode.LIVE, Mode.CONFIRM) and len(set(settings.chain.rpc)) < 2 and not settings.chain.embedded:
         raise say(
-            "[filing] mode live with a single endpoint is refused; add a second [chain] rpc, or say embedded = true for a devnet"
+            f"[filing] mode {settings.mode} with a single endpoint is refused; add a second [chain] rpc, or say embedded = true for a devnet"
         )
     return settings
 

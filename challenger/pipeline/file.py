@@ -7,9 +7,7 @@ each transaction keeps two of them from ever being sent for one purpose.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +20,6 @@ from challenger.domain import (
     CommitmentId,
     DemandOutcome,
     DisputeOutcome,
-    Hash32,
     Intent,
     Mode,
     Part,
@@ -33,13 +30,14 @@ from challenger.domain import (
     Window,
 )
 from challenger.errors import Expected, StaleRow
+from challenger.pipeline.approval import accusation_of, terms_of, unapproved, withheld
 from challenger.pipeline.gates import Limits, Situation, refusal
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.schedule import demand_by, look_again
 from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
-from challenger.store.journal import canonical
+from challenger.store.keep import EVERYTHING
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import Unit, View
@@ -52,6 +50,8 @@ from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
 DISPUTE_GAS = 700_000
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
+#: Seconds over which ``per_day`` counts.
+_DAY = 86_400
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
 
@@ -137,7 +137,7 @@ class Filer:
     async def _consider(self, item: Item, head: Block, *, pinned: bool) -> bool:
         """Moves to FILING when every gate is open, to EXPIRED when it is too late; else waits and says why."""
         commitment = CommitmentId(item.work.commitment)
-        part = _withheld(item)
+        part = withheld(item)
         if part is not None and await self._answered(commitment, part, head):
             return True
         accusation = None if part is not None else await self._accusation(item)
@@ -145,7 +145,7 @@ class Filer:
         if reason.startswith("window:"):
             await self._move(item, head.time, State.EXPIRED, reason)
             return True
-        if reason and part is not None:
+        if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
             demand = self._learned.demand(item.commitment.model)
             until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
@@ -156,9 +156,12 @@ class Filer:
             async with self._store.begin(head.time) as unit:
                 await unit.work.move(commitment, State.UNAVAILABLE, State.SAMPLED, **again)
             return True
+        if not reason and self._limits.mode is Mode.CONFIRM:
+            reason = await self._unapproved(item)
         if reason:
             await self._wait(item, head.time, reason)
             return False
+        self._telemetry.alerts.clear("approval", subject_of(commitment))
         intent = (
             await self._adapter.open_dispute(accusation)
             if accusation is not None
@@ -170,6 +173,18 @@ class Filer:
             if intent is not None:
                 await unit.transactions.propose(intent, self._account, again=True)
         return True
+
+    async def _unapproved(self, item: Item) -> str:
+        """Why a person's word is still wanting; the alarm is raised at once, for the window runs."""
+        async with self._store.read() as view:
+            terms = await terms_of(view, self._adapter, item)
+            reason = await unapproved(view, terms)
+        if reason:
+            about = subject_of(terms.commitment)
+            self._telemetry.alerts.alert(
+                "approval", about=about, action=terms.action.value, closes=item.commitment.closes
+            )
+        return reason
 
     async def _note_slack(self, unit: Unit, item: Item, part: Part | None) -> None:
         """Seconds to spare as the filing begins, measured and in the journal: kind ``slack``."""
@@ -204,6 +219,7 @@ class Filer:
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         accused, cleared = await self._correlated(item, head.time)
         outstanding = await self._outstanding()
+        against, opened = await self._spent(item, prospect.bond, head.time)
         price = await self._chain.gas_price()
         return refusal(
             self._limits,
@@ -218,8 +234,31 @@ class Filer:
                 cleared=cleared,
                 pinned=pinned,
                 refused=refused,
+                against=against,
+                opened=opened,
+                halted=await self._halted(),
             ),
         )
+
+    async def _spent(self, item: Item, bond: Wei, now: UnixTime) -> tuple[Wei, Wei]:
+        """(bonds out against this item's provider, bonds of the last day), those being filed included."""
+        async with self._store.read() as view:
+            filing = [
+                i
+                for i in await view.work.items([State.FILING], limit=10_000)
+                if i.work.commitment != item.work.commitment
+            ]
+            against = await view.transactions.against(self._account, item.commitment.provider)
+            opened, counted = await view.transactions.opened(self._account, UnixTime(max(0, now - _DAY)))
+        promised = [i for i in filing if subject_of(i.work.commitment) not in counted]
+        same = sum(i.commitment.provider == item.commitment.provider for i in filing)
+        return Wei(against + same * bond), Wei(opened + len(promised) * bond)
+
+    async def _halted(self) -> str:
+        """Who stopped all filing, and why; empty while nobody did."""
+        async with self._store.read() as view:
+            stops = [pause for pause in await view.approvals.active() if pause.subject == EVERYTHING]
+        return stops[0].detail if stops else ""
 
     async def _answered(self, commitment: CommitmentId, part: Part, head: Block) -> bool:
         """Whoever demanded it: once the data stands on chain, the replay goes on with it."""
@@ -246,7 +285,7 @@ class Filer:
         async with self._store.read() as view:
             out = await view.transactions.outstanding(self._account)
             for item in await view.work.items([State.FILING], limit=10_000):
-                if _withheld(item) is None:
+                if withheld(item) is None:
                     about = subject_of(item.work.commitment)
                     opening = await view.transactions.find(self._adapter.name, about, Action.CHALLENGE)
                     if opening is None or opening.state in _FAILED:
@@ -299,7 +338,7 @@ class Filer:
 
     async def _carry_on(self, item: Item, head: Block, *, pinned: bool) -> bool:
         commitment = CommitmentId(item.work.commitment)
-        part = _withheld(item)
+        part = withheld(item)
         if part is not None:
             action, about = Action.DEMAND, subject_of(commitment, part.value, 0)
         else:
@@ -338,7 +377,9 @@ class Filer:
         accusation = await self._accusation(item)
         refused = await self._adapter.eligibility(accusation, 0)
         accused, _ = await self._correlated(item, head.time)
-        if not pinned:
+        if halted := await self._halted():
+            refused = f"paused: {halted}"
+        elif not pinned:
             refused = "code: the contract's code is not the one pinned at start"
         elif accused >= self._limits.correlated_providers:
             refused = f"correlated: {accused} providers of this model accused; a person must approve"
@@ -359,22 +400,8 @@ class Filer:
     # the accusation and small things
 
     async def _accusation(self, item: Item) -> Accusation:
-        """Our roots, and the digest of both verdicts: the same after every restart, since the rows are."""
         async with self._store.read() as view:
-            pair = [
-                None if identity is None else await view.verdicts.get(identity)
-                for identity in (item.work.verdict, item.work.confirmation)
-            ]
-        first, second = pair
-        if first is None or second is None or second.output_root is None or second.state_root is None:
-            raise StaleRow("a confirmed fraud without its two verdicts", commitment=subject_of(item.work.commitment))
-        told: list[Mapping[str, Any]] = [
-            {"backend": v.backend, "kind": v.kind, "output": v.output_root or b"", "state": v.state_root or b""}
-            for v in (first, second)
-        ]
-        body = canonical({"commitment": item.work.commitment, "verdicts": told})
-        evidence = Hash32(hashlib.sha256(b"evidence/1" + body.encode()).digest())
-        return Accusation(CommitmentId(item.work.commitment), second.output_root, second.state_root, evidence)
+            return await accusation_of(view, item)
 
     async def _wait(self, item: Item, now: UnixTime, why: str) -> None:
         """Says why in the row (and the journal) when that is news, and looks again later."""
@@ -392,15 +419,7 @@ class Filer:
             about = subject_of(item.work.commitment)
             self._telemetry.alerts.alert("missed", about=about, state=item.work.state, why=why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
-        if _withheld(item) is None:
+        if withheld(item) is None:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
-
-
-def _withheld(item: Item) -> Part | None:
-    """The part that a demand is for; None for a case of fraud."""
-    if item.work.confirmation is not None:
-        return None
-    name = item.work.detail.partition(":")[0]
-    return Part(name) if name in tuple(Part) else Part.OUTPUT

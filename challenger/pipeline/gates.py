@@ -13,7 +13,8 @@ from challenger.sampling.economics import Stakes, expected_value
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Settings of the operator: amounts in wei, times in seconds."""
+    """Settings of the operator: amounts in wei, times in seconds. ``per_provider`` caps the bonds out against one provider,
+    ``per_day`` those of the last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent."""
 
     mode: Mode
     exposure: Wei
@@ -21,12 +22,17 @@ class Limits:
     certainty: Millionths
     correlated_providers: int
     safety_seconds: int
+    per_provider: Wei = Wei(0)
+    per_day: Wei = Wei(0)
+    keep_balance: Wei = Wei(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour,
-    ``cleared``: a person has looked at it since and approved. ``pinned``: the contract code is the one pinned."""
+    ``cleared``: a person has looked at it since and approved. ``pinned``: the contract code is the one pinned.
+    ``against``: bonds out against this provider, ``opened``: bonds of the last day, in wei, promised ones included.
+    ``halted``: who stopped all filing and why, empty while nobody did."""
 
     now: UnixTime
     window: Window
@@ -38,6 +44,9 @@ class Situation:
     cleared: bool
     pinned: bool
     refused: str
+    against: Wei = Wei(0)
+    opened: Wei = Wei(0)
+    halted: str = ""
 
 
 def refusal(limits: Limits, at: Situation) -> str:
@@ -46,6 +55,8 @@ def refusal(limits: Limits, at: Situation) -> str:
         return "mode: watch files nothing"
     if at.capability is not Capability.OPEN:
         return f"capability: this protocol's disputes are {at.capability} to us"
+    if at.halted:
+        return f"paused: {at.halted}"
     if not at.pinned:
         return "code: the contract's code is not the one pinned at start"
     if at.accused >= limits.correlated_providers and not at.cleared:
@@ -56,8 +67,15 @@ def refusal(limits: Limits, at: Situation) -> str:
         return f"eligibility: {at.refused}"
     if at.outstanding + at.stakes.bond > limits.exposure:
         return f"exposure: {at.outstanding} + {at.stakes.bond} wei of bonds exceed the cap of {limits.exposure}"
-    if at.balance < at.stakes.bond + at.stakes.gas:
-        return f"balance: {at.balance} wei do not cover the bond and its gas"
+    if limits.per_provider and at.against + at.stakes.bond > limits.per_provider:
+        return (
+            f"provider: {at.against} + {at.stakes.bond} wei of bonds exceed the {limits.per_provider} for one provider"
+        )
+    if limits.per_day and at.opened + at.stakes.bond > limits.per_day:
+        return f"day: {at.opened} + {at.stakes.bond} wei of bonds exceed the {limits.per_day} for 24 hours"
+    if at.balance < at.stakes.bond + at.stakes.gas + limits.keep_balance:
+        kept = f" beside the {limits.keep_balance} to be kept" if limits.keep_balance else ""
+        return f"balance: {at.balance} wei do not cover the bond and its gas{kept}"
     value = expected_value(at.stakes, limits.certainty)
     if value < limits.min_value:
         return f"value: the expected value of {value} wei is below {limits.min_value}"

@@ -13,6 +13,8 @@ from challenger.store.schema import approvals, latencies, pauses, settings
 
 #: Samples of one action that are kept, and of which the p99 is taken.
 _SAMPLES = 1000
+#: The subject of a pause that stops all filing.
+EVERYTHING = "filing"
 
 
 class Approvals:

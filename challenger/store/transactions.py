@@ -31,7 +31,7 @@ from challenger.errors import IllegalMove, StaleRow
 from challenger.store.bulk import rows_by
 from challenger.store.journal import Journal
 from challenger.store.rows import AttemptRow, TransactionRow
-from challenger.store.schema import attempts, demands, disputes, transactions
+from challenger.store.schema import attempts, commitments, demands, disputes, transactions
 from challenger.store.subjects import prefix_range
 
 _T = TxState
@@ -238,6 +238,31 @@ class Transactions:
             transactions.c.id.not_in(counted),
         )
         return Wei(total + sum((await self._connection.execute(pending)).scalars()))
+
+    async def against(self, account: Address, provider: Address) -> Wei:
+        """Bonds of ``account`` in open disputes and demands about commitments of ``provider``, as the index has them."""
+        total = 0
+        for table, owner, still in (
+            (disputes, disputes.c.challenger, DisputeOutcome.OPEN.value),
+            (demands, demands.c.demander, DemandOutcome.OPEN.value),
+        ):
+            joined = table.join(commitments, commitments.c.commitment == table.c.commitment)
+            query = select(table.c.bond).select_from(joined)
+            query = query.where(owner == account, table.c.outcome == still, commitments.c.provider == provider)
+            total += sum((await self._connection.execute(query)).scalars())
+        return Wei(total)
+
+    async def opened(self, account: Address, since: UnixTime) -> tuple[Wei, frozenset[str]]:
+        """(bonds of all challenges and demands that were wished for or moved at ``since`` or later and did not come to
+        nothing, the subjects they are about). Errs on the high side only."""
+        query = select(transactions.c.value, transactions.c.subject).where(
+            transactions.c.account == account,
+            transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value]),
+            transactions.c.state.not_in([state.value for state in _BARREN]),
+            transactions.c.updated >= since,
+        )
+        rows = (await self._connection.execute(query)).all()
+        return Wei(sum(row.value for row in rows)), frozenset(row.subject.partition("/")[0] for row in rows)
 
     # --- within ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ SEVERITY = {
     "stale-head": Severity.CRITICAL,
     "disagreement": Severity.CRITICAL,
     "paused": Severity.CRITICAL,
+    "approval": Severity.CRITICAL,
     "bug": Severity.CRITICAL,
 }
 

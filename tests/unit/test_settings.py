@@ -56,7 +56,7 @@ def test_environment_wins_over_the_file_and_secrets_come_from_files(tmp_path):
         ({"filing": {"mode": "live"}}, "needs a key"),
         ({"filing": {"mode": "live"}, "signer": {"key_env": "K"}}, "single endpoint"),
         ({"signer": {"url": "http://s"}}, "secret_file"),
-        ({"filing": {"mode": "confirm"}, "signer": {"key_env": "K"}}, "not there yet"),
+        ({"filing": {"mode": "confirm"}, "signer": {"key_env": "K"}}, "mode confirm with a single endpoint is refused"),
         ({"sampling": {"base": 1_000_001}}, "millionths"),
         ({"sampling": {"delay": 0}}, "delay"),
         ({"replay": {"backend": "numpy"}}, "not proof"),

@@ -1,0 +1,38 @@
+"""`challenger pause`: a person stops all filing; open disputes are still followed to their end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+
+from challenger.cli.common import print_json, settings_of
+from challenger.settings import Settings, addresses
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--reason", default="", help="why; kept in the journal and shown by `challenger status`")
+
+
+def run(options: argparse.Namespace) -> int:
+    detail = asyncio.run(_pause(addresses(settings_of(options)), options.reason))
+    if options.json:
+        print_json({"paused": detail})
+    else:
+        print(f"Filing is paused ({detail}); `challenger resume` lifts it.")
+    return 0
+
+
+async def _pause(settings: Settings, reason: str) -> str:
+    from challenger.chain.endpoint import connect
+    from challenger.store.engine import open_store
+    from challenger.store.keep import EVERYTHING
+
+    chain = settings.chain
+    async with (
+        connect(chain.rpc[0], chain_id=chain.chain_id, timeout=chain.timeout) as rpc,
+        open_store(settings.store.url) as store,
+        store.begin((await rpc.block("latest")).time) as unit,
+    ):
+        detail = f"by {getpass.getuser()}" + (f": {reason}" if reason else "")
+        return (await unit.approvals.pause("person", EVERYTHING, detail)).detail

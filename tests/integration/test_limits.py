@@ -1,0 +1,135 @@
+"""What a person and the limits keep back, on a real EVM with the toy model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from challenger.app import approve as lift
+from challenger.domain import Action, Mode, State, TxState
+from challenger.pipeline.approval import decide, terms_of, unapproved
+from challenger.sim.scoreboard import Truth
+from challenger.sim.world import WATCHER
+from challenger.store.keep import EVERYTHING
+from tests.integration.test_watcher import scene
+
+
+async def confirmed(app) -> list:
+    async with app.store.read() as view:
+        return await view.work.items([State.CONFIRMED], limit=100)
+
+
+async def say(app, item, *, approved: bool):
+    now = (await app.rpc.block("latest")).time
+    async with app.store.begin(now) as unit:
+        return await decide(unit, app.adapter, item, approved=approved, person="ada", note="looked at it")
+
+
+async def test_in_mode_confirm_only_what_a_person_approved_is_filed(tmp_path):
+    async with (
+        scene(tmp_path, seed=3) as s,
+        s.watcher(mode=Mode.CONFIRM, correlated_providers=100) as app,
+    ):
+        await s.world.play()
+        await s.until_quiet(app)
+        waiting = await confirmed(app)
+        assert {item.work.commitment for item in waiting} == s.jobs(Truth.WRONG)
+        assert all(item.work.detail.startswith("approval: a person must decide") for item in waiting)
+        assert not await s.accused()
+        standing = {name for name, _ in app.telemetry.alerts.active()}
+        assert "approval" in standing
+        yes, no = waiting[0], waiting[1]
+        await say(app, yes, approved=True)
+        await say(app, no, approved=False)
+        await s.until_quiet(app)
+        assert await s.accused() == Counter({yes.work.commitment: 1}), (
+            "and it is followed to its end without asking again"
+        )
+        async with app.store.read() as view:
+            assert (await view.work.item(yes.work.commitment)).work.state == State.WITHDRAWN
+            kept = (await view.work.item(no.work.commitment)).work
+            assert (kept.state, kept.detail) == (State.CONFIRMED, "approval: refused by ada: looked at it")
+        await say(app, no, approved=True)
+        await s.until_quiet(app)
+        assert (await s.accused())[no.work.commitment] == 1
+
+
+async def test_an_approval_counts_for_what_was_shown_and_nothing_else(tmp_path):
+    async with (
+        scene(tmp_path, seed=3) as s,
+        s.watcher(mode=Mode.CONFIRM, correlated_providers=100) as app,
+    ):
+        await s.world.play()
+        await s.until_quiet(app)
+        first, second = (await confirmed(app))[:2]
+        await say(app, first, approved=True)
+        async with app.store.read() as view:
+            assert await unapproved(view, await terms_of(view, app.adapter, first)) == ""
+            assert await unapproved(view, await terms_of(view, app.adapter, second)) != ""
+
+            shown = await terms_of(view, app.adapter, first)
+            dearer = replace(shown, prospect=replace(shown.prospect, bond=shown.prospect.bond + 1))
+            assert (await unapproved(view, dearer)).startswith("approval: a person")
+
+
+async def test_a_pause_stops_all_filing_across_restarts_until_a_person_lifts_it(tmp_path):
+    async with scene(tmp_path, seed=3) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            now = (await app.rpc.block("latest")).time
+            async with app.store.begin(now) as unit:
+                await unit.approvals.pause("person", EVERYTHING, "by ada: maintenance")
+            await s.world.play()
+            await s.until_quiet(app)
+            assert {item.work.detail for item in await confirmed(app)} == {"paused: by ada: maintenance"}
+        async with s.watcher(correlated_providers=100) as app:
+            await s.until_quiet(app)
+            assert not await s.accused()
+            now = (await app.rpc.block("latest")).time
+            assert await lift(app.store, now, "", "ada", "done") == 1
+            await s.until_quiet(app)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+@pytest.mark.parametrize("cap", ["per_provider", "per_day", "exposure"])
+async def test_bonds_never_exceed_a_cap(tmp_path, cap):
+    """Room for one bond and a half: never are two out (in the day: filed at all) at once."""
+    async with scene(tmp_path, seed=3) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            bond = app.adapter.params.challenge_bond
+        async with s.watcher(correlated_providers=100, **{cap: bond * 3 // 2}) as app:
+            await s.world.play()
+            for _ in range(60):
+                await s.turn(app)
+                async with app.store.read() as view:
+                    account = s.devnet.accounts[WATCHER].address
+                    out = await view.transactions.outstanding(account)
+                    if cap == "exposure":
+                        assert out <= bond * 3 // 2
+                    if cap == "per_provider":
+                        for label in s.world.labels:
+                            assert await view.transactions.against(account, label.provider) <= bond * 3 // 2
+                    opened, _ = await view.transactions.opened(account, 0)
+                    if cap == "per_day":
+                        assert opened <= bond * 3 // 2
+        accused = await s.accused()
+        assert set(accused) <= s.jobs(Truth.WRONG)
+        assert accused, "and something is filed"
+        if cap == "per_day":
+            assert len(accused) == 1
+
+
+async def test_the_balance_to_be_kept_is_kept(tmp_path):
+    async with scene(tmp_path, seed=3) as s, s.watcher(correlated_providers=100, keep_balance=10**30) as app:
+        await s.world.play()
+        for _ in range(30):  # what is withheld is fetched again and again meanwhile
+            await s.turn(app)
+        waiting = await confirmed(app)
+        assert waiting
+        assert all("to be kept" in item.work.detail for item in waiting)
+        async with app.store.read() as view:
+            for item in waiting:
+                subject = "0x" + item.work.commitment.hex()
+                found = await view.transactions.find("reference", subject, Action.CHALLENGE)
+                assert found is None or found.state is TxState.ABANDONED
