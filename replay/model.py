@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 
 from replay.errors import LayoutError, ProgramError
 from replay.kernels.gridding import grid_rows
-from replay.layout import Array, Tree, tile_bytes, tile_count, tile_hashes
+from replay.layout import PAD_LEAF, Array, Tree, tile_bytes, tile_count, tile_hashes
 from replay.program import Program
 from replay.trees import check_trees
 
@@ -46,7 +47,7 @@ class Model:
 
     @property
     def artefact_root(self) -> bytes:
-        """Root over all tiles of all weight tensors, flat, in program order."""
+        """Root over all tiles of all weight tensors, flat, in program order; without weights, that of one pad leaf."""
         return self.artefact.root
 
     @property
@@ -60,7 +61,7 @@ class Model:
 
     @cached_property
     def artefact(self) -> Tree:
-        return Tree([leaf for array in self._tensors() for leaf in tile_hashes(array)])
+        return Tree([leaf for array in self._tensors() for leaf in tile_hashes(array)] or [PAD_LEAF])
 
     def artefact_tile(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
         """Tile ``index`` (1,024 bytes) with its path to the artefact root. Raises ``LayoutError``."""
@@ -82,15 +83,17 @@ class Model:
                 yield from grid_rows(array, self.program.grid_bits[weight.name])
 
 
-def load_model(manifest: Path, file_digest: bytes | None = None) -> Model:
+def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = None) -> Model:
     """The model that a manifest names. ``file_digest``: the SHA-256 that the manifest's bytes must have.
 
-    Raises ``ModelRefused`` (``ManifestRefused``, ``FileMismatch``, ``MalformedFile``, ``LimitExceeded``,
+    Raises ``TypeError`` for what is no path, ``ModelRefused`` (``ManifestRefused``, ``FileMismatch``, ``MalformedFile``, ``LimitExceeded``,
     ``UnsupportedModel``, ``UnsupportedOperator``) or ``ProgramError``. Nothing is parsed before its digest is verified.
     """
     from replay.importers.manifest import read_manifest
 
-    bundle = read_manifest(manifest, file_digest)
+    if not isinstance(manifest, str | os.PathLike):
+        raise TypeError(f"a manifest is named by its path, not by {type(manifest).__name__}")
+    bundle = read_manifest(Path(manifest), file_digest)
     if bundle.format == "onnx":
         from replay.importers.onnx import import_onnx
 
