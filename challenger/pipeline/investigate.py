@@ -342,11 +342,11 @@ class Investigator:
                 action = action_of("confirm", item.commitment.model, self._pace.confirm_backend)
                 await self._learned.add(unit, action, took)
             elif second.kind is VerdictKind.UNAVAILABLE or (
-                second.kind is VerdictKind.INCONCLUSIVE and not self._settled(item, second, tries)
+                second.kind is VerdictKind.INCONCLUSIVE and second.detail.startswith(_PASSING)
             ):
-                await unit.work.note(
-                    commitment, State.REPLAYED, detail=against, attempts=tries, next_try=now + self._pace.retry
-                )
+                # a fraud in hand is worth every try that its window leaves, whatever failed so far
+                again = look_again(now, item.commitment.closes, tries, self._pace.retry)
+                await unit.work.note(commitment, State.REPLAYED, detail=against, attempts=tries, next_try=again)
             else:
                 await unit.work.move(commitment, State.REPLAYED, State.INCONCLUSIVE, detail=f"not confirmed: {against}")
 
