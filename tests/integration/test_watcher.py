@@ -204,7 +204,7 @@ async def test_a_worker_that_dies_is_tried_again_and_never_becomes_an_accusation
 async def test_a_fraud_in_hand_outlasts_every_failure_of_the_second_backend(tmp_path):
     async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s, s.watcher(correlated_providers=100) as app:
         await s.until_quiet(app)
-        s.workers.fails = {"numpy": 2 * s.settings.replay.attempts}
+        s.workers.fails = {"numpy": s.settings.replay.attempts + 2}
         await s.world.play()
         for _ in range(150):  # an outage longer than all tries that a first replay gets
             await s.turn(app)
