@@ -34,6 +34,8 @@ ADDRESS = "file:///data"
 _MOST_BLOCKS = 600
 #: Tries of a replay whose worker dies: with their pauses they outlast the weather, as an operator would have it.
 _ATTEMPTS = 9
+#: A lease runs by the real clock, which nothing else here does: longer than any world takes.
+_LEASE = 3_600.0
 _WAITING = (State.OBSERVED, State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
 _NEED = ENDPOINTS
 
@@ -145,6 +147,7 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
             exposure=plan.exposure,
             max_fee=plan.max_fee,
             correlated_providers=plan.correlated,
+            lease_seconds=_LEASE,
         ),
     )
     shutil.copyfile(template, made.database)
