@@ -1,33 +1,33 @@
-"""`challenger check`: everything the watcher needs, tried for real, in a table with an exit code."""
+"""`challenger check`: tries everything a watcher needs before it watches, and says what to do about what fails."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import os
+import random
 import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+import tempfile
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from challenger.cli.common import ether, print_json, print_table, settings_of
-from challenger.domain import Mode
-from challenger.errors import ChallengerError, ConfigError, Expected
-from challenger.hardening import no_core_dumps
-from challenger.settings import Settings, addresses
+from challenger.cli.common import print_json, print_table, settings_of
+from challenger.cli.preflight import Row, attempt, chain_rows
+from challenger.errors import ConfigError, Expected
+from challenger.settings import Settings
 
 #: Free space below which a check fails, in bytes.
 _DISK = 1 << 30
-#: Seconds by which this machine's clock may differ from the chain's newest block before it is said.
-_SKEW = 120
-
-
-class Row(NamedTuple):
-    name: str
-    ok: bool
-    detail: str
+#: Objects of the cache that are read and hashed, and the bytes after which no more are.
+_SAMPLE, _SAMPLE_BYTES = 20, 256 << 20
+#: What a fully isolated worker reports; where one of these is missing the kernel offers less.
+_FULL = {
+    "network": ("namespace", "seccomp"),
+    "files": ("landlock", "seccomp"),
+    "memory": ("address-space",),
+    "signals": ("seccomp",),
+}
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
@@ -48,100 +48,102 @@ def run(options: argparse.Namespace) -> int:
 
 async def _all(settings: Settings, *, replay: bool) -> list[Row]:
     rows = [Row("mode", ok=True, detail=str(settings.mode))]
-    rows += [row async for row in _chain(settings)]
-    rows.append(await _try("database", lambda: _database(settings)))
-    rows.append(await _try("journal heads", lambda: _heads(settings)))
-    rows.append(await _try("artefact cache", lambda: _cache(settings)))
+    rows += [row async for row in chain_rows(settings)]
+    database = await attempt("database", lambda: _database(settings))
+    rows.append(database)
+    if database.ok:
+        rows.append(await attempt("pauses", lambda: _pauses(settings)))
+    rows.append(await attempt("journal heads", lambda: asyncio.to_thread(_heads, settings)))
+    for name, place in _places(settings).items():
+        rows.append(await attempt(f"disk: {name}", partial(asyncio.to_thread, _disk, place)))
+    rows.append(await attempt("artefact cache", lambda: asyncio.to_thread(_cache, settings)))
     if replay:
         for backend in (settings.replay.backend, settings.replay.confirm_backend):
-            rows.append(await _try(f"kernels: {backend}", partial(_kernels, settings, backend)))
+            rows.append(await attempt(f"kernels: {backend}", partial(_kernels, settings, backend)))
     return rows
 
 
-async def _try(name: str, attempt: Callable[[], Awaitable[str]]) -> Row:
-    try:
-        return Row(name, ok=True, detail=await attempt())
-    except ChallengerError as error:
-        return Row(name, ok=False, detail=str(error))
-
-
-async def _chain(settings: Settings) -> AsyncIterator[Row]:
-    from challenger.chain.endpoint import connect, mask_url
-    from challenger.chain.rpc import Rpc
-    from challenger.parts import load_signer
-
-    chain = settings.chain
-    async with AsyncExitStack() as stack:
-        rpcs: list[Rpc] = []
-        for url in chain.rpc:
-
-            async def reach(url: str = url) -> str:
-                rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
-                rpcs.append(rpc)
-                head = await rpc.block("latest")
-                skew = int(time.time()) - head.time
-                late = f", {skew} s off this machine's clock" if abs(skew) > _SKEW else ""
-                return f"chain {chain.chain_id}, block {head.number}{late}"
-
-            yield await _try(f"endpoint {mask_url(url)}", reach)
-
-        async def contract() -> str:
-            from challenger.domain import ChainId
-            from challenger.protocols.reference import ReferenceAdapter
-
-            addresses(settings)
-            if not rpcs:
-                raise Expected("no endpoint to ask")
-            anchor = chain.anchor or None
-            adapter = ReferenceAdapter(rpcs[0], ChainId(chain.chain_id), chain.market, anchor=anchor)
-            await adapter.check()
-            return f"code as expected; window {adapter.params.window} s; {'anchored' if anchor else 'no epoch anchor'}"
-
-        yield await _try("contract", contract)
-
-        async def signer() -> str:
-            key = load_signer(settings)
-            if key is None:
-                return "none: mode watch"
-            if not rpcs:
-                raise Expected("no endpoint to ask for the balance")
-            missing = "".join(f"; {what}" for what in no_core_dumps())
-            balance = await rpcs[0].balance(key.address)
-            if settings.mode is Mode.LIVE and balance < settings.filing.exposure:
-                raise Expected(
-                    f"{key.address} holds {ether(balance)} ETH, less than the exposure of "
-                    f"{ether(settings.filing.exposure)} ETH"
-                )
-            return f"{key.address}, {ether(balance)} ETH{missing}"
-
-        yield await _try("signer", signer)
-
-
 async def _database(settings: Settings) -> str:
+    """There, migrated (the error names the command), and of this deployment."""
     from challenger.store.engine import open_store
 
-    async with open_store(settings.store.url) as store:
+    wanted = f"{settings.chain.chain_id}/{settings.chain.market}"
+    async with open_store(settings.store.url) as store, store.read() as view:
+        belongs = await view.settings.get("deployment")
+        if belongs not in (None, wanted):
+            raise ConfigError("it belongs to another deployment: use another file", stored=belongs, asked=wanted)
         return f"{store.where}, schema up to date"
 
 
-async def _heads(settings: Settings) -> str:
-    folder = settings.store.heads.absolute().parent
-    if not await asyncio.to_thread(folder.is_dir):
-        raise ConfigError("the directory does not exist", directory=folder)
+async def _pauses(settings: Settings) -> str:
+    from challenger.store.engine import open_store
+
+    async with open_store(settings.store.url) as store, store.read() as view:
+        pauses = await view.approvals.active()
+    if pauses:
+        about = "; ".join(f"{pause.reason} on {pause.subject}: {pause.detail}" for pause in pauses)
+        raise Expected(f"filing stands still ({about}): look, then `challenger resume`")
+    return "none in force"
+
+
+def _heads(settings: Settings) -> str:
+    """Tried by writing beside the file, since a mode or an owner says little of what a mount permits."""
+    target = settings.store.heads.absolute()
+    if not target.parent.is_dir():
+        raise ConfigError("the directory does not exist: make it, or set [store] heads", directory=target.parent)
+    if target.exists() and not (target.is_file() and os.access(target, os.W_OK)):
+        raise ConfigError("is not a file that can be written: correct its mode, or set [store] heads", file=target)
+    try:
+        with tempfile.TemporaryFile(dir=target.parent) as probe:
+            probe.write(b"\n")
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}; set [store] heads", directory=target.parent) from error
     return str(settings.store.heads)
 
 
-async def _cache(settings: Settings) -> str:
-    def look() -> tuple[Path, int]:
-        folder = settings.replay.cache.absolute()
-        while not folder.exists():
-            folder = folder.parent
-        return folder, shutil.disk_usage(folder).free
+def _places(settings: Settings) -> dict[str, Path]:
+    from challenger.store.engine import normalise
 
-    folder, free = await asyncio.to_thread(look)
+    places = {"cache": settings.replay.cache, "journal heads": settings.store.heads}
+    try:
+        url = normalise(settings.store.url)
+    except ConfigError:
+        return places  # its own row says so
+    if url.get_backend_name() == "sqlite" and url.database:
+        places = {"database": Path(url.database)} | places
+    return places
+
+
+def _disk(place: Path) -> str:
+    folder = place.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if free < _DISK:
-        raise Expected(f"only {free >> 20} MiB are free", directory=folder)
-    return f"{settings.replay.cache}, {free >> 30} GiB free"
+        raise Expected(
+            f"only {free >> 20} MiB are free, at least {_DISK >> 20} are wanted: make room", directory=folder
+        )
+    return f"{free >> 30} GiB free at {folder}"
+
+
+def _cache(settings: Settings) -> str:
+    """The size, and whether a few objects chosen at random are what their names say."""
+    folder = settings.replay.cache.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError("is no directory: set [replay] cache", file=folder)
+    objects = [path for path in (folder / "objects").glob("*/sha256-*") if path.is_file()]
+    size = sum(path.stat().st_size for path in objects)
+    read = looked = 0
+    for path in random.sample(objects, min(_SAMPLE, len(objects))):
+        read += path.stat().st_size
+        if read > _SAMPLE_BYTES:
+            break
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if path.name != f"sha256-{found}":
+            raise Expected("an object is damaged: delete it, it is fetched again; and look at the disk", file=path)
+        looked += 1
+    return f"{settings.replay.cache}: {len(objects)} objects, {size >> 20} MiB, {looked} re-hashed"
 
 
 async def _kernels(settings: Settings, backend: str) -> str:
@@ -150,6 +152,15 @@ async def _kernels(settings: Settings, backend: str) -> str:
     async with replay_pool(settings) as pool:
         failed = await pool.warm(backend)
         if failed is not None:
-            raise Expected(f"{failed.reason}: {failed.detail}")
-        isolation = ", ".join(f"{key} {value}" for key, value in sorted(pool.isolation().items()))
-        return f"known answers hold; isolation: {isolation}"
+            raise Expected(f"{failed.reason}: {failed.detail}; run `replay selftest`")
+        found = pool.isolation()
+    return f"known answers hold; {isolation(found)}"
+
+
+def isolation(found: dict[str, str]) -> str:
+    """What confines a worker; begins with REDUCED, and names what is missing, where the kernel offers less than all."""
+    missing = [
+        f"{key} without {part}" for key, parts in _FULL.items() for part in parts if part not in found.get(key, "")
+    ]
+    told = ", ".join(f"{key} {value}" for key, value in sorted(found.items()))
+    return f"REDUCED isolation ({', '.join(missing)}): {told}" if missing else f"isolation: {told}"

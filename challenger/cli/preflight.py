@@ -1,0 +1,143 @@
+"""The rows of `challenger check` that ask the chain and the key: each says what it found, or what to do about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from challenger.cli.common import ether
+from challenger.domain import Address, BlockNumber, ChainId, Mode
+from challenger.errors import ChallengerError, Expected
+from challenger.hardening import no_core_dumps
+from challenger.settings import Settings, addresses
+
+if TYPE_CHECKING:
+    from challenger.chain.rpc import Rpc
+    from challenger.chain.signers import TransactionSigner
+
+#: Seconds by which this machine's clock may differ from the chain's newest block.
+SKEW = 120
+
+
+class Row(NamedTuple):
+    name: str
+    ok: bool
+    detail: str
+
+
+async def attempt(name: str, look: Callable[[], Awaitable[str]]) -> Row:
+    """What ``look`` found; a failed row with its error when it raises one of ours."""
+    try:
+        return Row(name, ok=True, detail=await look())
+    except ChallengerError as error:
+        return Row(name, ok=False, detail=str(error))
+
+
+async def chain_rows(settings: Settings) -> AsyncIterator[Row]:
+    """Endpoints and the history behind each, the contract, the key and its account."""
+    from challenger.chain.endpoint import connect, mask_url
+    from challenger.parts import load_signer
+
+    chain = settings.chain
+    async with AsyncExitStack() as stack:
+        rpcs: list[Rpc] = []
+        for url in chain.rpc:
+
+            async def reach(url: str = url) -> str:
+                rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+                rpcs.append(rpc)
+                return await _head(rpc, settings)
+
+            known = len(rpcs)
+            yield await attempt(f"endpoint {mask_url(url)}", reach)
+            if len(rpcs) > known:
+                rpc = rpcs[-1]
+                yield await attempt(f"history {mask_url(url)}", partial(_history, rpc, settings))
+
+        yield await attempt("contract", lambda: _contract(rpcs, settings))
+        keys: list[TransactionSigner] = []
+
+        async def signer() -> str:
+            key = load_signer(settings)
+            if key is None:
+                return "none: mode watch"
+            await _signs(key)
+            keys.append(key)
+            # what the system did not let us harden is said, and stops nobody
+            return "; ".join([f"{key.address} signs", *no_core_dumps()])
+
+        yield await attempt("signer", signer)
+        if keys:
+            yield await attempt("balance", lambda: _balance(rpcs, keys[0].address, settings))
+
+
+async def _head(rpc: Rpc, settings: Settings) -> str:
+    head = await rpc.block("latest")
+    skew = int(time.time()) - head.time
+    if abs(skew) > SKEW and not settings.chain.embedded:
+        raise Expected(
+            f"block {head.number} is {skew} s off this machine's clock, more than {SKEW}: "
+            "set the clock, or use an endpoint that does not lag"
+        )
+    return f"chain {settings.chain.chain_id}, block {head.number}, clock {skew:+d} s"
+
+
+async def _history(rpc: Rpc, settings: Settings) -> str:
+    """Logs and headers from the first block on, and state as deep as a reorganisation may reach."""
+    chain = settings.chain
+    market = Address(addresses(settings).chain.market)
+    head = await rpc.block("latest")
+    if chain.start_block > head.number:
+        raise Expected(f"[chain] start_block {chain.start_block} is above the head, {head.number}: correct one of them")
+    deep = BlockNumber(max(chain.start_block, head.number - chain.ledger_depth))
+    for what, question in (
+        (f"the block {chain.start_block}", lambda: rpc.block(chain.start_block)),
+        (f"the logs of block {chain.start_block}", lambda: rpc.logs(market, chain.start_block, chain.start_block)),
+        (f"the state of block {deep}", lambda: rpc.balance(market, deep)),
+    ):
+        try:
+            await question()
+        except Expected as error:
+            raise Expected(f"{what} is not served: use an endpoint that keeps it ({error})") from error
+    return f"logs from block {chain.start_block}, state {head.number - deep} blocks deep"
+
+
+async def _contract(rpcs: list[Rpc], settings: Settings) -> str:
+    """Every endpoint must show the code that this version knows."""
+    from challenger.protocols.reference import ReferenceAdapter
+
+    chain = addresses(settings).chain
+    if not rpcs:
+        raise Expected("no endpoint to ask: see the rows above")
+    adapter = None
+    for rpc in rpcs:
+        adapter = ReferenceAdapter(rpc, ChainId(chain.chain_id), chain.market, anchor=chain.anchor or None)
+        await adapter.check()
+    assert adapter is not None
+    return f"code as expected; window {adapter.params.window} s; {'anchored' if chain.anchor else 'no epoch anchor'}"
+
+
+async def _signs(key: TransactionSigner) -> None:
+    """Has it sign a transaction that no chain takes (it has no gas), and sees who signed it."""
+    from eth_account import Account
+
+    never = {"chainId": 1, "nonce": 0, "to": key.address, "value": 0, "data": b"", "gas": 0}
+    signed = await key.sign_transaction({**never, "maxFeePerGas": 0, "maxPriorityFeePerGas": 0})
+    sent = Account.recover_transaction(signed.raw)
+    if sent.lower() != key.address:
+        raise Expected("what it signs is not signed by its address: check [signer]", address=key.address)
+
+
+async def _balance(rpcs: list[Rpc], account: Address, settings: Settings) -> str:
+    if not rpcs:
+        raise Expected("no endpoint to ask: see the rows above")
+    balance, wanted = await rpcs[0].balance(account), settings.filing.exposure
+    if settings.mode in (Mode.LIVE, Mode.CONFIRM) and balance < wanted:
+        raise Expected(
+            f"{account} holds {ether(balance)} ETH, less than the exposure of {ether(wanted)} ETH: "
+            "fund it, or lower [filing] exposure"
+        )
+    return f"{ether(balance)} ETH, exposure {ether(wanted)} ETH"
