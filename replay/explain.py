@@ -76,7 +76,7 @@ def explain(run: Witness, operator: int, element: int) -> Explanation:
         return _dot_product(run, op, reads, element, tensor)
     if op.kind == "attention":
         return attention(op, reads, *divmod(element // op.integer("head_dim"), op.integer("heads")))
-    kernels = ScalarKernels(run.program, run.weights)
+    kernels = ScalarKernels(run.program, {name: run.weights[name] for name in op.weights})
     result = kernels.apply(op, [kernels.load(value) for value in reads], run.dims)
     return Element(result.data[element])
 

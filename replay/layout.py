@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -32,6 +32,7 @@ __all__ = [
     "Tree",
     "border",
     "bundle_root",
+    "check_tensor",
     "decode_bundle",
     "encode_bundle",
     "hash_tile",
@@ -188,7 +189,7 @@ def _blocks(array: Array) -> Iterator[Array]:
 
 def tile_hashes(array: Array) -> list[bytes]:
     """``H_tile`` of each tile of a tensor, in order (about 1 GB/s)."""
-    _check_tensor(array)
+    check_tensor(array)
     hashes: list[bytes] = []
     for block in _blocks(array):
         data = block.tobytes()
@@ -198,7 +199,7 @@ def tile_hashes(array: Array) -> list[bytes]:
 
 def tile_bytes(array: Array, index: int) -> bytes:
     """Tile ``index`` (1,024 bytes) of a tensor."""
-    _check_tensor(array)
+    check_tensor(array)
     elements, count = tile_elements(array.dtype), tile_count(array.shape, array.dtype)
     row, column = divmod(index, -(-array.shape[-1] // elements))
     if not 0 <= index < count:
@@ -225,7 +226,8 @@ def tensor_root(array: Array) -> bytes:
     return tensor_hash(array, merkle_root(tile_hashes(array)))
 
 
-def _check_tensor(array: Array) -> int:
+def check_tensor(array: Array) -> int:
+    """The code of its dtype, once the array is known to have a root. Raises ``LayoutError``."""
     code = _CODES.get(array.dtype)
     if code is None:
         raise LayoutError(f"a tensor is float32, int32, int64 or bool, not {array.dtype}")
@@ -237,7 +239,7 @@ def _check_tensor(array: Array) -> int:
 
 
 def _shape_header(array: Array) -> bytes:
-    code = _check_tensor(array)
+    code = check_tensor(array)
     return struct.pack(f">BB{array.ndim}I", code, array.ndim, *array.shape)
 
 
@@ -316,10 +318,11 @@ class _Reader:
         return self._data[self._at - count : self._at]
 
 
-def bundle_root(bundle: Mapping[str, Array] | bytes) -> bytes:
-    """``H_bundle`` of named tensors or of their canonical bytes. Raises ``LayoutError``."""
+def bundle_root(bundle: Mapping[str, Array] | bytes, root: Callable[[Array], bytes] = tensor_root) -> bytes:
+    """``H_bundle`` of named tensors or of their canonical bytes. ``root``: what computes ``tensor_root``. Raises
+    ``LayoutError``."""
     tensors = decode_bundle(bundle) if isinstance(bundle, bytes) else bundle
     parts = [TAG_BUNDLE, _check_count(len(tensors))]
     for name, array in tensors.items():
-        parts += [_name_header(name), tensor_root(border(array))]
+        parts += [_name_header(name), root(border(array))]
     return sha256(b"".join(parts)).digest()

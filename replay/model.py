@@ -20,7 +20,7 @@ from replay.trees import check_trees
 @dataclass(frozen=True)
 class Model:
     """``weights`` holds, per name, the array as the file gives it (finite); ``linear`` weights are
-    gridded when they are hashed or prepared. Raises ``ProgramError`` when weights and program do not fit."""
+    gridded when they are hashed or prepared (``held`` has a model that a backend holds). Raises ``ProgramError`` when weights and program do not fit."""
 
     program: Program
     weights: Mapping[str, Array]
@@ -48,11 +48,11 @@ class Model:
     @property
     def artefact_root(self) -> bytes:
         """Root over all tiles of all weight tensors, flat, in program order; without weights, that of one pad leaf."""
-        return self.artefact.root
+        return self._artefact[0]
 
     @property
     def artefact_tiles(self) -> int:
-        return self.artefact.size
+        return self._artefact[1]
 
     @property
     def boundaries(self) -> int:
@@ -61,6 +61,16 @@ class Model:
 
     @cached_property
     def artefact(self) -> Tree:
+        """Kept from the first tile that is opened: it takes a sixteenth of the weights' memory."""
+        return self._tree()
+
+    @cached_property
+    def _artefact(self) -> tuple[bytes, int]:
+        """(root, tiles)."""
+        tree = self._tree()
+        return tree.root, tree.size
+
+    def _tree(self) -> Tree:
         return Tree([leaf for array in self._tensors() for leaf in tile_hashes(array)] or [PAD_LEAF])
 
     def artefact_tile(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from replay.backends import BACKENDS
 from replay.errors import BackendRefused, InputRejected, NonFinite, UnknownBackend
+from replay.held import alone, held
 from replay.kernels import float_mode
 from replay.kernels.state import State
 from replay.layout import Array
@@ -35,6 +36,12 @@ class Kernels(Protocol):
         """What keeps threads of the backend's own from exact results (a rounding mode, flushed subnormals); else empty.
         The calling thread is asked by ``evaluate``."""
 
+    def root(self, array: Array, /) -> bytes:
+        """``layout.tensor_root``."""
+
+    def gridded(self, name: str) -> tuple[Array, Array]:
+        """A linear weight as it is held: see ``held.Holder``."""
+
     def load(self, array: Array) -> Any: ...
 
     def unload(self, value: Any) -> Array: ...
@@ -54,7 +61,8 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model whose weights a backend holds in its own form: built once, run often."""
+    """A model whose weights a backend holds in its own form: built once, run often. ``model`` gives its linear weights back
+    on their grid, from the backend's."""
 
     model: Model
     backend: str
@@ -127,7 +135,10 @@ def prepare(model: Model, backend: str = "torch") -> Prepared:
 
 def prepare_with(kind: Any, model: Model) -> Prepared:
     """The model on a backend class as given, without the known-answer test."""
-    return Prepared(model, kind.name, kind(model.program, model.weights), kind.environment)
+    program = model.program
+    raw = {weight.name: alone(model.weights[weight.name]) for weight in program.weights if weight.form == "raw"}
+    kernels = kind(program, {**model.weights, **raw})
+    return Prepared(held(model, raw, kernels), kind.name, kernels, kind.environment)
 
 
 def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str = "torch") -> Run:

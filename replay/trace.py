@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from replay.errors import LayoutError
@@ -42,7 +42,7 @@ def commit(
     out; it makes checking a generation cheap and changes nothing else.
     """
     prepared = model if isinstance(model, Prepared) else prepare(model, backend)
-    return receipt(inputs, run_job(prepared, inputs, seed, claimed_tokens(claim)))
+    return receipt(inputs, run_job(prepared, inputs, seed, claimed_tokens(claim)), prepared.kernels.root)
 
 
 def run_job(prepared: Prepared, inputs: Mapping[str, Array], seed: bytes, claim: Sequence[int] = ()) -> Run:
@@ -52,10 +52,10 @@ def run_job(prepared: Prepared, inputs: Mapping[str, Array], seed: bytes, claim:
     return generate(prepared, read_job(prepared.model.program, inputs, seed), claim)
 
 
-def receipt(inputs: Mapping[str, Array], run: Run) -> Receipt:
-    """The commitment to a run on these inputs."""
+def receipt(inputs: Mapping[str, Array], run: Run, root: Callable[[Array], bytes] = tensor_root) -> Receipt:
+    """The commitment to a run on these inputs. ``root``: what computes ``layout.tensor_root``."""
     output = encode_bundle(run.outputs)
-    leaves = state_leaves(inputs, run, output)
+    leaves = state_leaves(inputs, run, output, root)
     tree = Tree(leaves)
     return Receipt(
         input_root=leaves[0],
@@ -70,12 +70,14 @@ def receipt(inputs: Mapping[str, Array], run: Run) -> Receipt:
     )
 
 
-def state_leaves(inputs: Mapping[str, Array], run: Run, output: bytes) -> tuple[bytes, ...]:
+def state_leaves(
+    inputs: Mapping[str, Array], run: Run, output: bytes, root: Callable[[Array], bytes] = tensor_root
+) -> tuple[bytes, ...]:
     """Input root, boundary roots (the pad leaf for those that were not reached), output root."""
     return (
-        bundle_root(inputs),
-        *(PAD_LEAF if tensor is None else tensor_root(tensor) for tensor in run.boundaries),
-        bundle_root(output),
+        bundle_root(inputs, root),
+        *(PAD_LEAF if tensor is None else root(tensor) for tensor in run.boundaries),
+        bundle_root(output, root),
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from replay.kernels import native_build, spec
+from replay.kernels import native_build, native_hash, spec
 from replay.kernels.native_library import at, library
 from replay.kernels.state import State
 from replay.kernels.torch_attention import Kept, Keys, Sight
 from replay.kernels.torch_backend import TorchKernels
-from replay.kernels.torch_core import F32, F64, I32, double, finish, single
+from replay.kernels.torch_core import F32, F64, I32, double, exponents, finish, single
 from replay.kernels.torch_int8 import Digits, Int8Kernels, digit_pairs, int8_product, padded_rows
 from replay.kernels.torch_network import Gridded
 from replay.layout import Array
@@ -30,10 +30,14 @@ _U8 = torch.uint8
 _SUMS = ("dgemm", "int16 digits, AVX-512 BW", "int16 digits, AVX-512 VNNI")
 #: Columns that ``native_dot.cpp`` keeps side by side, and values of K that have one norm.
 _PANEL, _CHUNK = 16, 64
+#: Bits of a digit.
+_DIGIT = 11
 
 
 class _Native(TorchKernels):
     """What both native backends share."""
+
+    root = staticmethod(native_hash.tensor_root)
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -151,6 +155,17 @@ class Packed:
     norms: Tensor
     bits: int
     rows: int
+    length: int
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """(q int32 [N, K], exponent int32 [N])."""
+        pairs = (self.length + 1) // 2
+        words = self.words.view(len(self.unit) // _PANEL, pairs, -1, _PANEL, 2)  # [panels, pairs, digits, lanes, 2]
+        q = words[:, :, 0].to(I32)
+        if words.shape[2] == 2:
+            q.add_(words[:, :, 1].to(I32).bitwise_left_shift_(_DIGIT))
+        rows = q.permute(0, 2, 1, 3).reshape(len(self.unit), 2 * pairs)
+        return rows[: self.rows, : self.length].contiguous(), exponents(self.unit[: self.rows])
 
 
 class NativeKernels(_Native):
@@ -176,7 +191,7 @@ class NativeKernels(_Native):
         unit = torch.empty(panels * _PANEL, dtype=F64)
         norms = torch.empty(panels * -(-length // _CHUNK) * self._lo, dtype=F32)
         library().rpl_dot_pack(at(weight), rows, length, bits, self._lo, at(words), at(unit), at(norms))
-        return Packed(words, unit, norms, bits, rows)
+        return Packed(words, unit, norms, bits, rows, length)
 
     def _linear(self, op: Operator, x: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).contiguous()

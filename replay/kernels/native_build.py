@@ -20,7 +20,8 @@ from replay.errors import BackendRefused
 
 VARIABLE = "REPLAY_NATIVE"
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("native.cpp", "native_attention.cpp", "native_dot.cpp", "native_dot.h")
+    Path(__file__).with_name(name)
+    for name in ("native.cpp", "native_attention.cpp", "native_dot.cpp", "native_hash.cpp", "native_dot.h")
 )
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-pthread", "-fPIC", "-shared")
 _COMPILERS = ("c++", "g++", "clang++")

@@ -34,6 +34,8 @@ _SIGNATURES: dict[str, Sequence[Any]] = {
     "rpl_dot_room": (_L, _L, _I),
     "rpl_dot_pack": (_P, _L, _L, _I, _I, _P, _P, _P),
     "rpl_dot": (_P, _L, _L, _I, _I, _P, _P, _P, _L, _I, _P, _P, _P, _P, _L),
+    "rpl_sha": (),
+    "rpl_root": (_P, _L, _L, _P, _L),
 }
 
 

@@ -16,7 +16,7 @@ from replay.kernels import numpy_arithmetic, numpy_network, numpy_shapes
 from replay.kernels.numpy_core import exponents, integers
 from replay.kernels.numpy_network import Gridded
 from replay.kernels.state import STATEFUL, State
-from replay.layout import Array
+from replay.layout import Array, tensor_root
 from replay.operators import Operator
 from replay.program import Program
 
@@ -31,6 +31,7 @@ class NumpyKernels:
     """One program's weights, ready to run. ``apply`` is pure but for ``state``; an instance may serve several threads."""
 
     name = "numpy"
+    root = staticmethod(tensor_root)
 
     def __init__(self, program: Program, weights: Mapping[str, Array]) -> None:
         self._weights: dict[str, Any] = {}
@@ -54,6 +55,11 @@ class NumpyKernels:
     def strays() -> str:
         """See ``replay.run.Kernels``: NumPy rounds in the calling thread only; its products by BLAS are exact."""
         return ""
+
+    def gridded(self, name: str) -> tuple[Array, Array]:
+        """(q int32 [N, K], e int32 [N]) of a linear weight: row n is q·2^e."""
+        weight = self._weights[name]
+        return np.ascontiguousarray(weight.q.T).astype(np.int32), weight.exponent.astype(np.int32)
 
     def load(self, array: Array) -> Array:
         return np.ascontiguousarray(array)

@@ -5,7 +5,7 @@ A backend that gives one other bit is refused before it may judge anybody. ``kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import get_args
@@ -66,7 +66,19 @@ def _decoded(prepared: Prepared, case: Case) -> dict[str, Array]:
 
 def known_answers(backend: str) -> list[Answer]:
     """Run every case on a backend. Raises ``UnknownBackend``."""
-    return [judge(case, compute(case, load_backend(backend))) for case in cases()]
+    kind = load_backend(backend)
+    return [*(judge(case, compute(case, kind)) for case in cases()), _judge_roots(kind.root)]
+
+
+def _judge_roots(root: Callable[[Array], bytes]) -> Answer:
+    """How a backend hashes: every dtype, rows that fill their tiles or do not, trees of many sizes."""
+    made = sha256()
+    for dtype in get_args(DType):
+        for rows, width in ((1, 1), (1, 256), (2, 255), (3, 257), (5, 512), (7, 1025), (33, 64), (1000, 3)):
+            ramp = np.arange(rows * width, dtype=np.int64).reshape(rows, width) * 2_654_435_761 >> 7
+            made.update(root((ramp & (1 if dtype == "bool" else 0xFFFF)).astype(dtype)))
+    got = made.hexdigest()[:32]
+    return Answer("roots", got == ROOTS, got if got == ROOTS else f"{got}, wanted {ROOTS}")
 
 
 def judge(case: Case, output: bytes) -> Answer:
@@ -74,6 +86,8 @@ def judge(case: Case, output: bytes) -> Answer:
     return Answer(case.name, got == wanted, got if got == wanted else f"{got}, wanted {wanted or 'nothing'}")
 
 
+#: First 16 bytes (hex) of the SHA-256 of the roots that ``_judge_roots`` asks for.
+ROOTS = "d1b9f13c1e34e710f0a7b6e0a58ac9db"
 #: First 16 bytes (hex) of the SHA-256 of each case's output bundle, spec version 1.
 KNOWN: Mapping[str, str] = {
     "linear/hi/17x384/120-130/10": "1324bb601194e12728a11c8e6ddbb5ba",

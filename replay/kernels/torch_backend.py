@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,10 @@ from torch import Tensor
 from replay.kernels import torch_arithmetic, torch_mode, torch_shapes
 from replay.kernels.state import STATEFUL, State
 from replay.kernels.torch_attention import AttentionKernels
-from replay.kernels.torch_core import F64
+from replay.kernels.torch_core import F64, Buffers
 from replay.kernels.torch_functions import FunctionKernels
 from replay.kernels.torch_network import Gridded, NetworkKernels
-from replay.layout import Array
+from replay.layout import Array, tensor_root
 from replay.operators import SIGNATURES, Operator
 from replay.program import Program
 
@@ -38,6 +39,7 @@ class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
     """One program's weights, ready to run on CPU."""
 
     name = "torch"
+    root = staticmethod(tensor_root)
 
     def __init__(self, program: Program, weights: Mapping[str, Array]) -> None:
         super().__init__()
@@ -48,6 +50,7 @@ class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
             tensor = self.load(weights[weight.name])
             gridded = weight.form == "grid"
             self._weights[weight.name] = self.grid(tensor, program.grid_bits[weight.name]) if gridded else tensor
+        self._buffers = Buffers()  # weights are larger than most of what will run through
         biases = {op.weights[1] for op in program.operators if op.kind == "linear" and len(op.weights) == 2}
         self._biases = {name: self.load(weights[name]).to(F64) for name in biases}
         self._table: Mapping[str, Callable[..., Tensor]] = {
@@ -67,6 +70,12 @@ class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
     def strays() -> str:
         """See ``replay.run.Kernels``."""
         return torch_mode.strays()
+
+    def gridded(self, name: str) -> tuple[Array, Array]:
+        """(q int32 [N, K], e int32 [N]) of a linear weight: row n is q·2^e."""
+        weight: Any = self._weights[name]
+        q, exponent = weight.integers()
+        return q.numpy(), exponent.numpy()
 
     def load(self, array: Array) -> Tensor:
         return torch.from_numpy(array.copy() if not array.flags.writeable else array).contiguous()

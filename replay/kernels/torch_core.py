@@ -115,6 +115,11 @@ class TorchCore:
         return p
 
 
+def exponents(units: Tensor) -> Tensor:
+    """log₂ of fp64 powers of two, int32."""
+    return ((units.view(I64) >> 52) - 1023).to(I32)
+
+
 def newton(v: Tensor) -> Tensor:
     """1/√v in fp64 of a float32 v > 0: a guess from the bits and four Newton steps, each operation rounded."""
     half = v.to(F64)

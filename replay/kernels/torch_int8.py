@@ -15,7 +15,7 @@ from torch import Tensor
 
 from replay.errors import BackendRefused
 from replay.kernels.torch_backend import TorchKernels
-from replay.kernels.torch_core import F32, F64, I32, Top, finish
+from replay.kernels.torch_core import F32, F64, I32, Top, exponents, finish
 from replay.layout import Array
 from replay.operators import Operator
 from replay.program import Program
@@ -42,6 +42,16 @@ class Digits:
     @property
     def padded(self) -> int:
         return self.values.shape[1] // self.count
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """(q int32 [N, K], exponent int32 [N])."""
+        q = torch.zeros(self.rows, self.length, dtype=I32)
+        for digit in range(self.count):
+            first = digit * self.padded
+            q.add_(
+                self.values[: self.rows, first : first + self.length].to(I32).bitwise_left_shift_(self.shift * digit)
+            )
+        return q, exponents(self.unit.view(-1))
 
 
 def vnni() -> bool:

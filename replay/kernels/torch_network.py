@@ -21,9 +21,15 @@ _LN_WEIGHT_UNIT = double(spec.LN_WEIGHT_UNIT)
 
 @dataclass(frozen=True)
 class Gridded:
-    """A linear weight on its grid as fp64, seen as [K, N] (kept in memory as [N, K])."""
+    """A linear weight on its grid as fp64, seen as [K, N] (kept in memory as [N, K]). ``exponent``: int32 [N], of the units."""
 
     values: Tensor
+    exponent: Tensor
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """(q int32 [N, K], exponent int32 [N])."""
+        per_unit = ((1023 - self.exponent.to(I64)) << 52).view(F64)
+        return (self.values.t() * per_unit[:, None]).to(I32), self.exponent
 
 
 class NetworkKernels(TorchCore):
@@ -31,8 +37,10 @@ class NetworkKernels(TorchCore):
 
     def grid(self, weight: Tensor, bits: int) -> Gridded:
         """A weight [N, K] on its grid."""
-        magic = self._top(weight).magic(bits)
-        return Gridded(((weight + magic) - magic).to(F64).t())
+        top = self._top(weight)
+        magic = top.magic(bits)
+        exponent = top.field.bitwise_right_shift(23).sub_(126 + bits).view(-1)
+        return Gridded((weight + magic).sub_(magic).to(F64).t(), exponent)
 
     # ---- dot products ------------------------------------------------------------------------------------------------
 

@@ -22,12 +22,12 @@ from replay.errors import BackendRefused, ReplayError
 from replay.importers.bert import import_bert
 from replay.importers.build import Builder
 from replay.importers.manifest import FILES, ModelFiles
-from replay.kernels import native_build, spec
+from replay.kernels import native_build, native_hash, spec
 from replay.kernels.known_cases import cases, floats
 from replay.kernels.native_library import at, library
 from replay.kernels.selftest import compute, judge, known_answers
 from replay.kernels.torch_int8 import Digits, Int8Kernels, digit_pairs, exact_length, vnni
-from replay.layout import encode_bundle
+from replay.layout import LayoutError, encode_bundle, tensor_root
 from replay.model import Model
 from replay.operators import TensorType
 from replay.program import Port
@@ -53,6 +53,33 @@ def same(model: Model, inputs: dict[str, np.ndarray]) -> Run:
             assert (mine is None) == (theirs is None)
             assert mine is None or mine.tobytes() == theirs.tobytes()
     return wanted
+
+
+@given(
+    st.lists(st.integers(1, 5), max_size=3), st.sampled_from([1, 3, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1025]),
+    st.sampled_from([np.float32, np.int32, np.int64, np.bool_]), st.integers(0, 2**32), st.booleans(),
+)  # fmt: skip
+def test_roots_are_those_of_the_layout(lead, width, dtype, seed, turned):
+    random = np.random.default_rng(seed)
+    array = random.integers(0, 2, (*lead, width)).astype(dtype)
+    if dtype != np.bool_:
+        array = np.frombuffer(random.bytes(array.nbytes), dtype).reshape(array.shape)
+    array = array.T if turned else array
+    assert native_hash.tensor_root(array) == tensor_root(array)
+
+
+def test_roots_of_large_tensors_with_one_thread_and_with_two(threads):
+    wide = np.random.default_rng(1).standard_normal((300, 1000)).astype(np.float32)
+    for count in (1, 2):
+        threads(count)
+        assert native_hash.tensor_root(wide) == tensor_root(wide)
+        assert native_hash.tensor_root(wide[:, :768]) == tensor_root(wide[:, :768])
+
+
+def test_what_has_no_root_is_refused_alike():
+    for array in (np.zeros(3), np.zeros((2, 0), np.float32), np.zeros((), np.float32), np.zeros((1,) * 9, np.float32)):
+        with pytest.raises(LayoutError):
+            native_hash.tensor_root(array)
 
 
 @given(

@@ -13,10 +13,10 @@ from typing import get_args
 import numpy as np
 
 from replay.kernels.scalar import arithmetic, attention, network, shapes, tables
-from replay.kernels.scalar.grid import GridRow, grid_row
+from replay.kernels.scalar.grid import GridRow, grid_row, unit_power
 from replay.kernels.scalar.tensor import Call, Kind, Tensor
 from replay.kernels.state import State
-from replay.layout import Array
+from replay.layout import Array, tensor_root
 from replay.operators import DType, Operator
 from replay.program import Program
 
@@ -46,11 +46,16 @@ class ScalarKernels:
     """One program's weights, ready to run; see ``replay.run.Kernels``. Values are ``Tensor``."""
 
     name = "scalar"
+    root = staticmethod(tensor_root)
 
     def __init__(self, program: Program, weights: Mapping[str, Array]) -> None:
+        """``weights``: all of them, or those of the operators that will be asked for."""
+        self._bits = program.grid_bits
         self._raw: dict[str, Tensor] = {}
         self._grid: dict[str, list[GridRow]] = {}
         for weight in program.weights:
+            if weight.name not in weights:
+                continue
             tensor = to_tensor(weights[weight.name])
             if weight.form == "grid":
                 rows = [grid_row(row, program.grid_bits[weight.name]) for row in tensor.rows()]
@@ -67,6 +72,12 @@ class ScalarKernels:
     def strays() -> str:
         """See ``replay.run.Kernels``: integers have no rounding mode."""
         return ""
+
+    def gridded(self, name: str) -> tuple[Array, Array]:
+        """(q int32 [N, K], e int32 [N]) of a linear weight: row n is q·2^e."""
+        rows, bits = self._grid[name], self._bits[name]
+        exponent = [unit_power(row.exponent, bits) for row in rows]
+        return np.array([row.integers for row in rows], np.int32), np.array(exponent, np.int32)
 
     def load(self, array: Array) -> Tensor:
         return to_tensor(array)
