@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -93,8 +93,9 @@ class Model:
                 yield from grid_rows(array, self.program.grid_bits[weight.name])
 
 
-def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = None) -> Model:
-    """The model that a manifest names. ``file_digest``: the SHA-256 that the manifest's bytes must have.
+def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = None, grid: str | None = None) -> Model:
+    """The model that a manifest names. ``file_digest``: the SHA-256 that the manifest's bytes must have; ``grid``: the one
+    to use in place of the manifest's, which makes it another model.
 
     Raises ``TypeError`` for what is no path, ``ModelRefused`` (``ManifestRefused``, ``FileMismatch``, ``MalformedFile``, ``LimitExceeded``,
     ``UnsupportedModel``, ``UnsupportedOperator``) or ``ProgramError``. Nothing is parsed before its digest is verified.
@@ -104,6 +105,7 @@ def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = Non
     if not isinstance(manifest, str | os.PathLike):
         raise TypeError(f"a manifest is named by its path, not by {type(manifest).__name__}")
     bundle = read_manifest(Path(manifest), file_digest)
+    bundle = bundle if grid is None else replace(bundle, grid=grid)
     if bundle.format == "onnx":
         from replay.importers.onnx import import_onnx
 

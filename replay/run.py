@@ -27,20 +27,14 @@ from replay.program import Program
 NONFINITE = "nonfinite"
 
 
-class Kernels(Protocol):
-    """A backend that holds one model's weights. ``Any`` is the backend's own tensor type."""
+class Computes(Protocol):
+    """What runs operators, with one model's weights. ``Any`` is its own tensor type."""
 
     name: str
 
     def strays(self) -> str:
-        """What keeps threads of the backend's own from exact results (a rounding mode, flushed subnormals); else empty.
-        The calling thread is asked by ``evaluate``."""
-
-    def root(self, array: Array, /) -> bytes:
-        """``layout.tensor_root``."""
-
-    def gridded(self, name: str) -> tuple[Array, Array]:
-        """A linear weight as it is held: see ``held.Holder``."""
+        """What keeps threads of its own from exact results (a rounding mode, flushed subnormals); else empty. The calling
+        thread is asked by ``evaluate``."""
 
     def load(self, array: Array) -> Any: ...
 
@@ -49,6 +43,16 @@ class Kernels(Protocol):
     def apply(self, op: Operator, values: Sequence[Any], dims: Mapping[str, int], state: State | None = None) -> Any:
         """The operator's result in memory of its own (or its input's, for a reshape). ``state``: the tokens before
         these, for causal programs that run token by token. Raises ``NonFinite``."""
+
+
+class Kernels(Computes, Protocol):
+    """A backend that holds one model's weights."""
+
+    def root(self, array: Array, /) -> bytes:
+        """``layout.tensor_root``."""
+
+    def gridded(self, name: str) -> tuple[Array, Array]:
+        """A linear weight as it is held: see ``held.Holder``."""
 
 
 class Backend(Protocol):
@@ -160,7 +164,7 @@ def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str =
 
 def evaluate(
     program: Program,
-    kernels: Kernels,
+    kernels: Computes,
     inputs: Mapping[str, Array],
     dims: Mapping[str, int],
     *,

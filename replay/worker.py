@@ -62,6 +62,8 @@ def _answer(
             return {"status": "described"}, json.dumps(engine.encode(request, data)).encode()
         if request.get("op") == "decode":
             return {"status": "described"}, json.dumps(engine.decode(request, data)).encode()
+        if request.get("op") == "bench":
+            return {"status": "described"}, json.dumps(engine.bench(request, data)).encode()
         receipt = engine.replay(request, data)
         header = receipt_header(receipt)
         header["environment"] |= {f"isolation.{key}": value for key, value in isolation.items()}

@@ -75,13 +75,13 @@ def parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser("selftest", help="known answers of every backend on this machine, and the isolation")
     selftest.add_argument("--backend", choices=BACKENDS, action="append", help="only this backend (may be repeated)")
 
-    bench = commands.add_parser("bench", help="time replays of a model on each backend")
+    bench = commands.add_parser("bench", help="time a model on each backend and grid, beside ordinary torch fp32")
     _model(bench)
     bench.add_argument("--backend", choices=BACKENDS, action="append", help="only this backend (may be repeated)")
     bench.add_argument(
         "--size", type=_positive, default=128, metavar="N", help="value of each symbolic dimension (128)"
     )
-    bench.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed runs after the first (5)")
+    bench.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed rounds after the first (5)")
 
     for sub in commands.choices.values():
         sub.add_argument("--json", action="store_true", help="machine-readable output")

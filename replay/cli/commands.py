@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +21,7 @@ from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_root
 from replay.localise import first_difference
 from replay.sampling import NAME as SAMPLING
 from replay.sampling import TOKENS, Sampling
-from replay.sandbox import Completed, Inconclusive, Limits, Reason, Receipt, ReplayPool, ReplayRequest
+from replay.sandbox import Completed, Described, Inconclusive, Limits, Reason, Receipt, ReplayPool, ReplayRequest
 from replay.shallow import parse_json
 
 _Value = TypeVar("_Value")
@@ -248,26 +247,18 @@ async def _verdict(
 
 
 async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:
-    results: dict[str, Any] = {"size": options.size, "threads": options.threads, "backends": {}}
+    """A fresh worker for each backend; one that cannot be had is left out, unless it was asked for by name."""
+    data = sample(await _facts(pool, options), options.size)
+    results: dict[str, Any] = {"size": options.size, "threads": options.threads, "rounds": options.repeat}
+    results |= {"backends": {}, "refused": {}}
     for backend in options.backend or BACKENDS:
-        facts = await _facts(pool, options, backend)
-        data = sample(facts, options.size)
-        times, receipt = [], None
-        clock = asyncio.get_running_loop().time
-        for _ in range(options.repeat + 1):
-            before = clock()
-            outcome = await pool.replay(_request(options, data, backend))
-            if isinstance(outcome, Inconclusive):
-                raise Failure(f"{backend}: {outcome.reason}: {outcome.detail}", outcome.reason)
-            receipt = outcome.receipt
-            times.append((clock() - before, receipt.seconds))
-        assert receipt is not None
-        results["backends"][backend] = {
-            "replay_seconds": median(whole for whole, _ in times[1:]),
-            "execute_seconds": median(inner for _, inner in times[1:]),
-            "replays_per_second": 1 / median(whole for whole, _ in times[1:]),
-            "output_root": receipt.output_root.hex(),
-        }
+        outcome = await pool.bench(replace(_request(options, data, backend), fresh=True), options.repeat)
+        if isinstance(outcome, Described):
+            results["backends"][backend] = outcome.facts
+        elif options.backend or outcome.reason is not Reason.BACKEND_REFUSED:
+            raise Failure(f"{backend}: {outcome.reason}: {outcome.detail}", outcome.reason)
+        else:
+            results["refused"][backend] = outcome.detail
     return results
 
 

@@ -115,17 +115,31 @@ def selftest(
 
 def bench(results: Mapping[str, Any]) -> None:
     console = _console()
-    table = Table("backend", "replay s", "execute s", "replays/s", "output root", box=None, pad_edge=False)
-    for backend, row in results["backends"].items():
-        table.add_row(
-            backend,
-            f"{row['replay_seconds']:.4f}",
-            f"{row['execute_seconds']:.4f}",
-            f"{row['replays_per_second']:.1f}",
-            row["output_root"][:16],
-        )
+    peers = ("torch_fp32_mkl", "torch_fp32_onednn")
+    columns = ("backend", "grid", "execute s", "replay s", "replays/s", *(f"÷ {peer}" for peer in peers), "output root")
+    table = Table(*columns, box=None, pad_edge=False)
+    for backend, found in results["backends"].items():
+        for grid, row in found["grids"].items():
+            table.add_row(
+                backend,
+                grid,
+                f"{row['execute_seconds']:.4f}",
+                f"{row['replay_seconds']:.4f}",
+                f"{row['replays_per_second']:.1f}",
+                *(f"{row['cost'][peer]:.2f}" if peer in row["cost"] else "-" for peer in peers),
+                row["output_root"][:16],
+            )
     console.print(table)
-    console.print(f"size {results['size']}, {results['threads']} thread(s), medians", highlight=False)
+    for backend, found in results["backends"].items():
+        seconds = ", ".join(f"{peer} {taken:.4f} s" for peer, taken in found["ordinary_seconds"].items())
+        _pairs(console, {f"beside {backend}": seconds or "no ordinary torch"})
+        _pairs(console, {f"{backend}, {what} left out": why for what, why in found["refused"].items()})
+    _pairs(console, {f"{backend} refused": why for backend, why in results["refused"].items()})
+    console.print(
+        f"÷: times the same program in ordinary torch fp32, linear layers by the library named; "
+        f"size {results['size']}, {results['threads']} thread(s), medians of {results['rounds']} rounds",
+        highlight=False,
+    )
 
 
 def _console() -> Console:

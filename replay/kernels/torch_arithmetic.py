@@ -134,12 +134,12 @@ def _reduce_prod(_: Operator, x: Tensor) -> Tensor:
 def _cumsum(op: Operator, x: Tensor) -> Tensor:
     if x.dtype == F32:
         q, unit, bad = _gridded(op, x)
-        y = _running(op, q).mul_(unit).to(F32)
+        y = running(op, q).mul_(unit).to(F32)
         return finish(y, None if bad is None else bad.expand(y.shape))
-    return _running(op, x)
+    return running(op, x)
 
 
-def _running(op: Operator, q: Tensor) -> Tensor:
+def running(op: Operator, q: Tensor) -> Tensor:
     """Partial sums of exact integers, in memory of their own."""
     back = op.integer("reverse") == 1
     ordered = q.flip(-1) if back else q

@@ -1,6 +1,6 @@
 """What a worker does with a request: check everything that was promised about the model, then execute.
 
-Runs inside the worker only. torch is loaded by the torch backend and by nothing else here.
+Runs inside the worker only. torch is loaded by the backends that need it, and to be measured against.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Engine(Protocol):
 
     def decode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
         """``{"text":…}`` of ids, each four bytes, little endian."""
+
+    def bench(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """Times beside ordinary torch: see ``replay.bench``."""
 
 
 class ModelEngine:
@@ -132,6 +135,14 @@ class ModelEngine:
         digest = _digest(path)
         _agree(Reason.MODEL_DIGEST, "manifest's SHA-256", digest, header["file_digest"])
         return path, digest
+
+    def bench(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
+        from replay.bench import compare
+        from replay.layout import decode_bundle
+
+        path, digest = self._named(header)
+        inputs = _told(lambda: decode_bundle(data))
+        return _told(lambda: compare(path, digest, self._backend, inputs, int(header["rounds"])))
 
     def _promised(self, header: dict[str, Any]) -> Prepared:
         """The prepared model, every promise in ``header`` kept: version, digest, program, artefact, in this order."""

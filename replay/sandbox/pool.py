@@ -115,6 +115,13 @@ class ReplayPool:
         """``text`` of these ids, each 32 bits, likewise."""
         return await self._ask("decode", request, struct.pack(f"<{len(ids)}i", *ids), seconds, _text)
 
+    async def bench(
+        self, request: ReplayRequest, rounds: int, seconds: float | None = None
+    ) -> Described | Inconclusive:
+        """Times of the model of ``request`` on its backend, on both grids and beside ordinary torch (``replay.bench``).
+        Nothing promised about the model is checked but its file digest; the limits are those of one request."""
+        return await self._ask("bench", request, request.input, seconds, _described, rounds=rounds)
+
     async def _ask(
         self,
         op: str,
@@ -122,6 +129,7 @@ class ReplayPool:
         body: bytes,
         seconds: float | None,
         read: Callable[[dict[str, Any], bytes], _Answer],
+        **more: int,
     ) -> _Answer | Inconclusive:
         lane = self._lane(request.backend)
         if lane is None:
@@ -137,6 +145,7 @@ class ReplayPool:
             "spec_version": request.spec_version,
             "input_bytes": len(request.input),
             "seed": request.seed.hex(),
+            **more,
         }
         places = self._fresh if request.fresh else lane
         slot = await places.get()

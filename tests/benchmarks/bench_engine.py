@@ -16,25 +16,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from replay.backends import BACKENDS
+from replay.bench import Work, ordinary, ratio, rounds_of, timed
 from replay.errors import BackendRefused
 from replay.generate import Decoder, generate, read_job
 from replay.importers.build import Builder
+from replay.kernels.ordinary import PEERS, OrdinaryKernels
+from replay.kernels.state import State
 from replay.model import Model, load_model
 from replay.operators import TensorType
 from replay.program import Port
-from replay.run import Prepared, execute, prepare
+from replay.run import Prepared, evaluate, execute, prepare
 from replay.sampling import Sampling
 from replay.trace import commit, receipt
-from tests.benchmarks.bench_replay import minilm, ordinary
-from tests.benchmarks.engine_stack import LAYERS, TOKENS, WIDTH, stack, torch_stack
+from tests.benchmarks.bench_replay import minilm
+from tests.benchmarks.engine_stack import LAYERS, TOKENS, WIDTH, stack
 
 GRIDS = ("hi", "lo")
 VOCABULARY = 1000
@@ -51,21 +53,7 @@ TARGETS: Mapping[str, tuple[str, tuple[str, ...], float]] = {
     "memory": ("memory", ("native hi", "torch-int8 hi"), 1.3),
     "check over decode": ("generation", ("check_over_decode",), 0.1),
 }
-Work = Callable[[], object]
-
-
-def timed(work: Work) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def rounds_of(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    with torch.inference_mode():
-        for work in works.values():
-            work()
-        taken = [{name: timed(work) for name, work in works.items()} for _ in range(rounds)]
-    return {name: [row[name] for row in taken] for name in works}
+MKL = "torch_fp32_mkl"
 
 
 def costs(taken: Mapping[str, list[float]], base: str) -> dict[str, float]:
@@ -73,7 +61,7 @@ def costs(taken: Mapping[str, list[float]], base: str) -> dict[str, float]:
     found = {f"{base}_ms": round(1e3 * statistics.median(taken[base]), 3)}
     for name, times in taken.items():
         if name != base:
-            found[name] = round(statistics.median(one / b for one, b in zip(times, taken[base], strict=True)), 3)
+            found[name] = round(ratio(times, taken[base]), 3)
     return found
 
 
@@ -100,9 +88,8 @@ def hashing(one: Prepared, x: np.ndarray) -> float:
 def measure_stack(rounds: int, layers: int, refused: dict[str, str]) -> tuple[dict[str, float], dict[str, float]]:
     """(costs, the time that hashing the boundaries takes over a run on ``torch hi`` and on each grid's fastest backend)."""
     x = np.random.default_rng(1).standard_normal((TOKENS, WIDTH)).astype(np.float32)
-    models, wide = {grid: stack(grid, layers) for grid in GRIDS}, torch.from_numpy(x)
-    plain, onednn = (torch_stack(models["hi"], onednn=onednn, layers=layers) for onednn in (False, True))
-    works: dict[str, Work] = {"torch_fp32_mkl": lambda: plain(wide), "torch_fp32_onednn": lambda: onednn(wide)}
+    models = {grid: stack(grid, layers) for grid in GRIDS}
+    works = {peer: ordinary(models["hi"], {"x": x}, peer) for peer in PEERS}
     held = prepared(models, refused)
     works |= {name: lambda one=one: execute(one, {"x": x}) for name, one in held.items()}
     taken = rounds_of(works, rounds)
@@ -110,18 +97,16 @@ def measure_stack(rounds: int, layers: int, refused: dict[str, str]) -> tuple[di
     for grid in GRIDS:
         fastest = min((name for name in held if name.endswith(grid)), key=lambda name: statistics.median(taken[name]))
         share[f"of the fastest, {grid}"] = hashing(held[fastest], x) / statistics.median(taken[fastest])
-    return costs(taken, "torch_fp32_mkl"), {name: round(value, 4) for name, value in share.items()}
+    return costs(taken, MKL), {name: round(value, 4) for name, value in share.items()}
 
 
 def measure_minilm(rounds: int, refused: dict[str, str]) -> dict[str, float]:
     models = {grid: minilm(grid) for grid in GRIDS}
     ids = (np.arange(128, dtype=np.int64) * 7919 % 28_000 + 1_000).astype(np.int32)
-    plain, onednn = (ordinary(models["hi"], onednn=onednn) for onednn in (False, True))
-    wide = torch.from_numpy(ids).long()
-    works: dict[str, Work] = {"torch_fp32_mkl": lambda: plain(wide), "torch_fp32_onednn": lambda: onednn(wide)}
+    works = {peer: ordinary(models["hi"], {"input_ids": ids}, peer) for peer in PEERS}
     for name, one in prepared(models, refused).items():
         works[name] = lambda one=one: execute(one, {"input_ids": ids})
-    return costs(rounds_of(works, rounds), "torch_fp32_mkl")
+    return costs(rounds_of(works, rounds), MKL)
 
 
 def measure_memory(layers: int, refused: Mapping[str, str]) -> dict[str, object]:
@@ -142,8 +127,8 @@ def measure_memory(layers: int, refused: Mapping[str, str]) -> dict[str, object]
     return found
 
 
-def language_model(base: Model) -> tuple[Model, torch.Tensor]:
-    """The stack with a small vocabulary around it, and the vocabulary's vectors [V, 768]."""
+def language_model(base: Model) -> Model:
+    """The stack with a small vocabulary around it."""
     random = np.random.default_rng(2)
     table = (random.standard_normal((VOCABULARY, WIDTH)) * 0.02).astype(np.float32)
     b = Builder([Port("input_ids", TensorType("int32", ("T",)))], {"T": 1024}, base.program.grid)
@@ -154,14 +139,13 @@ def language_model(base: Model) -> tuple[Model, torch.Tensor]:
         reads = [renamed.get(name, name) for name in op.inputs]
         renamed[op.output] = b.add(op.kind, reads, list(op.weights), name=f"s.{op.output}", **op.attributes)
     logits = b.linear(renamed[base.program.outputs[0].value], "head", table, None)
-    return b.model({"logits": logits}, []), torch.from_numpy(table)
+    return b.model({"logits": logits}, [])
 
 
 def measure_generation(tokens: int, layers: int) -> dict[str, object]:
     """Checking a text (grid lo, the fastest backend that there is) beside decoding it in ordinary torch, one token after
     the other with kept keys and values; and our own decoding."""
-    base = stack("lo", layers)
-    model, words = language_model(base)
+    model = language_model(stack("lo", layers))
     held = prepared({"lo": model}, {})
     name = next(name for name in ("native lo", "torch-int8 lo", "torch lo") if name in held)
     one, prompt = held[name], [1, 2, 3, 4]
@@ -169,16 +153,16 @@ def measure_generation(tokens: int, layers: int) -> dict[str, object]:
     job = read_job(model.program, inputs, bytes(32))
     text = generate(one, job).outputs["tokens"].tolist()
     check = statistics.median(timed(lambda: generate(one, job, text)) for _ in range(3))
-    plain = torch_stack(base, onednn=False, layers=layers)
+    plain = OrdinaryKernels(model.program, model.weights, MKL)
 
     def decode() -> None:
-        cache: list[list[torch.Tensor]] = [[] for _ in range(layers)]
-        ids = torch.tensor(prompt)
+        state, ids = State(), job.prompt
         for _ in range(tokens):
-            ids = (plain(words[ids], cache)[-1] @ words.T).argmax()[None]
+            values, _ = evaluate(model.program, plain, {"input_ids": ids}, {"T": len(ids)}, state=state)
+            state.position += len(ids)
+            ids = values[model.program.outputs[0].value][-1:].argmax(-1).int().numpy()
 
-    with torch.inference_mode():
-        decoding = timed(decode)
+    decoding = timed(decode)
     decoder = Decoder(one, job.sampling.scale)
     decoder.feed(job.prompt)
     ours = statistics.median(timed(lambda: decoder.feed(np.array([5], np.int32))) for _ in range(8))

@@ -18,8 +18,9 @@ import numpy as np
 import psutil
 import torch
 
+from replay.bench import ordinary
 from replay.run import execute, load_backend, prepare_with
-from tests.benchmarks.engine_stack import TOKENS, WIDTH, stack, torch_stack
+from tests.benchmarks.engine_stack import TOKENS, WIDTH, stack
 
 
 def resident() -> int:
@@ -48,17 +49,12 @@ def main() -> None:
     model = stack(grid, layers)
     size = sum(array.nbytes for array in model.weights.values())
     if kind is None:
-        run, wide = torch_stack(model, onednn=False, layers=layers), torch.from_numpy(x)
-
-        def work() -> None:
-            with torch.inference_mode():
-                run(wide)
-
+        work = ordinary(model, {"x": x}, "torch_fp32_mkl")
     else:
         prepared = prepare_with(kind, model)
 
-        def work() -> None:
-            execute(prepared, {"x": x})
+        def work() -> object:
+            return execute(prepared, {"x": x})
 
     del model
     peak = opened = peak_of(work) - before

@@ -119,7 +119,16 @@ def test_selftest_and_bench_print_tables(model, capsys):
     assert "isolation: network" in shown
     code, timed = verdict(capsys, "bench", model, "--backend", "numpy", "--size", "3", "--repeat", "2")
     assert code == 0
-    assert timed["backends"]["numpy"]["replays_per_second"] > 0
+    found = timed["backends"]["numpy"]
+    assert set(found["ordinary_seconds"]) | set(found["refused"]) == {"torch_fp32_mkl", "torch_fp32_onednn"}
+    assert list(found["grids"]) == ["hi", "lo"]
+    for row in found["grids"].values():
+        assert row["replays_per_second"] > 0
+        assert set(row["cost"]) == set(found["ordinary_seconds"])
+    assert main(["bench", str(model), "--backend", "numpy", "--size", "3", "--repeat", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "÷ torch_fp32_mkl" in shown
+    assert "÷ torch_fp32_onednn" in shown
 
 
 @pytest.mark.parametrize(
