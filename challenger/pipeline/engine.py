@@ -14,9 +14,14 @@ from challenger.domain import Hash32, ModelId, Verdict
 from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from replay.artifacts import ArtifactError, ArtifactReason, ArtifactStoreFailed
+from replay.errors import LayoutError
+from replay.generate import asks
 from replay.kernels.spec import SPEC_VERSION
+from replay.layout import decode_bundle
 from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
+#: Bytes of an output bundle that may be a text: no model reads more than 2²⁰ tokens.
+MAX_TEXT = (4 << 20) + 64
 #: The seed under which a known-answer pair holds.
 KNOWN_SEED = bytes(32)
 #: Why a fetch failed that says something of whoever should serve the data. Any other reason may be ours: a size that our
@@ -111,6 +116,16 @@ class Engine:
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
             return None
+
+    async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
+        """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``
+        it is read at once in place of being generated token by token. Empty otherwise: whether the text is withheld is
+        asked, and counts, after the replay."""
+        try:
+            wanted = length <= MAX_TEXT and asks(decode_bundle(data))
+            return (await self.bundle(uri, root, length) or b"") if wanted else b""
+        except (LayoutError, FetchRefused, OwnDisk):
+            return b""
 
     async def _manifest(self, facts: ModelFacts) -> Path | Verdict:
         try:

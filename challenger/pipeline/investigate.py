@@ -293,6 +293,8 @@ class Investigator:
         data = answered.get(Part.INPUT) or await self._input(task)
         if data is None:
             return unavailable(Part.INPUT.value)
+        if row.output_uri and not shown:
+            shown = await self._engine.text(data, row.output_uri, row.output_root, row.output_length)
         seen = await self._engine.observe(facts, data, backend, fresh=fresh, seed=task.seed or b"", claim=shown)
         if isinstance(seen, Verdict):
             return seen
