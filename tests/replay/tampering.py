@@ -42,6 +42,7 @@ class Tampered:
         self._kernels, self._change = kernels, change
         self._order = {op.output: index for index, op in enumerate(model.program.operators)}
         self.name, self.load, self.unload = kernels.name, kernels.load, kernels.unload
+        self.strays, self.root, self.gridded = kernels.strays, kernels.root, kernels.gridded
 
     def apply(
         self, op: Operator, values: Sequence[np.ndarray], dims: Mapping[str, int], state: State | None = None
