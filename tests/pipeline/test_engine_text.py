@@ -7,10 +7,10 @@ import pytest
 
 from challenger.domain import Hash32
 from challenger.pipeline.engine import MAX_TEXT, Engine
+from challenger.sim.toy import ToyFiles, ToyWorkers
 from replay.artifacts import ArtifactError, ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactStoreFailed
 from replay.layout import bundle_root, encode_bundle
 from replay.sampling import Sampling
-from tests.integration.toy import ToyFiles, ToyWorkers
 
 PROMPT = np.array([3, 1, 4], np.int32)
 ASKS = encode_bundle({"input_ids": PROMPT, "sampling": Sampling(4).tensor()})
