@@ -38,6 +38,9 @@ def main(engine: Engine | None = None) -> int:
     except Refusal as refusal:
         _send(answers, _refused(refusal.reason, refusal.detail))
         return 1
+    except MemoryError as error:
+        _send(answers, _refused(Reason.MEMORY, f"the libraries did not fit into the memory allowed {error}"))
+        return 1
     except Exception as error:  # noqa: BLE001  whatever a backend dies of, the parent learns that it is no backend
         _send(answers, _refused(Reason.BACKEND_REFUSED, f"{type(error).__name__}: {error}"))
         return 1

@@ -163,10 +163,12 @@ def _root(text: str) -> bytes:
 
 def _millionths(text: str) -> int:
     try:
-        value = Decimal(text).scaleb(6)
+        value = Decimal(text)
+        usable = value.is_finite() and (value == 0 or Decimal("0.000001") <= value <= 1000)
+        value = value.scaleb(6) if usable else Decimal(-1)
     except InvalidOperation:
         value = Decimal(-1)
-    if not 0 <= value <= 10**9 or value != value.to_integral_value():
+    if value < 0 or value != value.to_integral_value():
         raise argparse.ArgumentTypeError("write a number from 0 to 1000 with at most six decimals")
     return int(value)
 

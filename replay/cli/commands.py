@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -58,10 +60,7 @@ def run(options: argparse.Namespace) -> int:
 def commit(options: argparse.Namespace) -> int:
     receipt = _within(options, _replayed)
     if options.output is not None:
-        try:
-            options.output.write_bytes(receipt.output)
-        except OSError as error:
-            raise Failure(f"{options.output} cannot be written: {error.strerror}", "unwritable") from error
+        _write(options.output, receipt.output)
     if options.json:
         print(json.dumps(_receipt(receipt)))
     else:
@@ -74,7 +73,7 @@ def verify(options: argparse.Namespace) -> int:
     if claimed is not None and merkle_root(claimed) != options.state_root:
         raise UsageError("the leaves given do not hash to the state root given")
     claim = b"" if options.output is None else read_bounded(options.output, MAX_INPUT_BYTES)
-    if claim and _root_of(claim) != options.output_root:
+    if options.output is not None and _root_of(claim) != options.output_root:
         raise UsageError("the output given does not hash to the output root given")
     verdict = _within(options, lambda pool, opts: _verdict(pool, opts, claimed, claim))
     print(json.dumps(verdict)) if options.json else render.verdict(verdict)
@@ -159,6 +158,31 @@ async def _replayed(pool: ReplayPool, options: argparse.Namespace) -> Receipt:
     return outcome.receipt
 
 
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all; a device or a pipe is written to as it is. Raises ``Failure``."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(data)
+            draft.chmod(0o666 & ~_umask())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}", "unwritable") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 async def _told(pool: ReplayPool, options: argparse.Namespace) -> tuple[Receipt, str | None]:
     """The receipt, and a generation as text where it was asked for in text."""
     receipt = await _replayed(pool, options)
@@ -184,6 +208,7 @@ async def _tokenised(pool: ReplayPool, options: argparse.Namespace, facts: dict[
 async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
     if (options.input is None) == (options.text is None):
         raise UsageError("give INPUT or --text, one of them")
+    _sampling_is_used(options)
     facts = await _facts(pool, options, options.backend)
     if options.input is None:
         data = await _tokenised(pool, options, facts)
@@ -202,6 +227,19 @@ def _generating(options: argparse.Namespace, data: bytes) -> bytes:
         return encode_bundle({**decode_bundle(data), SAMPLING: sampling.tensor()})
     except (InputRejected, LayoutError) as error:
         raise UsageError(error.detail) from error
+
+
+def _sampling_is_used(options: argparse.Namespace) -> None:
+    """Raises ``UsageError`` for an option that only a generation has, where none is asked for by --generate and none can
+    be asked for by the input."""
+    given = {
+        "--temperature": options.temperature != 0,
+        "--top-k": options.top_k != 0,
+        "--top-p": options.top_p != 1_000_000,
+        "--end": options.end is not None,
+    }
+    if options.generate is None and any(given.values()):
+        raise UsageError(f"{next(name for name, is_given in given.items() if is_given)} is for --generate")
 
 
 def _request(options: argparse.Namespace, data: bytes, backend: str) -> ReplayRequest:

@@ -23,15 +23,18 @@ def read_input(path: Path, ports: Sequence[Mapping[str, str]]) -> bytes:
     Raises ``UsageError`` for what cannot be meant, ``Failure`` for what cannot be read.
     """
     data = read_bounded(path, MAX_INPUT_BYTES)
-    return from_json(data, ports) if data[:1] == b"{" else data
+    head = data[:64].lstrip()[:1]
+    return from_json(data, ports) if head in (b"{", b"[") else data
 
 
 def from_json(data: bytes, ports: Sequence[Mapping[str, str]]) -> bytes:
     """``{"name": nested lists}`` with the dtypes that the model declares; its inputs' order is the model's."""
     try:
-        document = parse_json(data)
+        document = parse_json(data, _once)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the input is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError('the input is a JSON list; write an object that names the model\'s inputs, {"name": list}')
     names = [port["name"] for port in ports]
     if sorted(document) != sorted(names):
         raise UsageError(f"the input names {', '.join(sorted(document))}; the model takes {', '.join(names)}")
@@ -70,6 +73,14 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise Failure(f"{path} is longer than {limit} bytes", "too-large")
     return data
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its pairs. Raises ``ValueError`` for a key that stands twice: which of the two was meant?"""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
 
 
 def _array(value: Any, port: Mapping[str, str]) -> np.ndarray[Any, Any]:

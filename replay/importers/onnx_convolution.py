@@ -58,8 +58,10 @@ def read_windows(call: Call, sizes: tuple[int, ...], kernel: Sequence[int], *, c
     call.need(
         rank >= 1 and all(len(one) == rank for one in lists) and len(pads) == 2 * rank, "wants one number per axis"
     )
-    call.need(all(1 <= item < 2**31 for one in lists for item in one), "numbers below 1")
-    call.need(all(0 <= item < 2**31 for item in pads), "negative pads")
+    call.need(all(item >= 1 for one in lists for item in one), "numbers below 1")
+    call.need(all(item < 2**31 for one in lists for item in one), "numbers of 2³¹ or more")
+    call.need(all(item >= 0 for item in pads), "negative pads")
+    call.need(all(item < 2**31 for item in pads), "pads of 2³¹ or more")
     before, after = list(pads[:rank]), list(pads[rank:])
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if auto != "NOTSET":

@@ -131,6 +131,9 @@ def test_selftest_and_bench_print_tables(model, capsys):
     assert "÷ torch_fp32_onednn" in shown
 
 
+ODD = ("nan", "snan", "inf", "-0.5", "1e99999999999", "1e-99999999999", "1001", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -138,11 +141,34 @@ def test_selftest_and_bench_print_tables(model, capsys):
         (("show", "{model}", "--digest", "00" * 32), 1, "model-digest"),
         (("show", "{model}", "--digest", "12"), 2, "64 hex digits"),
         (("show", "{model}", "--seconds", "-1"), 2, "positive number"),
+        (("show", "{model}", "--memory", "1"), 1, "memory: "),
         (("run", "{model}"), 2, "INPUT or --text"),
         (("run", "{model}", "absent", "--backend", "numpy"), 1, "cannot be read"),
         (("run", "{model}", "--text", "hello", "--backend", "numpy"), 2, "input_ids"),
         (("run", "{model}", "{bad}", "--backend", "numpy"), 2, "the model takes x"),
-        (("run", "{model}", "{list}", "--backend", "numpy"), 1, "input-rejected"),
+        (("run", "{model}", "{list}", "--backend", "numpy"), 2, "JSON list"),
+        (("run", "{model}", "{blank}", "--backend", "numpy"), 2, "the model takes x"),
+        (("run", "{model}", "{twice}", "--backend", "numpy"), 2, "stands twice"),
+        (("run", "{model}", "{other}", "--backend", "numpy"), 1, "input-rejected"),
+        (("run", "{model}", "x", "--temperature", "1", "--backend", "numpy"), 2, "--temperature is for --generate"),
+        (("run", "{model}", "x", "--top-k", "5", "--backend", "numpy"), 2, "--top-k is for --generate"),
+        *((("run", "{model}", "x", "--temperature", odd), 2, "0 to 1000") for odd in ODD),
+        *((("run", "{model}", "x", "--top-p", odd), 2, "0 to 1000") for odd in ODD),
+        (
+            (
+                "verify",
+                "{model}",
+                "{input}",
+                "--output-root",
+                "00" * 32,
+                "--state-root",
+                "00" * 32,
+                "--output",
+                "{empty}",
+            ),
+            2,
+            "no canonical bundle",
+        ),
         (("run", "{model}", "{ragged}", "--backend", "numpy"), 2, "rectangular"),
         (("run", "{model}", "x", "--backend", "abacus"), 2, "invalid choice"),
         (("verify", "{model}", "x"), 2, "--output-root"),
@@ -152,6 +178,8 @@ def test_selftest_and_bench_print_tables(model, capsys):
 )
 def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, arguments, code, says):
     files = {"bad": '{"z": [1]}', "list": "[1]", "ragged": '{"x": [[1, 2], [3]]}'}
+    files |= {"blank": ' \n{"z": [1]}', "twice": '{"x": [1], "x": [2]}', "other": "\x01 is no bundle", "empty": ""}
+    files |= {"input": '{"x": [[1, 2, 3, 4]]}'}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     paths = {name: tmp_path / name for name in files} | {"model": model}
@@ -230,6 +258,10 @@ def test_a_text_is_written_committed_and_checked(writer, tmp_path, capsys):
     out = tmp_path / "out"
     code, said = verdict(capsys, "commit", writer, *ASKED, "--output", out)
     assert code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # written beside it, then renamed
+    assert out.read_bytes().hex() == said["output"]
+    assert main(["commit", str(writer), *ASKED, "--output", str(tmp_path / "no" / "out")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
     roots = ("--output-root", said["output_root"], "--state-root", said["state_root"])
     for more in ((), ("--output", str(out)), ("--output", str(out), "--backend", "numpy")):
         code, found = verdict(capsys, "verify", writer, *ASKED, *roots, *more)
