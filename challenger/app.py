@@ -47,6 +47,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.pursue import Pursuer
+from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.protocols.reference import ReferenceAdapter, explain
 from challenger.sampling.policy import Policy
@@ -80,6 +81,7 @@ class App:
         sampler: Sampler,
         investigator: Investigator,
         pursuer: Pursuer,
+        reconciler: Reconciler,
         filer: Filer | None,
         sender: Sender | None,
         head_signer: HeadSigner,
@@ -101,6 +103,7 @@ class App:
         self._sampler = sampler
         self._investigator = investigator
         self._pursuer = pursuer
+        self._reconciler = reconciler
         self._filer = filer
         self._sender = sender
         self._head_signer = head_signer
@@ -130,7 +133,7 @@ class App:
             except (Expected, StoreError) as error:
                 troubles.append(error)
         at = self._now_at()
-        self._quiet = None if moved or troubles or self._waiting else at
+        self._quiet = None if moved or troubles or self._waiting or self.held else at
         if troubles:
             raise troubles[0]
         return moved
@@ -163,7 +166,10 @@ class App:
         head = replace(head, time=self.clock.seen(head.time if latest is None else max(head.time, latest.time)))
         self.telemetry.metrics.set(HEAD_BLOCK, head.number)
         moved, troubles = False, []
-        for stage in (self._sampler.step, *((self._filer.step,) if self._filer else ()), self._pursuer.step):
+        spends = (*((self._filer.step,) if self._filer else ()), self._pursuer.step)
+        for stage in (self._reconciler.step, self._sampler.step, *spends):
+            if self.held and stage in spends:
+                continue
             try:
                 moved |= await stage(head)
             except Expected as error:
@@ -181,9 +187,14 @@ class App:
             await publish_head(self.store, self._head_signer, self._heads, now)
             self._published = seq
 
+    @property
+    def held(self) -> str:
+        """Why nothing may be spent until the chain was read; empty when it may."""
+        return self._reconciler.holding
+
     async def investigate(self) -> bool:
         """Replays and confirmations that may be done now; True when something moved."""
-        return await self._investigator.step()
+        return not self.held and await self._investigator.step()
 
     async def gather(self) -> bool:
         """Fetches data of new commitments, drawn or not; True when there were any."""
@@ -231,7 +242,7 @@ class App:
             say("trouble", level=logging.WARNING, loop=name, error=str(error))
 
     async def _send(self) -> bool:
-        if self._sender is None:
+        if self._sender is None or self.held:
             return False
         report = await self._sender.step()
         for move in report.moved:
@@ -405,15 +416,20 @@ async def _wire(
         entropy=entropy,
     )
     following = FollowerOptions(start=chain.start_block, depth=chain.ledger_depth)
+    follower = Follower(rpc, store.index(), adapter, following, on_malformed=left_out)
+    reconciler = await Reconciler.started(
+        store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads)
+    )
     return App(
         settings,
         store,
         rpc,
         adapter,
-        Follower(rpc, store.index(), adapter, following, on_malformed=left_out),
+        follower,
         sampler,
         Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace, learned, backlog, telemetry),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
+        reconciler,
         filer,
         sender,
         HeadSigner(signer if isinstance(signer, LocalSigner) else None),

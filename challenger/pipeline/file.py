@@ -296,10 +296,13 @@ class Filer:
         return Wei(out + len(promised) * bond)
 
     async def _rival(self, commitment: CommitmentId) -> str:
-        """Another's open dispute over the same job decides it as ours would; ours waits for how it ends."""
+        """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own
+        is followed, not opened again."""
         async with self._store.read() as view:
             found = await view.chain.disputes(commitment=commitment, outcome=DisputeOutcome.OPEN)
         others = [dispute for dispute in found if dispute.challenger != self._account]
+        if len(others) < len(found):
+            return "ours: this account disputes this job already"
         return f"rival: {others[0].challenger} disputes this job already ({others[0].dispute})" if others else ""
 
     async def _correlated(self, item: Item, now: UnixTime) -> tuple[int, bool]:

@@ -104,7 +104,7 @@ class Pursuer:
         async with self._store.read() as view:
             disputes = await view.chain.disputes(commitment=commitment, challenger=account)
             demands = await view.chain.demands(commitment=commitment, demander=account)
-        fraud = item.work.confirmation is not None
+        fraud = item.work.confirmation is not None or bool(disputes)  # one taken over has no verdicts
         ours: list[DisputeRow] | list[DemandRow] = disputes if fraud else demands
         if item.work.state == State.FILED:
             if not ours:

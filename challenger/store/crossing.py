@@ -49,6 +49,7 @@ _KINDS = frozenset(
         "draw-orphaned",
         "taken-back",
         "rewound",
+        "adopted",
     }
 )
 #: What writes without a journal entry and says so itself (``Unit.mark``).

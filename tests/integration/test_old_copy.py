@@ -1,0 +1,105 @@
+"""An old copy of the database is put back: nothing is filed twice, and what was filed is followed to its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from challenger.domain import State
+from challenger.sim.scenario import Kind
+from challenger.sim.scoreboard import Truth
+from challenger.store.backup import backup, restore
+from tests.integration.test_watcher import Scene, scene
+
+
+async def copies(s: Scene, app, folder: Path, count: int) -> list[Path]:
+    """The database after each of ``count`` turns in which nobody rules, the first before any fraud was seen."""
+    await s.until_quiet(app)
+    made = [folder / f"copy-{number}" for number in range(count)]
+    backup(s.settings.store.url, made[0])
+    await s.world.play()
+    for path in made[1:]:
+        await s.turn(app, people=False)
+        backup(s.settings.store.url, path)
+    return made
+
+
+def put_back(s: Scene, copy: Path, *, plain: bool) -> None:
+    if not plain:
+        restore(s.settings.store.url, copy, force=True)
+        return
+    for suffix in ("-wal", "-shm"):
+        s.folder.database.with_name(s.folder.database.name + suffix).unlink(missing_ok=True)
+    s.folder.database.write_bytes(copy.read_bytes())
+
+
+@pytest.mark.parametrize(("moment", "plain"), [(0, True), (1, False), (2, True), (4, False), (6, True)])
+async def test_while_disputes_are_open(tmp_path, moment, plain):
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE, Kind.TRUNCATE, Kind.WITHHOLD)) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            made = await copies(s, app, tmp_path, 12)
+            wrong = Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+            assert await s.accused() <= wrong
+            assert await s.accused(), "filed before the copy comes back"
+            await app.publish((await s.devnet.rpc.block("latest")).time)
+        put_back(s, made[moment], plain=plain)
+        async with s.watcher(correlated_providers=100) as app:
+            assert app.held, "an old copy is recognised"
+            for _ in range(6):
+                await s.turn(app, people=False)
+            assert not app.held
+            assert await s.accused() <= wrong
+            await s.until_quiet(app)
+            await s.world.blocks.travel(s.world.last_demand())
+            await s.until_quiet(app)
+            assert await s.accused() == wrong
+            states = await s.states(app)
+            assert states[State.WITHDRAWN] == len(wrong) + len(s.jobs(Truth.WITHHELD)), states
+            demands = Counter(event.args["job"] for event in await s.events() if event.name == "Demanded")
+            assert max(demands.values()) == 1, "nor is anything demanded twice"
+
+
+async def test_after_the_end(tmp_path):
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE, Kind.TRUNCATE)) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            made = await copies(s, app, tmp_path, 10)
+            await s.until_quiet(app)
+        wrong = Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        for copy in made[::3]:
+            put_back(s, copy, plain=True)
+            async with s.watcher(correlated_providers=100) as app:
+                await s.until_quiet(app)
+                assert (await s.states(app))[State.WITHDRAWN] == len(wrong)
+        assert await s.accused() == wrong
+
+
+async def test_one_taken_over_goes_back_when_its_dispute_leaves_the_chain(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            await s.until_quiet(app)
+            await s.world.play()
+            copy = tmp_path / "copy"
+            backup(s.settings.store.url, copy)
+            while not await s.accused():
+                await s.turn(app, people=False)
+        put_back(s, copy, plain=True)
+        async with s.watcher(correlated_providers=100) as app:
+            for _ in range(3):
+                await s.turn(app, people=False)
+            await s.devnet.reorg(5)
+            await s.until_quiet(app)
+            assert set(await s.accused()) == s.jobs(Truth.WRONG)
+            assert max((await s.accused()).values()) == 1
+
+
+async def test_a_database_that_is_no_copy_waits_for_nothing(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        for _ in range(2):
+            async with s.watcher(correlated_providers=100) as app:
+                assert not app.held
+                if not s.world.labels:
+                    await s.world.play()
+                await s.until_quiet(app)
+                await app.publish((await s.devnet.rpc.block("latest")).time)
