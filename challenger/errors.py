@@ -61,6 +61,14 @@ class UnknownBlock(EndpointError):
     """the JSON-RPC endpoint does not know this block"""
 
 
+class Unproven(EndpointError):
+    """what the JSON-RPC endpoint serves of a block does not fit the block's hash"""
+
+
+class IncompleteLogs(EndpointError):
+    """the JSON-RPC endpoint serves other logs than the block holds"""
+
+
 class RangeTooLarge(RpcError):
     """the endpoint refuses a log range of this size"""
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
@@ -31,6 +32,8 @@ _RANGES = (
     ("chain", "poll", 0.01, 3_600),
     ("chain", "timeout", 0.1, 600),
     ("signer", "seconds", 0.1, 600),
+    ("chain", "quorum", 1, 16),
+    ("chain", "lag", 1, 86_400),
     ("store", "heads_every", 1, 10**9),
     ("sampling", "trusted_after", 0, 10**9),
     ("sampling", "margin", 0, 10**9),
@@ -69,6 +72,9 @@ class ChainSettings:
     ledger_depth: int = 256
     poll: float = 2.0
     timeout: float = 20.0
+    quorum: int = 2
+    lag: int = 60
+    websocket: str = ""
     embedded: bool = False
 
 
@@ -250,7 +256,28 @@ def check(settings: Settings) -> Settings:
         raise say(
             f"[filing] mode {settings.mode} with a single endpoint is refused; add a second [chain] rpc, or say embedded = true for a devnet"
         )
+    if settings.chain.websocket and not settings.chain.websocket.startswith(("ws://", "wss://")):
+        raise say("[chain] websocket is a ws:// or wss:// URL")
+    if settings.mode is Mode.LIVE and not settings.chain.embedded:
+        hosts = len({host_of(url) for url in settings.chain.rpc})
+        if settings.chain.quorum < 2 or hosts < settings.chain.quorum:
+            raise say(
+                "[filing] mode live needs [chain] quorum of at least 2, and endpoints of so many different hosts",
+                quorum=settings.chain.quorum,
+                hosts=hosts,
+            )
     return settings
+
+
+def host_of(url: str) -> str:
+    """What makes an endpoint independent, as far as a name can tell: its host; on this machine with the port, since two
+    nodes of one's own are two nodes."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or url, parts.port
+    except ValueError:
+        return url
+    return f"{host}:{port}" if host in {"localhost", "::1"} or host.startswith("127.") else host
 
 
 def addresses(settings: Settings) -> Settings:

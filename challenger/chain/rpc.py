@@ -28,6 +28,7 @@ from challenger.chain.answers import (
     parse_receipt,
     parse_sent_tx,
 )
+from challenger.chain.receipts import Header, parse_header
 from challenger.chain.refusals import refusal
 from challenger.domain import Address, Block, ChainId, Hash32, Wei
 from challenger.errors import AnswerTooLarge, EndpointError, RangeTooLarge, RateLimited, RpcError, UnknownBlock
@@ -180,6 +181,16 @@ class Rpc:
         """Any other method, once, unparsed (a devnet's controls)."""
         return await self._once(method, list(params))
 
+    async def headers(self, which: Iterable[int | bytes]) -> list[Header]:
+        """As ``blocks``, with what the hash binds."""
+        wanted = list(which)
+        answers = await self._ask_many([_block_request(one) for one in wanted])
+        return [self._parsed("a header", a, partial(_header, w)) for w, a in zip(wanted, answers, strict=True)]
+
+    async def read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
+        """Any other read, as persistent as the typed ones; a ``ValueError`` of ``parse`` is an ``EndpointError``."""
+        return await self._read(method, params, parse)
+
     # how a request goes
 
     async def _read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
@@ -277,6 +288,11 @@ def _block(which: BlockRef, answer: Any) -> Block:
     if (isinstance(which, int) and block.number != which) or (isinstance(which, bytes) and block.hash != which):
         raise ValueError(f"another block than the one asked for ({block.number})")
     return block
+
+
+def _header(which: int | bytes, answer: Any) -> Header:
+    _block(which, answer)
+    return parse_header(answer)
 
 
 def _emitters(addresses: Address | Sequence[Address]) -> list[str]:

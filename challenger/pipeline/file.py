@@ -38,7 +38,7 @@ from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
-from challenger.store.rows import TransactionRow
+from challenger.store.rows import CommitmentRow, TransactionRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import Unit, View
 from challenger.store.work import Item
@@ -73,6 +73,12 @@ class Disputes(Protocol):
     async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
 
 
+class Quorum(Protocol):
+    """Whether enough independent endpoints show the same case, window and code; why not, else empty."""
+
+    async def refusal(self, row: CommitmentRow, head: Block) -> str: ...
+
+
 class Account(Protocol):
     async def balance(self, address: Address) -> Wei: ...
     async def gas_price(self) -> Wei: ...
@@ -99,6 +105,7 @@ class Filer:
         patience: Patience,
         learned: Learned,
         telemetry: Instruments,
+        quorum: Quorum,
     ) -> None:
         self._learned = learned
         self._telemetry = telemetry
@@ -109,6 +116,7 @@ class Filer:
         self._account = account
         self._limits = limits
         self._patience = patience
+        self._quorum = quorum
 
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""
@@ -217,6 +225,7 @@ class Filer:
                 return "weights: a demand fetches one tile and forces no file to be served; a person must look"
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
+        refused = refused or await self._quorum.refusal(row, head)
         accused, cleared = await self._correlated(item, head.time)
         outstanding = await self._outstanding()
         against, opened = await self._spent(item, prospect.bond, head.time)
@@ -378,7 +387,7 @@ class Filer:
         """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed. The bond goes
         with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
-        refused = await self._adapter.eligibility(accusation, 0)
+        refused = await self._adapter.eligibility(accusation, 0) or await self._quorum.refusal(item.commitment, head)
         accused, _ = await self._correlated(item, head.time)
         if halted := await self._halted():
             refused = f"paused: {halted}"

@@ -153,6 +153,16 @@ class ReferenceAdapter:
         return bool(self._pins) and self._pins == await code_hashes(self._chain, self._pins, head.hash)
 
     @property
+    def pins(self) -> Mapping[Address, Hash32]:
+        """Code hashes of all that takes part, as ``check`` found them."""
+        return self._pins
+
+    async def window_at(self, reader: Reader, commitment: CommitmentId, block: Hash32) -> Window:
+        """The window as another reader has it in the state after ``block``."""
+        job = await MarketViews(reader, self._market).job(commitment, block)
+        return Window(job.committed_at, job.closes, frozen=True)
+
+    @property
     def params(self) -> Params:
         """As ``check`` has read them; immutable in the contract."""
         if self._params is None:

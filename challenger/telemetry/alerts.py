@@ -36,6 +36,8 @@ SEVERITY = {
     "shed": Severity.WARNING,
     "stale-head": Severity.CRITICAL,
     "disagreement": Severity.CRITICAL,
+    "endpoint": Severity.WARNING,
+    "false-logs": Severity.CRITICAL,
     "paused": Severity.CRITICAL,
     "approval": Severity.CRITICAL,
     "bug": Severity.CRITICAL,

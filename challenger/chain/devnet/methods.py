@@ -90,6 +90,13 @@ class Methods:
         place = self._node.place(wire.hash32(tx_hash))
         return None if place is None else self._node.receipts[place[0].header.block_number][place[1]]
 
+    def eth_getBlockReceipts(self, where: Any) -> list[Json] | None:  # noqa: N802
+        if isinstance(where, str) and len(where) == 66:  # a hash, as a number never is
+            height = self._node.chain.number_of(wire.hash32(where))
+        else:
+            height = self._height(where)
+        return self._node.receipts[height] if height is not None and height <= self._node.height else None
+
     def eth_sendRawTransaction(self, raw: Any) -> str:  # noqa: N802
         return wire.to_hex(self._node.send(wire.blob(raw)))
 

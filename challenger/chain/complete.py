@@ -1,0 +1,150 @@
+"""The follower's reader: near the head, the logs that an endpoint serves are held against what the block's hash binds.
+
+For each of these blocks the header must hash to the block's hash; its bloom then says whether the block may hold a log
+of ours. Where it may, the block's receipts settle it, from any endpoint, since they prove themselves: an endpoint that
+left a log out, altered or invented one is caught before the cursor passes the block, and distrusted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from challenger.chain.answers import RawLog
+from challenger.chain.receipts import Asks, Header, may_hold, prove
+from challenger.chain.rpc import BlockRef, Topics
+from challenger.domain import Address, Block, Hash32
+from challenger.errors import EndpointError, Expected, IncompleteLogs, RpcError, Unproven
+
+#: Headers remembered between the two questions about a block.
+_KEPT = 1_024
+
+
+class Chain(Protocol):
+    """Whose answers are checked: ``Rpc`` over the pool."""
+
+    async def block(self, which: BlockRef) -> Block: ...
+    async def headers(self, which: Sequence[int | bytes]) -> list[Header]: ...
+    async def blocks(self, which: Sequence[int]) -> list[Block]: ...
+    async def logs(
+        self, addresses: Sequence[Address], first: int, last: int, topics: Topics | None = None
+    ) -> list[RawLog]: ...
+    async def logs_in(
+        self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
+    ) -> list[RawLog]: ...
+
+
+class Witness(Asks, Protocol):
+    """One endpoint alone."""
+
+    async def logs_in(
+        self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
+    ) -> list[RawLog]: ...
+
+
+class CheckedReader:
+    """``witnesses``: the endpoints one by one, the one that is read from first. ``caught(endpoint, why)`` is told who
+    served false logs, ``unchecked(block, why)`` which block could be checked by nobody."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        witnesses: Callable[[], Sequence[Witness]],
+        *,
+        caught: Callable[[str, str], None],
+        unchecked: Callable[[Block, str], None],
+    ) -> None:
+        self._chain = chain
+        self._witnesses = witnesses
+        self._caught = caught
+        self._unchecked = unchecked
+        self._headers: OrderedDict[Hash32, Header] = OrderedDict()
+
+    async def block(self, which: BlockRef) -> Block:
+        return await self._chain.block(which)
+
+    async def blocks(self, which: Sequence[int]) -> list[Block]:
+        headers = await self._chain.headers(which)
+        for header in headers:
+            self._headers[header.block.hash] = header
+        while len(self._headers) > _KEPT:
+            self._headers.popitem(last=False)
+        return [header.block for header in headers]
+
+    async def logs(
+        self, addresses: Sequence[Address], first: int, last: int, topics: Topics | None = None
+    ) -> list[RawLog]:
+        """Not checked: old ranges, whose false logs the proof before a filing finds."""
+        return await self._chain.logs(addresses, first, last, topics)
+
+    async def logs_in(
+        self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
+    ) -> list[RawLog]:
+        """Raises ``IncompleteLogs`` when a block holds other logs than those served."""
+        logs = await self._chain.logs_in(addresses, blocks, topics)
+        served: dict[Hash32, list[RawLog]] = {block.hash: [] for block in blocks}
+        for log in logs:
+            served[log.block_hash].append(log)
+        first = topics[0] if topics else None
+        if first is None:
+            return logs  # nothing tells ours from others'
+        firsts = (first,) if isinstance(first, bytes) else tuple(first)
+        query = _Query(tuple(Address(one.lower()) for one in addresses), firsts)
+        for block in blocks:
+            await self._check(query, block, served[block.hash])
+        return logs
+
+    async def _check(self, query: _Query, block: Block, served: list[RawLog]) -> None:
+        header = self._headers.get(block.hash)
+        if header is not None and header.bound and not served:
+            if not may_hold(header.bloom, query.emitters, query.firsts):
+                return
+        witnesses = self._witnesses()
+        truth = await self._truth(query, block, witnesses, thorough=not served)
+        if truth is None:
+            return
+        ours = [log for log in truth if log.address in query.emitters and log.topics and log.topics[0] in query.firsts]
+        if list(map(_content, ours)) != list(map(_content, served)):
+            why = f"it serves {len(served)} of our logs in block {block.number}, which holds {len(ours)}; or others"
+            self._caught(witnesses[0].name, why)
+            raise IncompleteLogs("another endpoint is read from", block=block.number, endpoint=witnesses[0].name)
+
+    async def _truth(
+        self, query: _Query, block: Block, witnesses: Sequence[Witness], *, thorough: bool
+    ) -> list[RawLog] | None:
+        """All logs of the block, None where nobody can say. Blocks that showed logs are proved only where that takes one
+        request: what is false in them is found before anything is filed."""
+        told, passing = "", None
+        for witness in witnesses:
+            try:
+                return await prove(witness, block, one_by_one=thorough)
+            except (Unproven, RpcError) as error:
+                told = told or str(error)
+            except EndpointError as error:
+                passing = error
+        if not thorough:
+            return None
+        if passing is not None:
+            raise passing  # whoever did not answer may prove it at the next step
+        # an unusual chain, whose receipts prove nothing: what another endpoint shows of the block
+        for witness in witnesses[1:]:
+            try:
+                logs = await witness.logs_in(query.emitters, [block])
+            except Expected:
+                continue
+            if logs:
+                return logs
+        self._unchecked(block, told)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    emitters: tuple[Address, ...]
+    firsts: tuple[bytes, ...]
+
+
+def _content(log: RawLog) -> tuple[object, ...]:
+    return log.log_index, log.address, log.topics, log.data

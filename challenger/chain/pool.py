@@ -1,0 +1,336 @@
+"""Several endpoints as one: a provider under one ``Rpc`` that reads from a fit endpoint and sends through all of them.
+
+Reads stay on one endpoint until it fails, lags or asks to rest, since a reader needs one view of the chain; then the next
+fit one takes over, and whoever reads ranges notices a change of view by itself. A raw transaction goes to every endpoint.
+
+There is no task behind it: before ``latest`` is read, and at most every ``survey`` seconds, all endpoints are asked for
+chain id and head. To lag is no fault and no disagreement; it only means to be read from last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from challenger.chain import wire
+from challenger.chain.health import Health, Resting, best_head
+from challenger.chain.refusals import refusal
+from challenger.chain.rpc import Request, Rpc
+from challenger.errors import AnswerTooLarge, ChallengerError, EndpointError, RangeTooLarge, RateLimited, WrongChain
+
+_SEND = "eth_sendRawTransaction"
+_KNOWN = re.compile(r"already known|known transaction|already imported|already exists", re.IGNORECASE)
+#: Codes that speak of the endpoint, not of the request: no such method, internal error, method not supported.
+_OTHERS_MAY = frozenset({-32601, -32603, -32004})
+
+
+@dataclass(slots=True)
+class Member:
+    """One endpoint: ``rpc`` asks it alone, ``host`` is what makes it independent of another."""
+
+    rpc: Rpc
+    host: str
+    health: Health = field(default_factory=Health)
+
+    @property
+    def name(self) -> str:
+        return self.rpc.name
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Details for the hook: ``endpoint`` is not used any more, for the reason ``why``; or again, when that is empty."""
+
+    endpoint: str
+    why: str
+
+
+class _Unfit(Exception):
+    """no answer from one endpoint; the next one may give it"""
+
+
+class PoolProvider:
+    """``lag``: seconds of chain time behind the best head at which an endpoint is read from last. ``timeout``: seconds of
+    one try at one endpoint; ``survey_timeout`` of one look at its head. ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        chain_id: int,
+        lag: int = 60,
+        timeout: float = 10.0,
+        survey: float = 5.0,
+        survey_timeout: float = 3.0,
+        resting: Resting | None = None,
+        on_change: Callable[[Change], None] = lambda _change: None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.members = tuple(members)
+        self._chain_id = chain_id
+        self._lag = lag
+        self._timeout = timeout
+        self._survey = survey
+        self._survey_timeout = survey_timeout
+        self._resting = resting or Resting()
+        self._on_change = on_change
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, decides nothing
+        self._surveyed = -survey
+        self._unfit: set[str] = set()
+        #: the endpoint that is read from
+        self.current = self.members[0]
+
+    # what Rpc asks of a provider
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        if method == _SEND:
+            return await self._broadcast(params)
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            await self.look()
+        return await self._anywhere(lambda member: self._one(member, method, params))
+
+    async def make_batch_request(self, batch_requests: Sequence[Request]) -> Any:
+        return await self._anywhere(lambda member: self._many(member, batch_requests))
+
+    # health
+
+    async def look(self, *, now: bool = False) -> None:
+        """Asks all for chain id and head, unless that was done a moment ago; never raises for what one does."""
+        at = self._clock()
+        if not now and (len(self.members) == 1 or at - self._surveyed < self._survey):
+            return
+        self._surveyed = at
+        await asyncio.gather(*(self._visit(m, at) for m in self.members if now or at >= m.health.rests_until))
+        heads = [m.health.head for m in self.members if m.health.head is not None and not m.health.wrong]
+        best = best_head(heads)
+        for member in self.members:
+            health = member.health
+            behind = best[1] - health.head[1] if best is not None and health.head is not None else 0
+            health.lags = behind if behind > self._lag else 0
+            if health.lags:
+                health.why = f"its head is {behind} s behind"
+            self._tell(member)
+
+    async def start(self) -> None:
+        """The first look. Endpoints that do not answer are said and tried again later; ``WrongChain`` when one serves
+        another chain, ``EndpointError`` when none answers."""
+        await self.look(now=True)
+        for member in self.members:
+            if member.health.wrong:
+                raise WrongChain(
+                    "point the watcher at the right endpoint",
+                    wanted=self._chain_id,
+                    served=member.health.wrong,
+                    endpoint=member.name,
+                )
+        if not any(member.health.fit(self._clock()) for member in self.members):
+            raise self._nobody()
+
+    async def _visit(self, member: Member, at: float) -> None:
+        health = member.health
+        try:
+            async with asyncio.timeout(self._survey_timeout):
+                served = wire.quantity(_result(await member.rpc.provider.make_request("eth_chainId", [])))
+                answer = await member.rpc.provider.make_request("eth_getBlockByNumber", ["latest", False])
+            block = wire.block(_result(answer))
+        except RateLimited as error:
+            health.limited(at, str(error.detail), error.retry_after, self._resting)
+        except TimeoutError:
+            health.failed(at, f"no answer within {self._survey_timeout:g} s", self._resting, self._rng)
+        except (ChallengerError, aiohttp.ClientError, OSError, ValueError) as error:
+            health.failed(at, _told(error), self._resting, self._rng)
+        else:
+            health.head = (block.number, block.time)
+            health.wrong = "" if served == self._chain_id else str(served)
+            if health.wrong:
+                health.why = f"it serves chain {served}"
+            else:
+                health.answered()
+
+    def distrust(self, name: str, why: str) -> None:
+        """An endpoint was caught serving something false: it rests for long, and is said."""
+        for member in self.members:
+            if member.name == name:
+                member.health.distrusted(self._clock(), why, self._resting)
+                self._tell(member)
+
+    def _tell(self, member: Member) -> None:
+        """Says a change once."""
+        fit = member.health.fit(self._clock())
+        if fit and member.name in self._unfit:
+            self._unfit.discard(member.name)
+            self._on_change(Change(member.name, ""))
+        elif not fit and member.name not in self._unfit:
+            self._unfit.add(member.name)
+            self._on_change(Change(member.name, member.health.why))
+
+    def _order(self) -> list[Member]:
+        """The current endpoint while it is fit, then the other fit ones, then what else may answer, longest rested first."""
+        now = self._clock()
+        fit = sorted((m for m in self.members if m.health.fit(now)), key=lambda m: m is not self.current)
+        rest = [m for m in self.members if not m.health.fit(now) and m.health.usable(now)]
+        return fit + sorted(rest, key=lambda m: (m.health.rests_until, m.health.lags))
+
+    # reads
+
+    async def _anywhere(self, attempt: Callable[[Member], Awaitable[Any]]) -> Any:
+        """The first answer. A refusal that may be this endpoint's alone is kept, in case no other does better."""
+        kept: Any = None
+        for member in self._order():
+            try:
+                answer = await attempt(member)
+            except _Unfit:
+                self._tell(member)
+                continue
+            member.health.answered()
+            self._tell(member)
+            if _own_refusal(answer):
+                kept = answer if kept is None else kept
+                continue
+            self.current = member
+            return answer
+        if kept is not None:
+            return kept
+        raise self._nobody()
+
+    def _nobody(self) -> ChallengerError:
+        now = self._clock()
+        told = "; ".join(f"{m.name}: {m.health.why}" for m in self.members)
+        waits = [m.health.rests_until - now for m in self.members if m.health.asked and not m.health.wrong]
+        if waits and len(waits) == sum(not m.health.wrong for m in self.members):
+            return RateLimited("every endpoint asks to rest", retry_after=max(0.0, min(waits)), endpoint=told)
+        return EndpointError(f"no endpoint answers ({told})")
+
+    async def _one(self, member: Member, method: str, params: Any) -> Any:
+        width = _width(method, params)
+        span = member.health.span
+        if width and span is not None and width > span.blocks:
+            return {"error": {"code": -32602, "message": f"block range exceeds the {span.blocks} of this endpoint"}}
+        began = self._clock()
+        answer = await self._tried(member, member.rpc.provider.make_request(method, params))
+        if not isinstance(answer, dict) or (answer.get("error") is None and "result" not in answer):
+            raise self._failed(member, f"the answer to {method} is not a JSON-RPC answer")
+        error = None if answer.get("error") is None else refusal(method, answer["error"], member.name)
+        if isinstance(error, RateLimited):
+            raise self._limited(member, error)
+        if isinstance(error, RangeTooLarge) and width:
+            member.health.range_refused(width)
+        elif error is None and width and span is not None:
+            span.answered(width, self._clock() - began, len(answer["result"] or ()))
+        return answer
+
+    async def _many(self, member: Member, requests: Sequence[Request]) -> list[Any]:
+        answers: list[Any] = []
+        batching: Any = getattr(member.rpc.provider, "make_batch_request", None)
+        while len(answers) < len(requests):
+            size = member.health.batch if batching is not None else 0
+            if size < 2:
+                method, params = requests[len(answers)]
+                answers.append(await self._one(member, method, params))
+                member.health.batch_answered()  # so that larger ones are tried again some day
+                continue
+            chunk = list(requests[len(answers) :][:size])
+            found = await self._tried(member, batching(chunk))
+            if isinstance(found, dict):
+                error = refusal("batch", found.get("error"), member.name)
+                if isinstance(error, RateLimited):
+                    raise self._limited(member, error)
+                member.health.batch_refused()
+                continue
+            if not isinstance(found, list) or len(found) != len(chunk):
+                raise self._failed(member, "a batch came back with the wrong number of answers")
+            for (method, _), answer in zip(chunk, found, strict=True):
+                told = answer.get("error") if isinstance(answer, dict) else None
+                limit = None if told is None else refusal(method, told, member.name)
+                if isinstance(limit, RateLimited):
+                    raise self._limited(member, limit)
+            member.health.batch_answered()
+            answers += found
+        return answers
+
+    async def _tried(self, member: Member, request: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await request
+        except RateLimited as error:
+            raise self._limited(member, error) from None
+        except AnswerTooLarge:
+            raise  # the request's fault: the caller splits it
+        except TimeoutError:
+            raise self._failed(member, f"no answer within {self._timeout:g} s") from None
+        except (ChallengerError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(member, _told(error)) from None
+
+    def _failed(self, member: Member, why: str) -> _Unfit:
+        member.health.failed(self._clock(), why, self._resting, self._rng)
+        return _Unfit(why)
+
+    def _limited(self, member: Member, error: RateLimited) -> _Unfit:
+        member.health.limited(self._clock(), error.detail, error.retry_after, self._resting)
+        return _Unfit(error.detail)
+
+    # sends
+
+    async def _broadcast(self, params: Any) -> Any:
+        """To every endpoint of this chain at once. Taken if one took it; a refusal only if all that were asked refuse;
+        else uncertain, since one that did not answer may have it."""
+        now = self._clock()
+        members = [m for m in self.members if m.health.fit(now) or (m.health.lags and m.health.usable(now))]
+        members = members or self._order()
+        if not members:
+            raise self._nobody()
+        outcomes = await asyncio.gather(*(self._sent(member, params) for member in members))
+        for member in members:
+            self._tell(member)
+        answers = [answer for answer in outcomes if answer is not None]
+        for answer in answers:
+            if answer.get("error") is None:
+                return answer
+        refused = sorted(answers, key=lambda a: not _KNOWN.search(str(a["error"])))
+        if refused and (len(refused) == len(members) or _KNOWN.search(str(refused[0]["error"]))):
+            return refused[0]
+        raise EndpointError("no endpoint said that it took the transaction", asked=", ".join(m.name for m in members))
+
+    async def _sent(self, member: Member, params: Any) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = await self._one(member, _SEND, params)
+        except (_Unfit, AnswerTooLarge):
+            return None
+        return answer
+
+
+def _width(method: str, params: Any) -> int:
+    """Blocks of a log query over a range of numbers; 0 for any other request."""
+    if method != "eth_getLogs" or "blockHash" in params[0]:
+        return 0
+    try:
+        return wire.quantity(params[0]["toBlock"]) - wire.quantity(params[0]["fromBlock"]) + 1
+    except (ValueError, KeyError):
+        return 0
+
+
+def _own_refusal(answer: Any) -> bool:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return isinstance(error, dict) and error.get("code") in _OTHERS_MAY
+
+
+def _result(answer: Any) -> Any:
+    if not isinstance(answer, dict) or "result" not in answer:
+        error = answer.get("error") if isinstance(answer, dict) else None
+        told = refusal("survey", error, "") if error is not None else ValueError("not a JSON-RPC answer")
+        raise told
+    return answer["result"]
+
+
+def _told(error: Exception) -> str:
+    # of foreign errors only the kind: the text may hold the full URL, and with it a key
+    return error.detail or str(error) if isinstance(error, ChallengerError) else type(error).__name__

@@ -1,0 +1,203 @@
+"""Do independent endpoints show the same case? Asked before anything that spends.
+
+A case is the commitment, the task it answers and the model it names: a false input or another model would make an
+honest answer look wrong. Each endpoint is asked alone, about one block: is it canonical, do its receipts show each
+event of the case field for field in a canonical block, is the window the same there, is the code (with all that
+proxies and beacons delegate to)? It agrees, it contradicts, or it gives no answer. An endpoint that lags, has pruned
+its history or is away gives none, and is never held to contradict. One contradiction stops the filing; without one, as
+many agreeing hosts as the quorum wants let it pass. Last, the logs of the case are proved against the blocks' hashes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from challenger.chain.answers import RawLog, Receipt
+from challenger.chain.receipts import Asks, prove
+from challenger.domain import Address, Block, ChainEvent, CommitmentId, Committed, Hash32, Window
+from challenger.errors import Expected, MalformedLog, UnknownBlock, Unproven
+from challenger.protocols.base import CodeReader, code_hashes
+
+#: Blocks behind the index's head at which state is compared: the newest ones differ between honest nodes.
+DEPTH = 2
+#: Blocks whose proven logs are remembered.
+_KEPT = 64
+
+
+class Witness(CodeReader, Asks, Protocol):
+    """One endpoint."""
+
+    async def receipt(self, tx_hash: bytes) -> Receipt | None: ...
+    async def block(self, which: int | bytes | str) -> Block: ...
+
+
+class Contract(Protocol):
+    """What is asked of the protocol's adapter."""
+
+    @property
+    def pins(self) -> Mapping[Address, Hash32]:
+        """The code hashes found at start."""
+        ...
+
+    def decode(self, log: RawLog) -> ChainEvent | None: ...
+    async def window_at(self, reader: Any, commitment: CommitmentId, block: Hash32) -> Window:
+        """The window as ``reader`` has it in the state after ``block``."""
+        ...
+
+
+class Stance(StrEnum):
+    AGREES = "agrees"
+    CONTRADICTS = "contradicts"
+    SILENT = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one endpoint said; ``detail`` names what it contradicts or why it is silent."""
+
+    endpoint: str
+    host: str
+    stance: Stance
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One endpoint and what makes it independent of others: its host's name is all we can check."""
+
+    witness: Witness
+    host: str
+
+
+class _Contradicted(Exception):
+    """an endpoint shows something else"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``reason``: why the case may not be acted on, empty when it may. ``against``: whether an endpoint contradicts;
+    ``unproven``: whether the logs do not fit their blocks' hashes."""
+
+    reason: str
+    statements: tuple[Statement, ...]
+    against: bool = False
+    unproven: bool = False
+
+
+class Quorum:
+    """``needed``: how many independent hosts must agree."""
+
+    def __init__(self, sources: Sequence[Source], contract: Contract, needed: int) -> None:
+        self._sources = sources
+        self._contract = contract
+        self._needed = needed
+        self._proofs: OrderedDict[Hash32, list[RawLog]] = OrderedDict()
+
+    async def ask(self, case: Sequence[ChainEvent], at: Block | None = None, window: Window | None = None) -> Outcome:
+        """``at``: the block at which window and code are held against ``window`` and the pins; None: the case's logs alone."""
+        told = tuple([await self._ask(source, case, at, window) for source in self._sources])
+        against = [one for one in told if one.stance is Stance.CONTRADICTS]
+        if against:
+            return Outcome(f"quorum: {against[0].endpoint} {against[0].detail}", told, against=True)
+        agreeing = {one.host for one in told if one.stance is Stance.AGREES}
+        if len(agreeing) < self._needed:
+            silent = "; ".join(f"{one.endpoint} {one.detail}" for one in told if one.stance is Stance.SILENT)
+            have = f"{len(agreeing)} of {self._needed} independent endpoints agree"
+            return Outcome(f"quorum: {have}{f' ({silent})' if silent else ''}", told)
+        why = await self._proof(case)
+        return Outcome(why, told, unproven=bool(why))
+
+    # one endpoint
+
+    async def _ask(self, source: Source, case: Sequence[ChainEvent], at: Block | None, window: Window | None) -> Statement:
+        name = source.witness.name
+        try:
+            for event in case:
+                await self._shown(source.witness, event)
+            if at is not None:
+                await self._state(source.witness, case, at, window)
+        except _Contradicted as error:
+            return Statement(name, source.host, Stance.CONTRADICTS, str(error))
+        except Expected as error:
+            return Statement(name, source.host, Stance.SILENT, error.detail or str(error))
+        return Statement(name, source.host, Stance.AGREES)
+
+    async def _shown(self, witness: Witness, event: ChainEvent) -> None:
+        await _canonical(witness, event.at.block, event.at.block_hash)
+        receipt = await witness.receipt(event.at.tx_hash)
+        if receipt is None:
+            raise Expected(f"has the block but not the receipt of the {type(event).__name__}")
+        if receipt.block_hash != event.at.block_hash:
+            raise Expected("answers for several forks at once")
+        if not self._among(receipt.logs, event):
+            raise _Contradicted(f"shows another {type(event).__name__}")
+
+    async def _state(self, witness: Witness, case: Sequence[ChainEvent], at: Block, window: Window | None) -> None:
+        await _canonical(witness, at.number, at.hash)
+        code = await code_hashes(witness, self._contract.pins, at.hash)
+        if code != self._contract.pins:
+            changed = sorted(a for a in self._contract.pins | code if code.get(a) != self._contract.pins.get(a))
+            raise _Contradicted(f"shows other code at {', '.join(changed)}")
+        for event in case:
+            if isinstance(event, Committed) and window is not None:
+                theirs = await self._contract.window_at(witness, event.commitment, at.hash)
+                if theirs != window:
+                    raise _Contradicted(f"shows a window of {theirs.opens} to {theirs.closes}")
+
+    def _among(self, logs: Sequence[RawLog], event: ChainEvent) -> bool:
+        for log in logs:
+            try:
+                if self._contract.decode(log) == event:
+                    return True
+            except MalformedLog:
+                continue
+        return False
+
+    # the proof
+
+    async def _proof(self, case: Sequence[ChainEvent]) -> str:
+        for event in case:
+            logs, why = await self._logs_of(event)
+            if logs is not None:
+                # no receipt names its transaction: that hash is what the endpoints agree on
+                ours = [log._replace(tx_hash=event.at.tx_hash) for log in logs]
+                if self._among(ours, event):
+                    continue
+                why = f"block {event.at.block} does not hold the {type(event).__name__}, by its own hash"
+            return f"proof: {why}"
+        return ""
+
+    async def _logs_of(self, event: ChainEvent) -> tuple[list[RawLog] | None, str]:
+        """All logs of the event's block, proved by any endpoint; else why none could."""
+        digest, why = event.at.block_hash, "no endpoint"
+        if digest in self._proofs:
+            self._proofs.move_to_end(digest)
+            return self._proofs[digest], ""
+        for source in self._sources:
+            try:
+                block = await source.witness.block(digest)
+                logs = await prove(source.witness, block)
+            except Unproven as error:
+                why = str(error)
+            except Expected as error:
+                why = f"logs of block {event.at.block} cannot be proved: {error}"
+            else:
+                self._proofs[digest] = logs
+                if len(self._proofs) > _KEPT:
+                    self._proofs.popitem(last=False)
+                return logs, ""
+        return None, why
+
+
+async def _canonical(witness: Witness, number: int, digest: Hash32) -> None:
+    """``UnknownBlock`` from an endpoint that is not there yet."""
+    try:
+        block = await witness.block(number)
+    except UnknownBlock:
+        raise Expected(f"has no block {number} yet") from None
+    if block.hash != digest:
+        raise _Contradicted(f"has another block {number}")
