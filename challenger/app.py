@@ -13,7 +13,6 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from challenger.audit.journal import HeadSigner
-from challenger.chain.endpoint import connect
 from challenger.chain.fees import FeePolicy
 from challenger.chain.follower import Follower
 from challenger.chain.follower import Options as FollowerOptions
@@ -21,7 +20,9 @@ from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner, WatcherKey
 from challenger.chain.step import SenderPolicy
+from challenger.chain.wakeup import Wakeup, pause
 from challenger.domain import Block, BlockNumber, ChainId, Cursor, Mode, UnixTime
+from challenger.endpoints import Endpoints, open_endpoints
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
 from challenger.lease import Lease, leased, until_lost
 from challenger.parts import (
@@ -38,7 +39,6 @@ from challenger.parts import (
     replay_pool,
     tune_collector,
 )
-from challenger.pipeline.agree import Endpoints
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
@@ -114,6 +114,8 @@ class App:
         self._quiet: tuple[Block, int] | None = None
         self._waiting = False
         self._indexed: Cursor | None = None
+        where = settings.chain.websocket
+        self._wakeup = Wakeup(where) if where else None
 
     async def step(self) -> bool:
         """Follow, sample, file, pursue, send: one round; True when something of ours moved.
@@ -215,6 +217,8 @@ class App:
             group.create_task(self._loop("data", self.gather, stop))
             group.create_task(self.telemetry.alerts.run(stop))
             group.create_task(until_lost(self._keeper, stop))
+            if self._wakeup is not None:
+                group.create_task(self._wakeup.run(stop), name="wakeup")
         async with self.store.read() as view:
             head = await view.chain.head()
         if head is not None:
@@ -222,7 +226,9 @@ class App:
         say("stopped")
 
     async def _loop(self, name: str, turn: Turn, stop: asyncio.Event) -> None:
-        poll = self.settings.chain.poll
+        seconds = self.settings.chain.poll
+        # a head that is heard of wakes the one loop that looks at the chain
+        heard = self._wakeup.heard if self._wakeup is not None and name == "chain" else None
         while not stop.is_set():
             moved = False
             try:
@@ -233,7 +239,7 @@ class App:
             except (Expected, StoreError) as error:
                 self._once(name, error)
             if not moved:
-                await pause(stop, poll)
+                await pause(stop, heard, seconds)
 
     def _once(self, name: str, error: ChallengerError) -> None:
         """The same trouble is said once, not at every poll."""
@@ -296,17 +302,12 @@ async def opened(
     chain = settings.chain
     telemetry = instruments(settings)
     async with AsyncExitStack() as stack:
-        urls = chain.rpc[1 + len(others) :] if rpc is not None else chain.rpc
-        rpcs = [
-            await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
-            for url in urls
-        ]
-        rpcs = [rpc, *others, *rpcs] if rpc is not None else rpcs
+        endpoints = await stack.enter_async_context(open_endpoints(settings, telemetry, rpc, others))
         signer = load_signer(settings)
         account = None if signer is None else signer.address
         secret = b"" if signer is None else signer.derive_secret(b"salt")
         adapter = ReferenceAdapter(
-            rpcs[0],
+            endpoints.rpc,
             ChainId(chain.chain_id),
             chain.market,
             account=account,
@@ -315,7 +316,7 @@ async def opened(
         )
         await adapter.check()
         store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing, engine=engine))
-        head = await rpcs[0].block("latest")
+        head = await endpoints.rpc.block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
         telemetry.alerts.send_to(JournalSink(store))
@@ -328,14 +329,14 @@ async def opened(
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
         yield await _wire(
-            settings, store, rpcs, adapter, signer, files, workers, lease, keeper, telemetry, crossing, entropy
+            settings, store, endpoints, adapter, signer, files, workers, lease, keeper, telemetry, crossing, entropy
         )
 
 
 async def _wire(
     settings: Settings,
     store: Store,
-    rpcs: list[Rpc],
+    endpoints: Endpoints,
     adapter: ReferenceAdapter,
     signer: WatcherKey | None,
     files: Files,
@@ -346,7 +347,8 @@ async def _wire(
     crossing: Hook | None,
     entropy: Callable[[int], bytes],
 ) -> App:
-    rpc, chain, filing = rpcs[0], settings.chain, settings.filing
+    rpc, chain, filing = endpoints.rpc, settings.chain, settings.filing
+    agreement = endpoints.agreement(settings, store, adapter)
     live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and signer is not None
     account = None if signer is None else signer.address
 
@@ -387,7 +389,7 @@ async def _wire(
             filing.keep_balance,
         )
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
-        filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry)
+        filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)
         outbox = Outbox(store, account, lease.token)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
@@ -416,7 +418,7 @@ async def _wire(
         entropy=entropy,
     )
     following = FollowerOptions(start=chain.start_block, depth=chain.ledger_depth)
-    follower = Follower(rpc, store.index(), adapter, following, on_malformed=left_out)
+    follower = Follower(endpoints.reader(), store.index(), adapter, following, on_malformed=left_out)
     reconciler = await Reconciler.started(
         store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads)
     )
@@ -427,7 +429,7 @@ async def _wire(
         adapter,
         follower,
         sampler,
-        Investigator(store, engine, Endpoints(rpcs, adapter), clock, pace, learned, backlog, telemetry),
+        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
         reconciler,
         filer,

@@ -98,9 +98,9 @@ class CheckedReader:
 
     async def _check(self, query: _Query, block: Block, served: list[RawLog]) -> None:
         header = self._headers.get(block.hash)
-        if header is not None and header.bound and not served:
-            if not may_hold(header.bloom, query.emitters, query.firsts):
-                return
+        sealed = header is not None and header.bound and not served
+        if sealed and header is not None and not may_hold(header.bloom, query.emitters, query.firsts):
+            return
         witnesses = self._witnesses()
         truth = await self._truth(query, block, witnesses, thorough=not served)
         if truth is None:

@@ -225,12 +225,11 @@ class Filer:
                 return "weights: a demand fetches one tile and forces no file to be served; a person must look"
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
-        refused = refused or await self._quorum.refusal(row, head)
         accused, cleared = await self._correlated(item, head.time)
         outstanding = await self._outstanding()
         against, opened = await self._spent(item, prospect.bond, head.time)
         price = await self._chain.gas_price()
-        return refusal(
+        shut = refusal(
             self._limits,
             Situation(
                 now=head.time,
@@ -248,6 +247,7 @@ class Filer:
                 halted=await self._halted(),
             ),
         )
+        return shut or await self._quorum.refusal(row, head)
 
     async def _spent(self, item: Item, bond: Wei, now: UnixTime) -> tuple[Wei, Wei]:
         """(bonds out against this item's provider, bonds of the last day), those being filed included."""
@@ -387,7 +387,7 @@ class Filer:
         """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed. The bond goes
         with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
-        refused = await self._adapter.eligibility(accusation, 0) or await self._quorum.refusal(item.commitment, head)
+        refused = await self._adapter.eligibility(accusation, 0)
         accused, _ = await self._correlated(item, head.time)
         if halted := await self._halted():
             refused = f"paused: {halted}"
@@ -395,6 +395,7 @@ class Filer:
             refused = "code: the contract's code is not the one pinned at start"
         elif accused >= self._limits.correlated_providers:
             refused = f"correlated: {accused} providers of this model accused; a person must approve"
+        refused = refused or await self._quorum.refusal(item.commitment, head)
         if refused:
             await self._move(item, head.time, State.CONFIRMED, refused, self._patience.retry)
             return True

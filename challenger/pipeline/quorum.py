@@ -113,7 +113,9 @@ class Quorum:
 
     # one endpoint
 
-    async def _ask(self, source: Source, case: Sequence[ChainEvent], at: Block | None, window: Window | None) -> Statement:
+    async def _ask(
+        self, source: Source, case: Sequence[ChainEvent], at: Block | None, window: Window | None
+    ) -> Statement:
         name = source.witness.name
         try:
             for event in case:
@@ -140,7 +142,8 @@ class Quorum:
         await _canonical(witness, at.number, at.hash)
         code = await code_hashes(witness, self._contract.pins, at.hash)
         if code != self._contract.pins:
-            changed = sorted(a for a in self._contract.pins | code if code.get(a) != self._contract.pins.get(a))
+            pins = dict(self._contract.pins)
+            changed = sorted(a for a in pins | code if code.get(a) != pins.get(a))
             raise _Contradicted(f"shows other code at {', '.join(changed)}")
         for event in case:
             if isinstance(event, Committed) and window is not None:

@@ -40,9 +40,11 @@ ALLOWED["challenger.hardening"] = set()
 ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
 ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {
     "challenger.lease",
+    "challenger.endpoints",
     "challenger.pipeline",
     "challenger.parts",
 }
+ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.hardening"}
 ALLOWED["challenger"] = set()

@@ -1,0 +1,85 @@
+"""The endpoints that settings name, as one pool to read from and one by one as witnesses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from challenger.chain.complete import CheckedReader
+from challenger.chain.endpoint import connect
+from challenger.chain.pool import Change, Member, PoolProvider
+from challenger.chain.rpc import Rpc
+from challenger.domain import Block, Mode
+from challenger.pipeline.agree import Agreement
+from challenger.pipeline.quorum import Contract, Quorum, Source
+from challenger.settings import Settings, host_of
+from challenger.store.engine import Store
+from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.logs import say
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """``rpc`` reads from a fit one and sends through all; ``members`` are asked alone."""
+
+    rpc: Rpc
+    pool: PoolProvider
+    telemetry: Instruments
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.pool.members
+
+    def reader(self) -> CheckedReader:
+        """For the follower: logs near the head are held against their blocks' hashes."""
+        return CheckedReader(self.rpc, self._witnesses, caught=self._caught, unchecked=_unchecked)
+
+    def agreement(self, settings: Settings, store: Store, contract: Contract) -> Agreement:
+        """In live mode the quorum as set (1 on an embedded chain); else no more than there are hosts."""
+        hosts = len({member.host for member in self.members})
+        live = settings.mode is Mode.LIVE and not settings.chain.embedded
+        needed = settings.chain.quorum if live else min(settings.chain.quorum, hosts)
+        sources = [Source(member.rpc, member.host) for member in self.members]
+        return Agreement(store, Quorum(sources, contract, needed), contract, self.rpc, self.telemetry)
+
+    def _witnesses(self) -> Sequence[Rpc]:
+        current = self.pool.current
+        return [current.rpc, *(member.rpc for member in self.members if member is not current)]
+
+    def _caught(self, endpoint: str, why: str) -> None:
+        self.telemetry.alerts.alert("false-logs", about=endpoint, why=why)
+        self.pool.distrust(endpoint, why)
+
+
+@asynccontextmanager
+async def open_endpoints(
+    settings: Settings, telemetry: Instruments, rpc: Rpc | None = None, others: Sequence[Rpc] = ()
+) -> AsyncIterator[Endpoints]:
+    """Starts with those that answer. ``rpc`` stands in for the first endpoint, ``others`` for the next ones. Raises
+    ConfigError, WrongChain when one serves another chain, EndpointError when none answers."""
+    chain = settings.chain
+    given = [] if rpc is None else [rpc, *others]
+    async with AsyncExitStack() as stack:
+        # those of this process have no host: each counts as one
+        members = [Member(one, f"{one.name}#{index}") for index, one in enumerate(given)]
+        for url in dict.fromkeys(chain.rpc[len(given) :]):
+            alone = await stack.enter_async_context(connect(url, timeout=chain.timeout))
+            members.append(Member(alone, host_of(url)))
+
+        def changed(change: Change) -> None:
+            if change.why:
+                telemetry.alerts.alert("endpoint", about=change.endpoint, why=change.why)
+            else:
+                telemetry.alerts.clear("endpoint", change.endpoint)
+
+        pool = PoolProvider(members, chain_id=chain.chain_id, lag=chain.lag, timeout=chain.timeout, on_change=changed)
+        await pool.start()
+        name = ", ".join(member.name for member in members)
+        patience = len(members) * chain.timeout + 10.0
+        yield Endpoints(Rpc(pool, name=name, timeout=patience), pool, telemetry)
+
+
+def _unchecked(block: Block, why: str) -> None:
+    say("logs-unchecked", level=logging.WARNING, block=block.number, why=why)
