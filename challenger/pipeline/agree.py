@@ -41,6 +41,8 @@ class Agreement:
         outcome = await self._quorum.ask(case)
         if outcome.reason:
             await self._record(subject, outcome, (await self._chain.block("latest")).time)
+        else:
+            self._telemetry.alerts.clear("disagreement", subject_of(subject))
         return outcome.reason
 
     async def refusal(self, row: CommitmentRow, head: Block) -> str:

@@ -43,7 +43,7 @@ from challenger.store.unit import View
 from challenger.store.work import Item, Waiting
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER
-from challenger.telemetry.metrics import DISAGREEMENTS, MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
+from challenger.telemetry.metrics import MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
 
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Beginnings of reasons that may pass with time.
@@ -319,13 +319,9 @@ class Investigator:
         async with self._store.read() as view:
             case = await case_of(view, item.commitment)
         apart = await self._agreement.disagreement(case) if len(case) == 3 else "its task or model is not in the index"
-        about, alerts = subject_of(commitment), self._telemetry.alerts
         if apart:
-            self._telemetry.metrics.count(DISAGREEMENTS)
-            alerts.alert("disagreement", about=about, why=apart)
             await self._later(item, f"endpoints disagree: {apart}")
             return
-        alerts.clear("disagreement", about)
         began = time.monotonic()
         second = await self._judge(item, self._pace.confirm_backend, fresh=True)
         took = time.monotonic() - began

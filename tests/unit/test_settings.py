@@ -83,6 +83,13 @@ def test_live_needs_a_key_and_two_endpoints_or_the_embedded_chain():
     same = {"chain": {"rpc": ["http://a", "http://a"]}, "filing": {"mode": "live"}, "signer": {"key_env": "K"}}
     with pytest.raises(ConfigError, match="single endpoint"):
         check(build(same, {}, "-"))
+    for chain in ({"rpc": ["http://a/1", "http://a/2"]}, TWO | {"quorum": 1}, TWO | {"quorum": 3}):
+        with pytest.raises(ConfigError, match="different hosts"):
+            check(build(two | {"chain": chain}, {}, "-"))
+    own = {"rpc": ["http://127.0.0.1:1", "http://127.0.0.1:2"]}
+    assert check(build(two | {"chain": own}, {}, "-")).mode is Mode.LIVE
+    with pytest.raises(ConfigError, match="wss://"):
+        check(build({"chain": {"websocket": "http://a"}}, {}, "-"))
 
 
 def test_files_that_cannot_be_read(tmp_path):

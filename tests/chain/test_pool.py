@@ -1,0 +1,376 @@
+"""Several endpoints as one: whoever fails, lags, asks to rest or changes chain is passed over, and nothing is sent less."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from chain_echo import deploy_echo, sign, topic
+from chain_toy import ToyChain, ToyDecoder, ToyLedger, words_of
+
+from challenger.chain.complete import CheckedReader
+from challenger.chain.devnet.embedded import EmbeddedDevnet
+from challenger.chain.follower import Follower
+from challenger.chain.health import Resting, best_head
+from challenger.chain.pool import Change, Member, PoolProvider
+from challenger.chain.rpc import Rpc
+from challenger.errors import EndpointError, IncompleteLogs, RangeTooLarge, RateLimited, RpcError, WrongChain
+
+CHAIN = 5
+
+
+class Node:
+    """A toy chain's endpoint with a chain id, batches, a height of its own, and faults on demand."""
+
+    def __init__(self, chain: ToyChain) -> None:
+        self.chain = chain
+        self.id = CHAIN
+        self.fault: Callable[[str], Any] = lambda _method: None
+        self.asked: list[str] = []
+        self.batches: list[int] = []
+        self.most = 1_000
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        self.asked.append(method)
+        found = self.fault(method)
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
+            return found
+        if method == "eth_chainId":
+            return {"result": hex(self.id)}
+        return self.chain.answer(method, params)
+
+    async def make_batch_request(self, requests: Any) -> Any:
+        self.batches.append(len(requests))
+        if len(requests) > self.most:
+            return {"error": {"code": -32600, "message": "batch too big"}}
+        return [await self.make_request(*request) for request in requests]
+
+
+class World:
+    def __init__(self, count: int = 2, height: int = 20) -> None:
+        self.chain = ToyChain()
+        self.chain.extend([[b"w%d" % n] for n in range(height)])
+        self.nodes = [Node(self.chain) for _ in range(count)]
+        self.now = 100.0
+        self.said: list[Change] = []
+        members = [Member(Rpc(node, name=f"n{i}", attempts=1), f"host{i}") for i, node in enumerate(self.nodes)]
+        self.pool = PoolProvider(
+            members, chain_id=CHAIN, survey=1.0, resting=Resting(first=10.0, longest=80.0), on_change=self.said.append,
+            clock=lambda: self.now, rng=random.Random(1),
+        )  # fmt: skip
+        self.rpc = Rpc(self.pool, attempts=1, name="pool")
+
+    async def head(self) -> int:
+        return (await self.rpc.block("latest")).number
+
+
+def down(_method: str) -> Any:
+    return OSError("connection refused")
+
+
+async def test_reads_stay_on_one_endpoint_and_move_when_it_fails():
+    w = World()
+    await w.pool.start()
+    for _ in range(3):
+        await w.rpc.block(3)
+    assert "eth_getBlockByNumber" in w.nodes[0].asked[-1:]
+    assert w.nodes[1].asked.count("eth_getBlockByNumber") == 1, "its head was looked at once"
+    w.nodes[0].fault = down
+    assert (await w.rpc.block(3)).number == 3
+    assert w.pool.current is w.pool.members[1]
+    assert [(c.endpoint, bool(c.why)) for c in w.said] == [("n0", True)]
+    w.nodes[0].fault = lambda _method: None
+    w.now += 11
+    await w.head()
+    assert w.pool.current is w.pool.members[1], "a switch back would be for nothing"
+    assert w.said[-1] == Change("n0", "")
+
+
+async def test_rests_grow_and_one_that_rests_is_left_alone():
+    w = World()
+    w.nodes[0].fault = down
+    await w.pool.start()
+    for rest in (10, 20, 40, 80, 80):
+        before = len(w.nodes[0].asked)
+        w.now += rest * 0.85
+        await w.head()
+        assert len(w.nodes[0].asked) == before
+        w.now += rest * 0.16
+        await w.head()
+        assert len(w.nodes[0].asked) == before + 1, "one request tries it"
+
+
+async def test_when_all_fail_all_are_tried_and_the_error_names_each():
+    w = World()
+    await w.pool.start()
+    for node in w.nodes:
+        node.fault = down
+    with pytest.raises(EndpointError, match="n0: OSError; n1: OSError"):
+        await w.rpc.block(1)
+    w.nodes[1].fault = lambda _method: None
+    assert (await w.rpc.block(1)).number == 1, "better one that has just failed than none"
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        lambda _m: RateLimited("HTTP 429", retry_after=30.0),
+        lambda _m: {"error": {"code": -32005, "message": "limit exceeded"}},
+        lambda _m: {"error": {"code": 429, "message": "slow down"}},
+    ],
+)
+async def test_one_that_asks_to_rest_rests_and_another_serves(limit: Any):
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = limit
+    assert (await w.rpc.block(1)).number == 1
+    before = len(w.nodes[0].asked)
+    await w.rpc.block(2)
+    assert len(w.nodes[0].asked) == before
+    assert w.pool.members[0].health.failures == 0
+
+
+async def test_when_all_ask_to_rest_the_shortest_rest_is_passed_on_and_nobody_is_asked():
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = lambda _m: RateLimited("HTTP 429", retry_after=50.0)
+    w.nodes[1].fault = lambda _m: RateLimited("HTTP 429", retry_after=30.0)
+    with pytest.raises(RateLimited) as caught:
+        await w.rpc.block(1)
+    assert caught.value.retry_after == 30.0
+    asked = [len(node.asked) for node in w.nodes]
+    with pytest.raises(RateLimited):
+        await w.rpc.block(1)
+    assert [len(node.asked) for node in w.nodes] == asked
+
+
+async def test_one_that_lags_is_read_from_last_and_comes_back():
+    w = World()
+    w.nodes[0].chain = w.chain.copy(10)  # ten blocks of 12 s
+    await w.pool.start()
+    assert await w.head() == 20
+    assert "behind" in w.said[-1].why
+    assert w.pool.members[0].health.failures == 0
+    w.nodes[0].chain = w.chain
+    w.now += 6
+    await w.head()
+    assert w.said[-1] == Change("n0", "")
+
+
+async def test_a_little_behind_is_not_late():
+    w = World()
+    w.nodes[1].chain = w.chain.copy(16)
+    await w.pool.start()
+    assert w.said == []
+
+
+def test_one_that_invents_a_head_makes_nobody_late():
+    assert best_head([(10, 100), (9_999, 99_999), (11, 112)]) == (11, 112)
+    assert best_head([(10, 100), (11, 112)]) == (11, 112)
+    assert best_head([]) is None
+
+
+async def test_another_chain_is_refused_at_the_start_and_left_out_later():
+    w = World()
+    w.nodes[1].id = 6
+    with pytest.raises(WrongChain):
+        await w.pool.start()
+    w = World()
+    await w.pool.start()
+    w.nodes[0].id = 6
+    w.now += 6
+    await w.head()
+    assert w.said[-1] == Change("n0", "it serves chain 6")
+    w.nodes[1].fault = down
+    with pytest.raises(EndpointError):
+        await w.rpc.block(1)  # not even as the last resort
+
+
+async def test_it_starts_with_those_that_answer():
+    w = World(3)
+    w.nodes[0].fault = down
+    await w.pool.start()
+    assert await w.head() == 20
+    assert [c.endpoint for c in w.said] == ["n0"]
+    w = World(1)
+    w.nodes[0].fault = down
+    with pytest.raises(EndpointError, match="n0"):
+        await w.pool.start()
+
+
+async def test_what_one_cannot_do_another_may():
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = lambda m: {"error": {"code": -32601, "message": "no"}} if m == "eth_getLogs" else None
+    assert len(await w.rpc.logs(ToyDecoder.emitters, 1, 5)) == 5
+    w.nodes[1].fault = w.nodes[0].fault
+    with pytest.raises(RpcError, match="no"):
+        await w.rpc.logs(ToyDecoder.emitters, 1, 5)
+
+
+async def test_batches_shrink_per_endpoint():
+    w = World()
+    await w.pool.start()
+    w.nodes[0].most = 3
+    blocks = await w.rpc.blocks(range(21))
+    assert [block.number for block in blocks] == list(range(21))
+    assert max(w.nodes[0].batches[-6:]) <= 3
+    assert w.nodes[1].batches == []
+
+
+async def test_ranges_shrink_per_endpoint_without_asking_again():
+    w = World()
+    await w.pool.start()
+    w.nodes[0].chain = w.chain.copy()
+    w.nodes[0].chain.range_limit = 4
+    for _ in range(2):
+        with pytest.raises(RangeTooLarge):
+            await w.rpc.logs(ToyDecoder.emitters, 0, 15)
+    assert w.nodes[0].asked.count("eth_getLogs") == 1
+    w.nodes[0].fault = down
+    await w.rpc.block(1)
+    assert len(await w.rpc.logs(ToyDecoder.emitters, 0, 15)) == 15, "the other takes it whole"
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_follower_over_failing_endpoints_ends_with_the_index_of_a_clean_one(seed: int):
+    rng = random.Random(seed)
+    w = World(3, height=10)
+    await w.pool.start()
+    ledger = ToyLedger()
+    follower = Follower(w.rpc, ledger, ToyDecoder(), clock=lambda: w.now)
+    for turn in range(60):
+        for node in w.nodes:
+            node.fault = down if rng.random() < 0.3 else lambda _m: None
+        if turn < 40 and rng.random() < 0.5:
+            w.chain.reorg(rng.randrange(3), [[b"t%d" % turn]] * rng.randrange(1, 4))
+        for node in w.nodes:
+            node.chain = w.chain.copy(len(w.chain.blocks) - 1 - rng.randrange(2)) if turn < 40 else w.chain
+        w.now += rng.uniform(1, 30)
+        try:
+            await follower.step()
+        except (EndpointError, RpcError):
+            continue
+    for node in w.nodes:
+        node.fault = lambda _m: None
+    w.now += 200
+    while await follower.step():
+        pass
+    assert [(e.at.block, bytes(e.model)) for e in ledger.events] == words_of(w.chain)
+
+
+# sends
+
+
+async def test_a_transaction_goes_to_every_endpoint():
+    async with EmbeddedDevnet() as devnet:
+        w = Sends(devnet)
+        raw = sign(devnet.accounts[0], 0, devnet.accounts[1].address)
+        await w.rpc.send_raw(raw)
+        assert w.sent == [0, 1]
+        assert await devnet.rpc.nonce(devnet.accounts[0].address) == 1
+
+
+class Sends:
+    """Two doors to one devnet; a fault stands for the answer of one of them."""
+
+    def __init__(self, devnet: EmbeddedDevnet) -> None:
+        self.sent: list[int] = []
+        self.faults: dict[int, Any] = {}
+        self.devnet = devnet
+        members = [Member(Rpc(Door(self, i), name=f"d{i}", attempts=1), f"h{i}") for i in range(2)]
+        self.rpc = Rpc(PoolProvider(members, chain_id=31337, clock=lambda: 0.0), attempts=1)
+
+
+class Door:
+    def __init__(self, sends: Sends, index: int) -> None:
+        self.sends, self.index = sends, index
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        self.sends.sent.append(self.index)
+        fault = self.sends.faults.get(self.index)
+        if isinstance(fault, Exception):
+            raise fault
+        return fault or await self.sends.devnet.provider.make_request(method, params)
+
+
+REFUSED = {"error": {"code": -32000, "message": "insufficient funds"}}
+KNOWN = {"error": {"code": -32000, "message": "already known"}}
+
+
+async def test_taken_by_one_is_taken_and_silence_beside_a_refusal_is_uncertain():
+    async with EmbeddedDevnet() as devnet:
+        w = Sends(devnet)
+        for nonce, fault in enumerate([OSError(), REFUSED, KNOWN, RateLimited("HTTP 429")]):
+            w = Sends(devnet)
+            w.faults = {0: fault}
+            await w.rpc.send_raw(sign(devnet.accounts[0], nonce, devnet.accounts[1].address))
+        for faults, error in [
+            ({0: OSError(), 1: REFUSED}, EndpointError),
+            ({0: OSError(), 1: OSError()}, EndpointError),
+            ({0: OSError(), 1: KNOWN}, RpcError),
+            ({0: REFUSED, 1: REFUSED}, RpcError),
+        ]:
+            w = Sends(devnet)
+            w.faults = faults
+            with pytest.raises(error):
+                await w.rpc.send_raw(b"raw")
+
+
+# logs near the head
+
+
+class Liar:
+    """A door to a real chain that hides or alters logs in ``eth_getLogs``, and may refuse block receipts."""
+
+    def __init__(self, inner: Any, change: Callable[[list[Any]], list[Any]], receipts: bool = True) -> None:
+        self.inner, self.change, self.receipts = inner, change, receipts
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        if method == "eth_getBlockReceipts" and not self.receipts:
+            return {"error": {"code": -32601, "message": "no such method"}}
+        answer = await self.inner.make_request(method, params)
+        return {"result": self.change(answer["result"])} if method == "eth_getLogs" else answer
+
+
+@pytest.mark.parametrize("receipts", [True, False])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("hides all", lambda _logs: []),
+        ("hides one", lambda logs: logs[1:]),
+        ("alters one", lambda logs: [log | {"data": "0xee"} for log in logs]),
+    ],
+)
+async def test_false_logs_are_caught_before_the_cursor_passes(name: str, change: Any, receipts: bool):
+    async with EmbeddedDevnet() as devnet:
+        echo = await deploy_echo(devnet, devnet.accounts[0])
+        await devnet.automine(False)
+        for account in devnet.accounts[1:3]:
+            await devnet.rpc.send_raw(sign(account, 0, echo, topic("said") + b"word"))
+        await devnet.mine(2)
+        providers = [Liar(devnet.provider, change, receipts), devnet.provider]
+        members = [Member(Rpc(p, name=f"e{i}", attempts=1), f"h{i}") for i, p in enumerate(providers)]
+        pool = PoolProvider(members, chain_id=31337, clock=lambda: 0.0)
+        caught: list[str] = []
+
+        def tell(endpoint: str, why: str) -> None:
+            caught.append(endpoint)
+            pool.distrust(endpoint, why)
+
+        def witnesses() -> list[Rpc]:
+            return [pool.current.rpc, *(m.rpc for m in members if m is not pool.current)]
+
+        reader = CheckedReader(
+            Rpc(pool, attempts=1), witnesses, caught=tell, unchecked=lambda _b, why: pytest.fail(why)
+        )
+        blocks = await reader.blocks(range(4))
+        with pytest.raises(IncompleteLogs):
+            await reader.logs_in([echo], blocks, [[topic("said")]])
+        assert caught == ["e0"]
+        logs = await reader.logs_in([echo], blocks, [[topic("said")]])
+        assert [log.data for log in logs] == [b"word", b"word"], "read from the other endpoint"
