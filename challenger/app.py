@@ -20,9 +20,9 @@ from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner, WatcherKey
 from challenger.chain.step import SenderPolicy
-from challenger.chain.wakeup import Wakeup, pause
+from challenger.chain.wakeup import pause
 from challenger.domain import Block, BlockNumber, ChainId, Cursor, Mode, UnixTime
-from challenger.endpoints import Endpoints, open_endpoints
+from challenger.endpoints import Endpoints, open_endpoints, wakeup
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
 from challenger.lease import Lease, leased, until_lost
 from challenger.parts import (
@@ -35,7 +35,6 @@ from challenger.parts import (
     instruments,
     left_out,
     load_signer,
-    pause,
     replay_pool,
     tune_collector,
 )
@@ -114,8 +113,7 @@ class App:
         self._quiet: tuple[Block, int] | None = None
         self._waiting = False
         self._indexed: Cursor | None = None
-        where = settings.chain.websocket
-        self._wakeup = Wakeup(where) if where else None
+        self._wakeup = wakeup(settings)
 
     async def step(self) -> bool:
         """Follow, sample, file, pursue, send: one round; True when something of ours moved.

@@ -11,6 +11,7 @@ from challenger.chain.complete import CheckedReader
 from challenger.chain.endpoint import connect
 from challenger.chain.pool import Change, Member, PoolProvider
 from challenger.chain.rpc import Rpc
+from challenger.chain.wakeup import Wakeup
 from challenger.domain import Block, Mode
 from challenger.pipeline.agree import Agreement
 from challenger.pipeline.quorum import Contract, Quorum, Source
@@ -83,3 +84,13 @@ async def open_endpoints(
 
 def _unchecked(block: Block, why: str) -> None:
     say("logs-unchecked", level=logging.WARNING, block=block.number, why=why)
+
+
+def wakeup(settings: Settings) -> Wakeup | None:
+    """The WebSocket that settings name, None where they name none."""
+    where = settings.chain.websocket
+    return Wakeup(where, lost=_lost) if where else None
+
+
+def _lost(why: str) -> None:
+    say("wakeup-lost", level=logging.WARNING, why=why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from pathlib import Path
@@ -133,12 +132,3 @@ def left_out(malformed: Malformed) -> None:
     """A log that its contract cannot have written: said, skipped, and the service goes on."""
     log = malformed.log
     say("malformed-log", level=logging.WARNING, block=log.block, tx=log.tx_hash, error=str(malformed.error))
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """``seconds``, or until ``stop`` is set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 
 import aiohttp
 
 from challenger.chain.endpoint import mask_url
-from challenger.telemetry.logs import say
 
 _SUBSCRIBE = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
 #: Bytes of one message; a head has about two thousand.
@@ -20,14 +18,22 @@ _MAX_MESSAGE = 1 << 20
 
 class Wakeup:
     """``heard`` is set at each message. ``silence``: seconds without one after which the connection counts as dead;
-    ``backoff``: (first, longest) seconds before another try, doubling."""
+    ``backoff``: (first, longest) seconds before another try, doubling. ``lost`` is told why, once a loss."""
 
-    def __init__(self, url: str, *, silence: float = 120.0, backoff: tuple[float, float] = (1.0, 60.0)) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        silence: float = 120.0,
+        backoff: tuple[float, float] = (1.0, 60.0),
+        lost: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         self.heard = asyncio.Event()
         self.name = mask_url(url)
         self._url = url
         self._silence = silence
         self._backoff = backoff
+        self._lost = lost
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listens until ``stop`` is set; connects again for ever."""
@@ -35,8 +41,6 @@ class Wakeup:
 
         def well() -> None:
             nonlocal failures
-            if failures:
-                say("wakeup-back", endpoint=self.name)
             failures = 0
 
         listening: asyncio.Task[None] | None = None
@@ -52,8 +56,7 @@ class Wakeup:
                     raise why
                 failures += 1
                 if failures == 1:
-                    told = "closed" if why is None else type(why).__name__
-                    say("wakeup-lost", level=logging.WARNING, endpoint=self.name, why=told)
+                    self._lost("closed" if why is None else type(why).__name__)
                 pause = min(self._backoff[1], self._backoff[0] * 2 ** min(failures - 1, 20))
                 await asyncio.wait([stopping], timeout=pause)
         finally:
