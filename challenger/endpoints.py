@@ -38,9 +38,9 @@ class Endpoints:
         return CheckedReader(self.rpc, self._witnesses, caught=self._caught, unchecked=_unchecked)
 
     def agreement(self, settings: Settings, store: Store, contract: Contract) -> Agreement:
-        """In live mode the quorum as set (1 on an embedded chain); else no more than there are hosts."""
+        """In the modes that spend the quorum as set (1 on an embedded chain); else no more than there are hosts."""
         hosts = len({member.host for member in self.members})
-        live = settings.mode is Mode.LIVE and not settings.chain.embedded
+        live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and not settings.chain.embedded
         needed = settings.chain.quorum if live else min(settings.chain.quorum, hosts)
         sources = [Source(member.rpc, member.host) for member in self.members]
         return Agreement(store, Quorum(sources, contract, needed), contract, self.rpc, self.telemetry)

@@ -258,11 +258,11 @@ def check(settings: Settings) -> Settings:
         )
     if settings.chain.websocket and not settings.chain.websocket.startswith(("ws://", "wss://")):
         raise say("[chain] websocket is a ws:// or wss:// URL")
-    if settings.mode is Mode.LIVE and not settings.chain.embedded:
+    if settings.mode in (Mode.LIVE, Mode.CONFIRM) and not settings.chain.embedded:
         hosts = len({host_of(url) for url in settings.chain.rpc})
         if settings.chain.quorum < 2 or hosts < settings.chain.quorum:
             raise say(
-                "[filing] mode live needs [chain] quorum of at least 2, and endpoints of so many different hosts",
+                f"[filing] mode {settings.mode} needs [chain] quorum of at least 2, and endpoints of so many different hosts",
                 quorum=settings.chain.quorum,
                 hosts=hosts,
             )

@@ -20,7 +20,7 @@ MEANING = {
     "chain.ledger_depth": "blocks of history kept to survive reorganisations",
     "chain.poll": "seconds between looks at the head",
     "chain.timeout": "seconds after which a JSON-RPC call is given up",
-    "chain.quorum": "independent endpoints (different hosts) that must agree before anything is filed; 2 or more in live mode",
+    "chain.quorum": "independent endpoints (different hosts) that must agree before anything is filed; 2 or more in the modes live and confirm",
     "chain.lag": "seconds behind the best head at which an endpoint is read from last",
     "chain.websocket": "ws:// or wss:// URL that tells of new heads, for an earlier look; empty: none",
     "chain.embedded": "true on a devnet: allows live mode with one endpoint",

@@ -86,6 +86,8 @@ def test_live_needs_a_key_and_two_endpoints_or_the_embedded_chain():
     for chain in ({"rpc": ["http://a/1", "http://a/2"]}, TWO | {"quorum": 1}, TWO | {"quorum": 3}):
         with pytest.raises(ConfigError, match="different hosts"):
             check(build(two | {"chain": chain}, {}, "-"))
+        with pytest.raises(ConfigError, match="different hosts"):
+            check(build(two | {"chain": chain, "filing": {"mode": "confirm"}}, {}, "-"))
     own = {"rpc": ["http://127.0.0.1:1", "http://127.0.0.1:2"]}
     assert check(build(two | {"chain": own}, {}, "-")).mode is Mode.LIVE
     with pytest.raises(ConfigError, match="wss://"):
