@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -286,6 +288,7 @@ async def opened(
     crossing: Hook | None = None,
     engine: Callable[[URL, float], AsyncEngine] = create_engine,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
+    monotonic: Callable[[], float] = time.monotonic,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts. While another
@@ -293,14 +296,17 @@ async def opened(
 
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
     and the replay pool, ``crossing`` is told of every persisted transition, ``engine``
-    makes the database's connections, ``entropy`` the epochs' secrets. Raises ConfigError, WrongChain, WrongContract,
+    makes the database's connections, ``entropy`` the epochs' secrets; ``monotonic``
+    tells when an endpoint that failed is tried again. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
     chain = settings.chain
     telemetry = instruments(settings)
     async with AsyncExitStack() as stack:
-        endpoints = await stack.enter_async_context(open_endpoints(settings, telemetry, rpc, others))
+        endpoints = await stack.enter_async_context(
+            open_endpoints(settings, telemetry, rpc, others, clock=monotonic, rng=random.Random(entropy(16)))  # noqa: S311 - spreads retries
+        )
         signer = load_signer(settings)
         account = None if signer is None else signer.address
         secret = b"" if signer is None else signer.derive_secret(b"salt")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -56,10 +58,16 @@ class Endpoints:
 
 @asynccontextmanager
 async def open_endpoints(
-    settings: Settings, telemetry: Instruments, rpc: Rpc | None = None, others: Sequence[Rpc] = ()
+    settings: Settings,
+    telemetry: Instruments,
+    rpc: Rpc | None = None,
+    others: Sequence[Rpc] = (),
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """Starts with those that answer. ``rpc`` stands in for the first endpoint, ``others`` for the next ones. Raises
-    ConfigError, WrongChain when one serves another chain, EndpointError when none answers."""
+    """Starts with those that answer. ``rpc`` stands in for the first endpoint, ``others`` for the next ones; ``clock``
+    (monotonic seconds) and ``rng`` say when one that failed is tried again. Raises ConfigError, WrongChain when one serves another chain, EndpointError when none answers."""
     chain = settings.chain
     given = [] if rpc is None else [rpc, *others]
     async with AsyncExitStack() as stack:
@@ -75,7 +83,15 @@ async def open_endpoints(
             else:
                 telemetry.alerts.clear("endpoint", change.endpoint)
 
-        pool = PoolProvider(members, chain_id=chain.chain_id, lag=chain.lag, timeout=chain.timeout, on_change=changed)
+        pool = PoolProvider(
+            members,
+            chain_id=chain.chain_id,
+            lag=chain.lag,
+            timeout=chain.timeout,
+            rng=rng,
+            clock=clock,
+            on_change=changed,
+        )
         await pool.start()
         name = ", ".join(member.name for member in members)
         patience = len(members) * chain.timeout + 10.0

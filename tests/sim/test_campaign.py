@@ -18,7 +18,7 @@ from challenger.sim.faults.kinds import Fault
 from challenger.sim.scoreboard import Truth
 
 ALL = tuple(Fault)
-#: What a campaign strikes with. A lying endpoint is caught by several others, of which the index does not ask yet.
+#: What a campaign strikes with. A lying endpoint is for the quorum, which simulated worlds do without.
 STRIKING = tuple(fault for fault in Fault if fault is not Fault.LYING)
 #: Processes for a campaign: a test run has two already.
 PROCESSES = int(os.environ.get("CHALLENGER_TEST_PROCESSES", "2"))

@@ -85,6 +85,7 @@ class Life:
                     workers=self._workers,
                     engine=lambda url, _: sql.engine(url, self._engine.gate),
                     entropy=self._secrets.randbytes,
+                    monotonic=self._engine.clock,
                 )
             )
         except ChallengerError as error:

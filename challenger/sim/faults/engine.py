@@ -54,6 +54,10 @@ class Engine:
                 return one
         return None
 
+    def clock(self) -> float:
+        """Simulated seconds that have gone by."""
+        return self.height * BLOCK + self._seconds
+
     def spend(self, seconds: float) -> None:
         self._seconds += seconds
         while self._seconds >= BLOCK:
