@@ -304,8 +304,9 @@ async def opened(
     chain = settings.chain
     telemetry = instruments(settings)
     async with AsyncExitStack() as stack:
+        spread = random.Random(entropy(16))  # noqa: S311 - spreads retries, decides nothing
         endpoints = await stack.enter_async_context(
-            open_endpoints(settings, telemetry, rpc, others, clock=monotonic, rng=random.Random(entropy(16)))  # noqa: S311 - spreads retries
+            open_endpoints(settings, telemetry, rpc, others, clock=monotonic, rng=spread)
         )
         signer = load_signer(settings)
         account = None if signer is None else signer.address

@@ -77,8 +77,12 @@ async def open_endpoints(
             alone = await stack.enter_async_context(connect(url, timeout=chain.timeout))
             members.append(Member(alone, host_of(url)))
 
+        early: list[Change] | None = []
+
         def changed(change: Change) -> None:
-            if change.why:
+            if early is not None:
+                early.append(change)  # a start that fails says so itself, in one line
+            elif change.why:
                 telemetry.alerts.alert("endpoint", about=change.endpoint, why=change.why)
             else:
                 telemetry.alerts.clear("endpoint", change.endpoint)
@@ -93,6 +97,9 @@ async def open_endpoints(
             on_change=changed,
         )
         await pool.start()
+        noted, early = early, None
+        for change in noted:
+            changed(change)
         name = ", ".join(member.name for member in members)
         patience = len(members) * chain.timeout + 10.0
         yield Endpoints(Rpc(pool, name=name, timeout=patience), pool, telemetry)

@@ -23,12 +23,12 @@ from challenger.chain.devnet.served import ServedDevnet
 from challenger.domain import NEVER, At, Committed, Hash32, State
 from challenger.sim import files
 from challenger.sim.scenario import Knobs, plan
+from challenger.sim.toy import ToyBench, kits
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate, open_store
 from challenger.store.bulk import insert_rows
 from challenger.store.projection import FOLDS
 from challenger.store.schema import commitments, work
-from tests.sim.toy import ToyBench, kits
 
 _WATCH = """
 import asyncio, sys

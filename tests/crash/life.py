@@ -27,12 +27,12 @@ from challenger.settings import Settings
 from challenger.sim import files
 from challenger.sim.history import whole
 from challenger.sim.scenario import DIGITS, Kind, Knobs, Scenario, plan
+from challenger.sim.toy import ToyBench, kits
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate
 from challenger.store.engine import open_store
 from challenger.store.heads import FilePublisher, verify
 from tests.crash.watcher import Crossed, Driven, fork
-from tests.sim.toy import ToyBench, kits
 from tests.store.chains import dump
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from typing import Any
 
 from challenger.app import App, opened
 from challenger.settings import Settings
+from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.store.crossing import Hook, Moment
-from tests.integration.toy import ToyFiles, ToyWorkers
 
 #: One crossing: the names of the transaction or act, and whether before or after it.
 Crossed = tuple[tuple[str, ...], str]
