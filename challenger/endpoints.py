@@ -77,10 +77,11 @@ async def open_endpoints(
             alone = await stack.enter_async_context(connect(url, timeout=chain.timeout))
             members.append(Member(alone, host_of(url)))
 
-        early: list[Change] | None = []
+        early: list[Change] = []
+        running = False
 
         def changed(change: Change) -> None:
-            if early is not None:
+            if not running:
                 early.append(change)  # a start that fails says so itself, in one line
             elif change.why:
                 telemetry.alerts.alert("endpoint", about=change.endpoint, why=change.why)
@@ -97,8 +98,8 @@ async def open_endpoints(
             on_change=changed,
         )
         await pool.start()
-        noted, early = early, None
-        for change in noted:
+        running = True
+        for change in early:
             changed(change)
         name = ", ".join(member.name for member in members)
         patience = len(members) * chain.timeout + 10.0
