@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--state-root", type=_root, required=True, metavar="HEX", help="the state root claimed")
     verify.add_argument(
+        "--input-root", type=_root, metavar="HEX", help="the input root committed to: another INPUT is then no fraud"
+    )
+    verify.add_argument(
         "--output", type=Path, metavar="FILE", help="the claimed output bundle: one prefill then checks a generation"
     )
     verify.add_argument(
@@ -143,7 +146,7 @@ def _generation(sub: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--end", type=_natural, metavar="TOKEN", help="the token that ends the text")
     what.add_argument(
-        "--seed", type=_root, default=bytes(32), metavar="HEX", help="32 bytes that fix the draws (zeros)"
+        "--seed", type=_root, metavar="HEX", help="32 bytes that fix the draws (zeros; verify wants the task's)"
     )
 
 

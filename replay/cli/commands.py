@@ -22,7 +22,7 @@ from replay.kernels.spec import SPEC_VERSION
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_root
 from replay.localise import first_difference
 from replay.sampling import NAME as SAMPLING
-from replay.sampling import TOKENS, Sampling
+from replay.sampling import TOKENS, Sampling, read_sampling
 from replay.sandbox import Completed, Described, Inconclusive, Limits, Reason, Receipt, ReplayPool, ReplayRequest
 from replay.shallow import parse_json
 
@@ -216,7 +216,7 @@ async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest
         data = await asyncio.to_thread(read_input, options.input, facts["inputs"])
     if options.generate is not None:
         data = _generating(options, data)
-    return replace(_request(options, data, options.backend), seed=options.seed)
+    return replace(_request(options, data, options.backend), seed=options.seed or bytes(32))
 
 
 def _generating(options: argparse.Namespace, data: bytes) -> bytes:
@@ -259,6 +259,8 @@ async def _verdict(
     """VALID when this machine computes both roots; FRAUD when a fresh process on the other backend, which shares no
     kernel code with the first, computes the same other roots; INCONCLUSIVE otherwise."""
     request = replace(await _asked(pool, options), claim=claim)
+    if _draws(request.input) and options.seed is None:
+        raise UsageError("the text is drawn: give the task's --seed; another seed's text would look like fraud")
     first = await pool.replay(request)
     if isinstance(first, Inconclusive):
         return {"verdict": "INCONCLUSIVE", "reason": first.reason.value, "detail": first.detail}
@@ -269,6 +271,10 @@ async def _verdict(
         "output_root": mine.output_root.hex(),
         "state_root": mine.state_root.hex(),
     }
+    asked = claimed[0] if claimed and options.input_root is None else options.input_root
+    if asked not in (None, mine.input_root):
+        detail = f"the commitment answers the input 0x{asked.hex()}, not the one given here"
+        return {"verdict": "INCONCLUSIVE", "reason": "another-input", "detail": detail, **said}
     if (mine.output_root, mine.state_root) == (options.output_root, options.state_root):
         return {"verdict": "VALID", **said}
     other = second_opinion(options.backend)
@@ -282,6 +288,15 @@ async def _verdict(
     differs = "output" if mine.output_root != options.output_root else "state"
     leaf = None if claimed is None else first_difference(mine.leaves, claimed)
     return {"verdict": "FRAUD", "differs": differs, "leaf": leaf, "leaves": len(mine.leaves), **said}
+
+
+def _draws(data: bytes) -> bool:
+    """Whether the input asks for a text whose tokens hang on the seed."""
+    try:
+        asked = decode_bundle(data).get(SAMPLING)
+        return asked is not None and read_sampling(asked).temperature > 0
+    except (InputRejected, LayoutError):
+        return False  # the worker says what is wrong with it
 
 
 async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:

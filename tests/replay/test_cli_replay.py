@@ -102,6 +102,20 @@ def test_verify_says_fraud_where_and_by_whom(model, committed, capsys, tmp_path)
     assert (code, said["reason"]) == (2, "usage")
 
 
+def test_verify_of_another_input_is_no_fraud(model, committed, capsys, tmp_path):
+    listed = tmp_path / "leaves.json"
+    listed.write_text(json.dumps({"leaves": committed["leaves"]}))
+    claim = (
+        "verify", model, model.with_name("input.json"), "--backend", "numpy",
+        "--output-root", committed["output_root"], "--state-root", committed["state_root"],
+    )  # fmt: skip
+    for more in (("--leaves", listed), ("--input-root", committed["input_root"])):
+        code, said = verdict(capsys, *claim, *more)
+        assert (code, said["verdict"], said["reason"]) == (1, "INCONCLUSIVE", "another-input")
+    code, said = verdict(capsys, *claim)
+    assert (code, said["verdict"]) == (1, "FRAUD"), "nothing says which input was committed to"
+
+
 def test_verify_without_a_usable_input_is_inconclusive_and_not_fraud(model, committed, capsys, tmp_path):
     rubbish = tmp_path / "rubbish"
     rubbish.write_bytes(b"\x09rubbish")
@@ -264,10 +278,17 @@ def test_a_text_is_written_committed_and_checked(writer, tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
     roots = ("--output-root", said["output_root"], "--state-root", said["state_root"])
     for more in ((), ("--output", str(out)), ("--output", str(out), "--backend", "numpy")):
-        code, found = verdict(capsys, "verify", writer, *ASKED, *roots, *more)
+        code, found = verdict(capsys, "verify", writer, *ASKED, *roots, *more, "--seed", "00" * 32)
         assert (code, found["verdict"]) == (0, "VALID")
     code, found = verdict(capsys, "verify", writer, *ASKED, *roots, "--seed", "11" * 32)
     assert (code, found["verdict"], found["differs"]) == (1, "FRAUD", "output")
+    code, found = verdict(capsys, "verify", writer, *ASKED, *roots)
+    assert (code, found["reason"]) == (2, "usage"), "a seed that was forgotten is no fraud"
+    assert "--seed" in found["error"]
+    cooler = (*ASKED[:-3], "0.5", *ASKED[-2:])
+    more = ("--seed", "00" * 32, "--input-root", said["input_root"])
+    code, found = verdict(capsys, "verify", writer, *cooler, *roots, *more)
+    assert (code, found["verdict"], found["reason"]) == (1, "INCONCLUSIVE", "another-input"), "nor is another question"
 
 
 @pytest.mark.parametrize(
