@@ -33,11 +33,9 @@ SLACK_AT_FILING = Metric(
 LEAST_SLACK = Metric("slack_at_filing_min_seconds", "gauge", "least slack of any filing since the start")
 PREDICTED_MISSES = Metric("predicted_misses", "gauge", "commitments whose predicted work no longer fits their window")
 MISSED = Metric("missed_total", "counter", "windows that closed over work in hand", ("state",))
-COMMITMENTS = Metric("commitments", "gauge", "commitments by state", ("state",))
 NEAREST_DEADLINE = Metric("nearest_deadline_seconds", "gauge", "seconds to the close of the most urgent window")
 REPLAY_SECONDS = Metric("replay_seconds", "histogram", "duration of a replay", ("model", "backend"), _REPLAYS)
 VERDICTS = Metric("verdicts_total", "counter", "verdicts of the first replay and the confirmation", ("kind", "stage"))
-TRANSACTIONS = Metric("transactions", "gauge", "our transactions by state", ("state",))
 SHED = Metric("shed_total", "counter", "commitments shed since the backlog exceeded the slack")
 READMITTED = Metric("readmitted_total", "counter", "shed commitments taken up again")
 DISAGREEMENTS = Metric("disagreements_total", "counter", "accusations held since endpoints disagreed")
@@ -52,11 +50,9 @@ CATALOGUE: tuple[Metric, ...] = (
     LEAST_SLACK,
     PREDICTED_MISSES,
     MISSED,
-    COMMITMENTS,
     NEAREST_DEADLINE,
     REPLAY_SECONDS,
     VERDICTS,
-    TRANSACTIONS,
     SHED,
     READMITTED,
     DISAGREEMENTS,
