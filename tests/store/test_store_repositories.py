@@ -230,6 +230,8 @@ async def test_a_transaction_goes_from_intent_to_final_and_back_by_a_reorg(store
     await outbox.unmined(row.id, T0 + 21)
     (row,) = await outbox.unfinished(ME)
     assert (row.state, row.hash, row.block) == (TxState.SENT, h("one"), None)
+    async with store.read() as view:
+        assert await view.latencies.p99("inclusion") == 12, "from the first version handed to a node to the block"
     await outbox.mined(row.id, h("two"), 78, h("block b"), 40_000, T0 + 22)
     await outbox.closed(row.id, TxState.FINAL, "", T0 + 30)
     assert await outbox.unfinished(ME) == []
