@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from chain_echo import deploy_echo, sign, topic
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from web3 import AsyncWeb3
 
@@ -163,6 +163,7 @@ _NODE = Methods(Node(accounts(1), ETHER, Options(clock=lambda: 1_700_000_000)))
 _METHODS = sorted(name for name in _NODE.names if name not in {"evm_mine", "devnet_reorg"})
 
 
+@example(method="eth_call", params=[{}])
 @given(method=st.sampled_from(_METHODS) | json_values, params=st.lists(json_values, max_size=3) | json_values)
 def test_every_request_is_answered(method: object, params: object):
     answer = _NODE.handle(method, params)

@@ -196,7 +196,9 @@ class EvmChain:
     def _execute(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
         state = self._vm(header).state
         origin = sender or _ANYONE
-        message = Message(gas or header.gas_limit, Address(to), Address(origin), value, data, state.get_code(to))
+        # without a target the data are a contract's beginning: what they return is its code
+        code, given = (state.get_code(to), data) if to else (data, b"")
+        message = Message(gas or header.gas_limit, Address(to or _ANYONE), Address(origin), value, given, code)
         context = state.get_transaction_context_class()(gas_price=0, origin=origin)
         computation = state.computation_class.apply_message(state, message, context)
         if computation.is_error:

@@ -68,8 +68,12 @@ class Total:
 
 def world(seed: int, faults: Sequence[Fault], *, all_of: bool) -> Outcome:
     """Plays the world of ``seed`` and checks it. ``all_of``: each of the faults strikes, not only those that the seed picks."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what a watcher in trouble says is checked in its record
-    return asyncio.run(_world(seed, faults, all_of=all_of))
+    try:
+        return asyncio.run(_world(seed, faults, all_of=all_of))
+    finally:
+        logging.disable(before)
 
 
 def campaign(
