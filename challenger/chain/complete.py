@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from challenger.chain.answers import RawLog
+from challenger.chain.follower import Reader
 from challenger.chain.receipts import Asks, Header, may_hold, prove
 from challenger.chain.rpc import BlockRef, Topics
 from challenger.domain import Address, Block, Hash32
@@ -22,18 +23,10 @@ from challenger.errors import EndpointError, Expected, IncompleteLogs, RpcError,
 _KEPT = 1_024
 
 
-class Chain(Protocol):
-    """Whose answers are checked: ``Rpc`` over the pool."""
+class Chain(Reader, Protocol):
+    """Whose answers are checked: what the follower asks of, with headers whole; ``Rpc`` over the pool."""
 
-    async def block(self, which: BlockRef) -> Block: ...
     async def headers(self, which: Sequence[int | bytes]) -> list[Header]: ...
-    async def blocks(self, which: Sequence[int]) -> list[Block]: ...
-    async def logs(
-        self, addresses: Sequence[Address], first: int, last: int, topics: Topics | None = None
-    ) -> list[RawLog]: ...
-    async def logs_in(
-        self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
-    ) -> list[RawLog]: ...
 
 
 class Witness(Asks, Protocol):
