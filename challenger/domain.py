@@ -365,7 +365,8 @@ class Action(StrEnum):
 
 
 class TxState(StrEnum):
-    """intent → signed → sent → mined → final | reverted | replaced | abandoned. A reorg takes mined back to sent."""
+    """intent → signed → sent → mined → final | reverted | replaced | abandoned. A reorg takes mined back to sent,
+    and final and reverted too when it goes deeper than what counted as final."""
 
     INTENT = "intent"
     SIGNED = "signed"

@@ -107,8 +107,8 @@ class Outbox(Protocol):
         """One above the highest nonce that was ever signed for the account; None when there is none."""
         ...
 
-    async def settled_version(self, account: Address, nonce: int) -> Attempt | None:
-        """The version that was mined with this nonce, of a row that is final or reverted by now."""
+    async def settled(self, account: Address, nonce: int) -> Row | None:
+        """The row that took this nonce on chain and is final or reverted by now."""
         ...
 
     async def signed(self, row: int, made: Signed) -> Attempt:
@@ -128,6 +128,10 @@ class Outbox(Protocol):
 
     async def unmined(self, row: int, now: UnixTime) -> None:
         """Mined → sent; the hash that was mined stays, the block goes."""
+        ...
+
+    async def reopened(self, row: int, now: UnixTime) -> Row:
+        """Final or reverted → sent: the chain took back what counted as final."""
         ...
 
     async def requeued(self, row: int, detail: str, now: UnixTime) -> None:

@@ -44,6 +44,8 @@ from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, 
 from challenger.errors import ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
+#: A call hands on at most all but a 64th of its gas (EIP-150): one that took more than that has run out.
+_KEPT_BACK = 64
 #: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
 _TAKEN = re.compile(
     r"already known|known transaction|already imported|already exists|nonce (?:is )?too low", re.IGNORECASE
@@ -61,7 +63,7 @@ class Sender:
     """``signer`` None: dry run, which builds and simulates, journals and never signs.
 
     ``explain`` puts revert data into words. ``crossing`` is told the name of every persisted transition just after it
-    (intent, signed, broadcast, sent, mined, unmined, closed, requeued); tests die there.
+    (intent, signed, broadcast, sent, mined, unmined, closed, reopened, requeued); tests die there.
     """
 
     def __init__(
@@ -133,15 +135,19 @@ class Sender:
         if receipt is not None:
             await self._mined(view, row, receipt)
         elif row.state is TxState.MINED:
-            # a reorg took it out: the same bytes again, they are as good as ever
             await self._outbox.unmined(row.id, view.head.time)
             self._moved(view, row, TxState.SENT, "its block is no longer in the chain", "unmined")
             if self._signer is not None:
-                await self._broadcast(view, row, next(a for a in row.attempts if a.hash == row.hash))
+                await self._again(view, row)
         elif view.taken > _nonce(row):
             await self._overtaken(view, row)
         elif self._signer is not None:
             await self._push(view, row)
+
+    async def _again(self, view: View, row: Row) -> None:
+        """A reorg took it out: the same bytes again, they are as good as ever."""
+        if not await self._pointless(view, row):
+            await self._broadcast(view, row, next(a for a in row.attempts if a.hash == row.hash))
 
     async def _receipt(self, row: Row) -> Receipt | None:
         """Of any version ever signed. Under an earlier nonce only success counts: that a former try reverted is why
@@ -163,19 +169,23 @@ class Sender:
         if not await inclusion.is_canonical(self._chain, receipt):
             view.trouble(row, "endpoint", f"the receipt's block {receipt.block} is not the chain's: asked again")
         elif not receipt.succeeded:
-            await self._close(view, row, TxState.REVERTED, await self._why(row.intent.call, receipt))
+            await self._close(view, row, TxState.REVERTED, await self._why(row, receipt))
         else:
             await self._close(view, row, TxState.FINAL, "")
 
-    async def _why(self, call: Call, receipt: Receipt) -> str:
-        """Why it reverted, as far as a call on its block's state tells."""
+    async def _why(self, row: Row, receipt: Receipt) -> str:
+        """Why it reverted, as far as the gas it took and a call on its block's state tell."""
+        call = row.intent.call
+        gas = next(attempt.gas for attempt in row.attempts if attempt.hash == receipt.tx_hash)
+        if receipt.gas_used >= gas - gas // _KEPT_BACK:
+            return f"out of gas: {receipt.gas_used} of {gas} taken"
         try:
             await self._chain.call(call.to, call.data, receipt.block, sender=self._account, value=call.value)
         except Reverted as error:
             return self._reason(error)
         except Expected as error:
             return f"reason not known: {error.detail}"
-        return "it would not revert at the end of its block: out of gas, or another transaction came first"
+        return "it would not revert at the end of its block: another transaction came first"
 
     async def _overtaken(self, view: View, row: Row) -> None:
         """Its nonce is used, and by none of its hashes as far as this endpoint says."""
@@ -199,15 +209,36 @@ class Sender:
         if row.intent.deadline <= view.head.time:
             await self._give_up(view, nonce)
             return
-        if last.sent_at is None:
+        offer = replacement(view, row, nonce, self._policy.fees)
+        unsent = last.sent_at is None
+        if not unsent and offer is None and await self._chain.transaction(last.hash) is not None:
+            return  # the node has it, and it may wait a while yet
+        if await self._pointless(view, row):
+            return
+        if unsent:
             refused = await self._broadcast(view, row, last)
             if not _CHEAP.search(refused):
                 return  # it is on its way; or no fee would help
-        offer = replacement(view, row, nonce, self._policy.fees)
         if offer is not None:
             await self._broadcast(view, row, await self._sign(view, row, nonce, last.gas, offer))
-        elif last.sent_at is not None and await self._chain.transaction(last.hash) is None:
+        elif not unsent:
             await self._broadcast(view, row, last)
+
+    async def _pointless(self, view: View, row: Row) -> bool:
+        """Whether it would revert now, so that it is not sent again. What one endpoint says may be a stale state: the
+        nonce is given up only when it has been waiting for twice the time after which it would have been replaced."""
+        last, nonce, call = row.attempts[-1], _nonce(row), row.intent.call
+        if row.intent.protocol == OWN_PROTOCOL or nonce != view.taken:
+            return False  # what is in front of it may change what it does
+        try:
+            await self._chain.call(call.to, call.data, "latest", sender=self._account, value=call.value)
+        except Reverted as error:
+            view.trouble(row, "reverts", f"not sent again, it would revert: {self._reason(error)}")
+            waited = view.head.time - (last.sent_at or last.signed_at)
+            if waited >= 2 * fees.waits(self._policy.fees, view.slack(nonce)):
+                await self._give_up(view, nonce)
+            return True
+        return False
 
     # nonces to be given up
 
@@ -219,16 +250,19 @@ class Sender:
             self._crossing("intent")
 
     async def _mind_gap(self, view: View, flying: Sequence[Row]) -> None:
-        """The next nonce of the chain belongs to no open row, though higher ones were signed: sent again when it is a
-        transaction of ours that was final and has left the chain, given up when nobody's and some wait behind it."""
+        """The next nonce of the chain belongs to no open row, though higher ones were signed: reopened when it is that of
+        a transaction of ours that was final and has left the chain, given up when nobody's and some wait behind it."""
         nonce = view.pending
         stored = await self._outbox.next_nonce(self._account)
         if stored is None or nonce >= stored or any(row.nonce == nonce for row in flying):
             return
-        settled = await self._outbox.settled_version(self._account, nonce)
+        settled = await self._outbox.settled(self._account, nonce)
         if settled is not None:
-            view.trouble(None, "reorg", f"a final transaction has left the chain, sent again: 0x{settled.hash.hex()}")
-            await self._send(view, None, settled)
+            view.trouble(settled, "reorg", f"a final transaction has left the chain: {settled.intent.subject}")
+            view.states[settled.id] = settled.state
+            row = await self._outbox.reopened(settled.id, view.head.time)
+            self._moved(view, row, TxState.SENT, "what counted as final has left the chain", "reopened")
+            await self._guarded(view, row, self._again)
             return
         behind = [row for row in flying if row.state in UNMINED and _nonce(row) > nonce]
         since = min((attempt.signed_at for row in behind for attempt in row.attempts), default=NEVER)
@@ -276,7 +310,9 @@ class Sender:
         if estimate > self._policy.gas_limit:
             await self._close(view, row, TxState.ABANDONED, f"needs {estimate} gas, above the limit set for it")
             return
-        gas = min(estimate * (_ONE + self._policy.gas_margin) // _ONE, self._policy.gas_limit)
+        # one that failed on chain although its simulation went well may have run out of gas: more room at each new try
+        tries = 1 + len({attempt.nonce for attempt in row.attempts})
+        gas = min(estimate * (_ONE + tries * self._policy.gas_margin) // _ONE, self._policy.gas_limit)
         cost = call.value + gas * offer.max_fee
         if self._signer is None:
             detail = f"dry run: simulated well, at most {gas} gas and {cost} wei; not signed"

@@ -49,7 +49,8 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, funds, foreign, gap, reorg."""
+    """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, funds, foreign,
+    gap, reorg, reverts."""
 
     row: int
     kind: str

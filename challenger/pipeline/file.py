@@ -362,8 +362,8 @@ class Filer:
             await self._move(item, head.time, State.FILED, "")
             return True
         state = None if opening is None else opening.state
-        if state in _LANDED:
-            return False  # mined, and not in the index yet; or reverted, which the sender will say
+        if opening is not None and state in _LANDED:
+            return await self._doubted(opening, head)  # mined, and not in the index yet
         if item.commitment.closes <= head.time and (state is None or state in _FAILED or state is TxState.INTENT):
             await self._move(item, head.time, State.EXPIRED, "window: it closed before the filing landed")
             return True
@@ -375,6 +375,17 @@ class Filer:
             await self._move(item, head.time, State.UNAVAILABLE, "", self._patience.retry)
             return True
         return False
+
+    async def _doubted(self, opening: TransactionRow, head: Block) -> bool:
+        """What counts as final and yet is not among the events of a block that the index has read: an endpoint on a fork
+        may have said so. It is looked for again, and whatever the chain says then counts."""
+        if opening.state is not TxState.FINAL or opening.block is None or opening.block > head.number:
+            return False
+        if head.time - opening.updated < self._patience.retry:
+            return False
+        async with self._store.begin(head.time) as unit:
+            await unit.transactions.reopened(opening.id)
+        return True
 
     async def _shown(self, view: View, commitment: CommitmentId, opening: TransactionRow) -> bool:
         """Whether the chain shows the dispute or demand that ``opening`` opened, whatever became of it since."""

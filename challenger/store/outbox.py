@@ -53,9 +53,9 @@ class Outbox:
         async with self._store.read() as view:
             return await view.transactions.next_nonce(account)
 
-    async def settled_version(self, account: Address, nonce: int) -> AttemptRow | None:
+    async def settled(self, account: Address, nonce: int) -> TransactionRow | None:
         async with self._store.read() as view:
-            return await view.transactions.settled_version(account, nonce)
+            return await view.transactions.settled(account, nonce)
 
     async def signed(self, row: int, made: SignedVersion) -> AttemptRow:
         async with self._owned(made.signed_at) as transactions:
@@ -80,6 +80,11 @@ class Outbox:
     async def unmined(self, row: int, now: UnixTime) -> None:
         async with self._owned(now) as transactions:
             await transactions.unmined(row)
+
+    async def reopened(self, row: int, now: UnixTime) -> TransactionRow:
+        async with self._owned(now) as transactions:
+            await transactions.reopened(row)
+            return await transactions.get(row)
 
     async def requeued(self, row: int, detail: str, now: UnixTime) -> None:
         async with self._owned(now) as transactions:

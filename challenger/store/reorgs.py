@@ -96,7 +96,9 @@ async def check_draws(unit: Unit, first: BlockNumber, last: BlockNumber) -> None
 
 
 async def take_back(unit: Unit, left: BlockNumber) -> None:
-    """Takes back the moves that rest on blocks above ``left``: each row to where it stood before the first of them."""
+    """Takes back the moves that rest on blocks above ``left``: each row to where it stood before the first of them. Our
+    transactions that were settled there are open again: the new branch may have them reverted, or not at all."""
+    await unit.transactions.reopen_above(left)
     above = chain_moves.c.block > left
     moves = (await unit.connection.execute(select(chain_moves).where(above).order_by(chain_moves.c.id))).all()
     first: dict[CommitmentId, str] = {}

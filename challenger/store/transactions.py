@@ -39,6 +39,9 @@ UNFINISHED = frozenset({_T.INTENT, _T.SIGNED, _T.SENT, _T.MINED})
 #: What came to nothing and may be taken up again under its key.
 _BARREN = frozenset({_T.REVERTED, _T.REPLACED, _T.ABANDONED})
 _CLOSED = frozenset({_T.FINAL}) | _BARREN
+#: What the chain has decided.
+_SETTLED = frozenset({_T.FINAL, _T.REVERTED})
+_UNMINED: dict[str, Any] = {"block": None, "block_hash": None, "gas_used": None}
 #: States in which the wish may still cost its value.
 _MAY_SPEND = UNFINISHED | {_T.FINAL}
 
@@ -150,13 +153,11 @@ class Transactions:
         highest: int | None = (await self._connection.execute(query)).scalar()
         return None if highest is None else highest + 1
 
-    async def settled_version(self, account: Address, nonce: int) -> AttemptRow | None:
-        """The version that was mined with this nonce, of a row that is FINAL or REVERTED by now."""
-        ended = transactions.c.state.in_([_T.FINAL.value, _T.REVERTED.value])
-        query = select(attempts).join(transactions, transactions.c.hash == attempts.c.hash)
-        query = query.where(transactions.c.account == account, attempts.c.nonce == nonce, ended)
-        row = (await self._connection.execute(query)).one_or_none()
-        return None if row is None else AttemptRow(*row)
+    async def settled(self, account: Address, nonce: int) -> TransactionRow | None:
+        """The row that took this nonce on chain and is FINAL or REVERTED by now."""
+        ended = transactions.c.state.in_([state.value for state in _SETTLED])
+        found = await self._where(transactions.c.account == account, transactions.c.nonce == nonce, ended)
+        return found[0] if found else None
 
     async def signed(self, identity: int, made: SignedVersion) -> AttemptRow:
         """Keeps a signed form before it is sent. INTENT → SIGNED; a row further on keeps its state."""
@@ -204,8 +205,17 @@ class Transactions:
 
     async def unmined(self, identity: int) -> None:
         """MINED → SENT: a reorg took it out; the hash stays, the block goes."""
-        gone = {"block": None, "block_hash": None, "gas_used": None}
-        await self._write(identity, {TxState.MINED}, TxState.SENT, gone)
+        await self._write(identity, {TxState.MINED}, TxState.SENT, _UNMINED)
+
+    async def reopened(self, identity: int) -> None:
+        """FINAL or REVERTED → SENT: a reorg deeper than what counted as final took it out; the hash stays."""
+        await self._write(identity, _SETTLED, TxState.SENT, {**_UNMINED, "error": ""})
+
+    async def reopen_above(self, left: BlockNumber) -> None:
+        """Reopens whatever was settled in a block above ``left``: what the new branch says of it counts."""
+        ended = transactions.c.state.in_([state.value for state in _SETTLED])
+        for row in await self._where(transactions.c.block > left, ended):
+            await self.reopened(row.id)
 
     async def requeued(self, identity: int, detail: str) -> None:
         """SIGNED or SENT → INTENT, without a nonce; its attempts stay."""

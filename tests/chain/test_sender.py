@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sender_stage import GWEI, POLICY, Stage, Unreliable, stage
+from sender_stage import GWEI, POLICY, START, Stage, Unreliable, stage
 
 from challenger.chain import inclusion, signers
 from challenger.chain.fees import FeePolicy
 from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import SignedTx, SignerLied
-from challenger.domain import Address, Call, Hash32, TxState, UnixTime, Wei
+from challenger.domain import Address, BlockNumber, Call, Hash32, TxState, UnixTime, Wei
 from challenger.errors import ConfigError, EndpointError, RpcError, StaleRow
 from challenger.sim.wallet import Wallet
 
@@ -580,14 +580,93 @@ async def test_a_reorg_deeper_than_finality_brings_the_very_same_transaction_bac
     await place.devnet.reorg(3)
     assert await place.mined() == {}
     await place.propose(3)
-    kinds = []
+    reports = []
     for _ in range(6):
-        kinds += [t.kind for t in (await sender.step()).troubles]
+        reports.append(await sender.step())
         await place.devnet.mine()
-    assert kinds.count("reorg") == 2
+    assert [t.kind for report in reports for t in report.troubles].count("reorg") == 2
+    reopened = [m for report in reports for m in report.moved if (m.old, m.new) == (S.FINAL, S.SENT)]
+    assert sorted(m.intent.subject for m in reopened) == ["epoch/1", "epoch/2"], "and they are followed again"
+    assert len((await place.row(1)).attempts) == 1
     await place.finish(sender)
     assert await place.mined() == {1: 1, 2: 1, 3: 1}
     assert await place.own_rows() == []
+
+
+async def test_what_was_final_and_is_no_longer_is_followed_to_what_the_new_branch_says(place: Stage) -> None:
+    """Found by a simulated world: a challenge that counted as final was mined again in a deeper reorg, where it
+    reverted, and its commitment waited for it until its window was over."""
+    until = START + 600
+    runtime = bytes.fromhex(f"63{until:08x}4211600b57005b60006000fd")  # reverts when the block's time is past it
+    wallet = Wallet(place.devnet.rpc, place.devnet.accounts[0].key, "deployer")
+    await place.devnet.automine(True)
+    shop, _ = await wallet.create(bytes.fromhex("6011600c60003960116000f3") + runtime)
+    await place.devnet.automine(False)
+    sender = await place.sender()
+    call = Call(shop, b"", Wei(0))
+    await sender.submit(replace(await place.intent(1), call=call), UnixTime(0))
+    await place.finish(sender)
+    row = await place.row(1)
+    assert row.state is S.FINAL
+    async with place.store.begin(UnixTime(START)) as unit:  # the index does so when it rewinds below its block
+        assert row.block is not None
+        await unit.transactions.reopen_above(row.block)
+        assert (await unit.transactions.get(row.id)).state is S.FINAL, "its own block stays"
+        await unit.transactions.reopen_above(BlockNumber(row.block - 1))
+    assert await place.states(1) == [S.SENT]
+    await place.devnet.reorg(3)
+    await place.devnet.time_travel(to=until + 1)
+    await place.devnet.rpc.send_raw(row.attempts[0].raw)
+    await place.devnet.mine()
+    await place.finish(sender)
+    assert await place.states(1) == [S.REVERTED]
+
+
+async def test_what_would_revert_by_now_is_not_sent_again_and_gives_its_nonce_up(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender()
+    await sender.submit(replace(await place.intent(1), subject="twin"), UnixTime(0))
+    await sender.step()  # both pass the simulation
+    await place.drop()
+    await place.devnet.rpc.send_raw((await place.row(1)).attempts[0].raw)
+    await place.devnet.mine()
+    sends = len(place.node.sends)
+    report = await sender.step()
+    assert [(t.kind, t.detail) for t in report.troubles] == [
+        ("reverts", "not sent again, it would revert: AlreadyAnchored(epoch=1)")
+    ]
+    assert len(place.node.sends) == sends
+    reports = await place.finish(sender)
+    ends = {m.intent.subject: m.new for report in reports for m in report.moved}
+    assert (ends["epoch/1"], ends["twin"]) == (S.FINAL, S.REPLACED)
+    assert [row.state for row in await place.own_rows()] == [S.FINAL]
+    assert await place.mined() == {1: 1}
+
+
+class Stingy(Unreliable):
+    """Its estimates are three tenths short."""
+
+    def __getattr__(self, name: str) -> object:
+        real = super().__getattr__(name)
+        if name != "estimate_gas":
+            return real
+
+        async def short(*args: object, **kwargs: object) -> int:
+            return int(await real(*args, **kwargs)) * 7 // 10  # type: ignore[operator]
+
+        return short
+
+
+async def test_one_that_ran_out_of_gas_is_told_apart_and_has_more_at_the_next_try(place: Stage) -> None:
+    sender = await place.sender(node=Stingy(place.devnet.rpc))
+    await sender.submit(await place.intent(1), UnixTime(0))
+    await place.finish(sender)
+    row = await place.row(1)
+    assert row.state is S.REVERTED
+    assert row.error == f"out of gas: {row.attempts[0].gas} of {row.attempts[0].gas} taken"
+    await sender.submit(await place.intent(1), UnixTime(0), again=True)
+    await place.finish(sender)
+    assert await place.states(1) == [S.FINAL]
 
 
 async def test_a_refusal_that_no_fee_would_change_raises_none(place: Stage) -> None:

@@ -1,0 +1,57 @@
+"""A challenge that counted as final and is not in the chain: found out, and filed again in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from challenger.chain import signers
+from challenger.chain.devnet.pool import Pool
+from challenger.domain import Action, Hash32, State, TxState
+from challenger.sim.scenario import Kind
+from challenger.sim.scoreboard import Truth
+from challenger.sim.world import WATCHER
+from challenger.store import open_store
+from challenger.store.outbox import Outbox
+from tests.integration.test_watcher import scene
+
+
+async def opening(app):
+    """The row that is to open a dispute, once it is signed."""
+    async with app.store.read() as view:
+        rows = await view.transactions.in_states([TxState.SENT, TxState.SIGNED])
+    return next((row for row in rows if row.intent.action is Action.CHALLENGE), None)
+
+
+async def test_what_a_forked_endpoint_called_final_is_filed_again(tmp_path):
+    """The endpoint's fork had the challenge, and the chain gave its nonce to another transaction."""
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,)) as s:
+        account = s.devnet.accounts[WATCHER]
+        async with s.watcher(correlated_providers=100) as app:
+            await s.world.play()
+            await s.devnet.automine(False)
+            while (row := await opening(app)) is None:
+                await s.turn(app)
+        await s.devnet.run(lambda methods: setattr(methods._node, "pool", Pool()))
+        await s.devnet.reorg(1)  # should it be mined by now, it is no more
+        head = await s.devnet.rpc.block("latest")
+        async with open_store(s.settings.store.url) as store:
+            outbox = await Outbox.claim(store, account.address, "the fork", head.time)
+            fork = Hash32(b"\x01" * 32)
+            await outbox.mined(row.id, row.attempts[0].hash, head.number, fork, 1, head.time)
+            await outbox.closed(row.id, TxState.FINAL, "", head.time)
+        fields = {
+            "chainId": s.world.deployment.chain,
+            "nonce": row.nonce,
+            "to": account.address,
+            "value": 0,
+            "data": b"",
+            "gas": 21_000,
+            "maxFeePerGas": 90 * 10**9,
+            "maxPriorityFeePerGas": 50 * 10**9,
+        }
+        await s.devnet.rpc.send_raw((await signers.from_key(account.key).sign_transaction(fields)).raw)
+        await s.devnet.mine()
+        async with s.watcher(correlated_providers=100) as app:
+            await s.until_quiet(app)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+            assert (await s.states(app))[State.WITHDRAWN] == len(s.jobs(Truth.WRONG))
