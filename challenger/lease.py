@@ -113,6 +113,11 @@ class Lease:
         if holder:
             raise HeldElsewhere(account=self._name, holder=holder)
 
+    async def wait_or_refuse(self, stop: asyncio.Event) -> None:
+        """Raises HeldElsewhere when ``stop`` is set first."""
+        if not await self.wait(stop):
+            raise HeldElsewhere("stopped while it stood by", account=self._name)
+
     async def keep(self) -> None:
         """Renews, well before the lease runs out, until another process has it: raises TakenOver then."""
         while True:
@@ -135,8 +140,12 @@ class Lease:
         except StoreError as error:
             say("lease-not-released", level=logging.WARNING, account=self._name, error=str(error))
         finally:
-            if self._lock is not None:
-                self._lock.drop()
+            self.drop()
+
+    def drop(self) -> None:
+        """Lets go of the lock: who never got the lease must not look like its holder."""
+        if self._lock is not None:
+            self._lock.drop()
 
     async def _check(self, unit: View) -> None:
         await unit.fences.hold(self._name, self.token)
@@ -151,10 +160,14 @@ async def leased(
     Stands by while another process has it. Raises HeldElsewhere without ``stop``, or when that is set before.
     """
     lease = Lease(store, name, f"{socket.gethostname()}/{os.getpid()}", seconds)
-    if stop is None:
-        await lease.take_or_refuse()
-    elif not await lease.wait(stop):
-        raise HeldElsewhere("stopped while it stood by", account=name)
+    try:
+        if stop is None:
+            await lease.take_or_refuse()
+        else:
+            await lease.wait_or_refuse(stop)
+    except BaseException:
+        lease.drop()
+        raise
     keeper = asyncio.ensure_future(lease.keep())
     # whoever waits for it hears of the loss; where nobody does, the next write says the same
     keeper.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,6 +1,7 @@
-"""The follower's reader: near the head, the logs that an endpoint serves are held against what the block's hash binds.
+"""The follower's reader: the logs that an endpoint serves are held against what the block's hash binds.
 
-For each of these blocks the header must hash to the block's hash; its bloom then says whether the block may hold a log
+Older ranges are asked of a second endpoint too, and where the two differ a block's receipts decide: what one of them hides
+while a watcher catches up would be missed for good. Near the head every block is checked. For each of these blocks the header must hash to the block's hash; its bloom then says whether the block may hold a log
 of ours. Where it may, the block's receipts settle it, from any endpoint, since they prove themselves: an endpoint that
 left a log out, altered or invented one is caught before the cursor passes the block, and distrusted.
 """
@@ -19,6 +20,8 @@ from challenger.chain.rpc import BlockRef, Topics
 from challenger.domain import Address, Block, Hash32
 from challenger.errors import EndpointError, Expected, IncompleteLogs, RpcError, Unproven
 
+#: Blocks of a range that are proved where two endpoints differ: one false block is enough to leave an endpoint.
+_PROVED = 4
 #: Headers remembered between the two questions about a block.
 _KEPT = 1_024
 
@@ -31,6 +34,10 @@ class Chain(Reader, Protocol):
 
 class Witness(Asks, Protocol):
     """One endpoint alone."""
+
+    async def logs(
+        self, addresses: Sequence[Address], first: int, last: int, topics: Topics | None = None
+    ) -> list[RawLog]: ...
 
     async def logs_in(
         self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
@@ -69,8 +76,29 @@ class CheckedReader:
     async def logs(
         self, addresses: Sequence[Address], first: int, last: int, topics: Topics | None = None
     ) -> list[RawLog]:
-        """Not checked: old ranges, whose false logs the proof before a filing finds."""
-        return await self._chain.logs(addresses, first, last, topics)
+        """Raises ``IncompleteLogs`` when a block holds other logs than those served. Where there is one endpoint, or no
+        other answers, they are its word: what is false among them the proof before a filing finds, what is missing
+        nobody does."""
+        served = await self._chain.logs(addresses, first, last, topics)
+        query = _query(addresses, topics)
+        for other in self._witnesses()[1:]:
+            try:
+                theirs = await other.logs(addresses, first, last, topics)
+            except Expected:
+                continue
+            if query is None or await self._upheld(query, served, theirs):
+                return served
+        return served
+
+    async def _upheld(self, query: _Query, served: list[RawLog], theirs: list[RawLog]) -> bool:
+        """Whether another endpoint serves the same. Where it does not, the blocks' receipts must bear out what was served
+        (else ``IncompleteLogs``), and the next endpoint is asked."""
+        ours, other = _by_block(served), _by_block(theirs)
+        differing = sorted(number for number in ours.keys() | other.keys() if ours.get(number) != other.get(number))
+        for number in differing[:_PROVED]:
+            block = await self._chain.block(number)
+            await self._check(query, block, [log for log in served if log.block == number], thorough=True)
+        return not differing
 
     async def logs_in(
         self, addresses: Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
@@ -80,22 +108,20 @@ class CheckedReader:
         served: dict[Hash32, list[RawLog]] = {block.hash: [] for block in blocks}
         for log in logs:
             served[log.block_hash].append(log)
-        first = topics[0] if topics else None
-        if first is None:
-            return logs  # nothing tells ours from others'
-        firsts = (first,) if isinstance(first, bytes) else tuple(first)
-        query = _Query(tuple(Address(one.lower()) for one in addresses), firsts)
+        query = _query(addresses, topics)
+        if query is None:
+            return logs
         for block in blocks:
-            await self._check(query, block, served[block.hash])
+            await self._check(query, block, served[block.hash], thorough=not served[block.hash])
         return logs
 
-    async def _check(self, query: _Query, block: Block, served: list[RawLog]) -> None:
+    async def _check(self, query: _Query, block: Block, served: list[RawLog], *, thorough: bool) -> None:
         header = self._headers.get(block.hash)
         sealed = header is not None and header.bound and not served
         if sealed and header is not None and not may_hold(header.bloom, query.emitters, query.firsts):
             return
         witnesses = self._witnesses()
-        truth = await self._truth(query, block, witnesses, thorough=not served)
+        truth = await self._truth(query, block, witnesses, thorough=thorough)
         if truth is None:
             return
         ours = [log for log in truth if log.address in query.emitters and log.topics and log.topics[0] in query.firsts]
@@ -137,6 +163,22 @@ class CheckedReader:
 class _Query:
     emitters: tuple[Address, ...]
     firsts: tuple[bytes, ...]
+
+
+def _query(addresses: Sequence[Address], topics: Topics | None) -> _Query | None:
+    """None when nothing tells our logs from others'."""
+    first = topics[0] if topics else None
+    if first is None:
+        return None
+    firsts = (first,) if isinstance(first, bytes) else tuple(first)
+    return _Query(tuple(Address(one.lower()) for one in addresses), firsts)
+
+
+def _by_block(logs: Sequence[RawLog]) -> dict[int, list[tuple[object, ...]]]:
+    found: dict[int, list[tuple[object, ...]]] = {}
+    for log in logs:
+        found.setdefault(log.block, []).append((log.block_hash, *_content(log)))
+    return found
 
 
 def _content(log: RawLog) -> tuple[object, ...]:

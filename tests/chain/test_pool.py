@@ -346,7 +346,8 @@ class Liar:
         ("alters one", lambda logs: [log | {"data": "0xee"} for log in logs]),
     ],
 )
-async def test_false_logs_are_caught_before_the_cursor_passes(name: str, change: Any, receipts: bool):
+@pytest.mark.parametrize("far", [True, False])
+async def test_false_logs_are_caught_before_the_cursor_passes(name: str, change: Any, receipts: bool, far: bool):
     async with EmbeddedDevnet() as devnet:
         echo = await deploy_echo(devnet, devnet.accounts[0])
         await devnet.automine(False)
@@ -368,6 +369,14 @@ async def test_false_logs_are_caught_before_the_cursor_passes(name: str, change:
         reader = CheckedReader(
             Rpc(pool, attempts=1), witnesses, caught=tell, unchecked=lambda _b, why: pytest.fail(why)
         )
+        if far:
+            with pytest.raises(IncompleteLogs):
+                await reader.logs([echo], 0, 3, [[topic("said")]])
+            assert caught == ["e0"]
+            logs = await reader.logs([echo], 0, 3, [[topic("said")]])
+            assert [log.data for log in logs] == [b"word", b"word"], "though the liar is the one it is compared with"
+            assert caught == ["e0"]
+            return
         blocks = await reader.blocks(range(4))
         with pytest.raises(IncompleteLogs):
             await reader.logs_in([echo], blocks, [[topic("said")]])

@@ -18,8 +18,6 @@ from challenger.sim.faults.kinds import Fault
 from challenger.sim.scoreboard import Truth
 
 ALL = tuple(Fault)
-#: What a campaign strikes with. A lying endpoint is for the quorum, which simulated worlds do without.
-STRIKING = tuple(fault for fault in Fault if fault is not Fault.LYING)
 #: Processes for a campaign: a test run has two already.
 PROCESSES = int(os.environ.get("CHALLENGER_TEST_PROCESSES", "2"))
 
@@ -86,8 +84,8 @@ def test_a_wrong_list_of_faults_is_a_usage_error(capsys) -> None:
 
 
 @pytest.mark.slow
-def test_worlds_under_every_fault() -> None:
-    _campaign(9)
+def test_a_hundred_worlds_under_every_fault() -> None:
+    _campaign(100)
 
 
 @pytest.mark.full
@@ -97,10 +95,10 @@ def test_two_thousand_worlds() -> None:
 
 
 def _campaign(worlds: int) -> run.Total:
-    total = run.campaign(range(1, worlds + 1), STRIKING, processes=PROCESSES, seen=lambda _: None)
+    total = run.campaign(range(1, worlds + 1), ALL, processes=PROCESSES, seen=lambda _: None)
     assert total.broken == []
     assert total.worlds == worlds
     assert total.on_time == total.inside > worlds
     assert total.false == 0
-    assert set(total.injected) == set(map(str, STRIKING))
+    assert set(total.injected) == set(map(str, ALL))
     return total

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from challenger.domain import Action, Call, Intent, TxState
-from challenger.errors import HeldElsewhere, LeaseExpired, TakenOver
-from challenger.lease import DeathLock, Lease
+from challenger.errors import HeldElsewhere, LeaseExpired, StoreError, TakenOver
+from challenger.lease import DeathLock, Lease, leased
 from challenger.store import Outbox, Store, open_store
 from challenger.store.schema import fences
 
@@ -120,8 +120,7 @@ async def test_an_orderly_end_frees_the_lease_and_an_owner_that_died_the_lock(fr
         first, second = Lease(one, ME, "first", 3_600), Lease(two, ME, "second", 3_600)
         assert await first.take() == ""
         assert await second.take() == "first"
-        assert first._lock is not None
-        first._lock.drop()  # what the kernel does for a process that was killed
+        first.drop()  # what the kernel does for a process that was killed
         assert await second.take() == ""
         with pytest.raises(TakenOver):
             async with one.begin(T0):
@@ -129,6 +128,26 @@ async def test_an_orderly_end_frees_the_lease_and_an_owner_that_died_the_lock(fr
         await second.release()
         assert await first.take() == ""
         await first.release()
+
+
+async def test_who_cannot_write_its_lease_down_does_not_stand_in_the_next_ones_way(fresh_sqlite: object) -> None:
+    """Found by a simulated world: a start on a full disk kept the lock, and no later one came up."""
+    url = fresh_sqlite()  # type: ignore[operator]
+    async with open_store(url) as one:
+        killed = Lease(one, ME, "killed", 3_600)
+        await killed.take()
+        killed.drop()  # what the kernel does for a process that was killed
+        async with one.begin(T0) as unit:
+            await unit.connection.execute(
+                text("CREATE TRIGGER full BEFORE UPDATE ON fences BEGIN SELECT RAISE(ABORT, 'full'); END")
+            )
+        with pytest.raises(StoreError, match="full"):
+            async with leased(one, ME, 15, None):
+                pass
+        async with one.begin(T0) as unit:
+            await unit.connection.execute(text("DROP TRIGGER full"))
+        async with leased(one, ME, 15, None) as (lease, _):
+            assert lease.token == 2
 
 
 def test_the_lock_is_one_processes_at_a_time(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ _COINBASE = bytes.fromhex("c0") * 20
 _ANYONE = bytes(20)
 #: Answers of calls kept at most.
 _REMEMBERED = 2_000
+#: States kept for reading at most.
+_STATES = 8
 
 
 class Failed(Exception):
@@ -77,6 +79,7 @@ class EvmChain:
         self._numbers = {self.blocks[0].hash: 0}
         self._fork = 0
         self._calls: dict[tuple[Any, ...], bytes | Failed] = {}
+        self._states: dict[bytes, Any] = {}
         #: factor on the base fee of the next block mined, used up by it
         self.surge = 1
 
@@ -112,7 +115,7 @@ class EvmChain:
     def branch(self, height: int, fork: int) -> EvmChain:
         """Another history from block ``height`` on, over the same states; ``fork`` tells its blocks from all others."""
         twin = object.__new__(EvmChain)
-        twin._chain, twin._fork, twin.surge, twin._calls = self._chain, fork, 1, {}
+        twin._chain, twin._fork, twin.surge, twin._calls, twin._states = self._chain, fork, 1, {}, {}
         twin.blocks = self.blocks[: height + 1]
         twin._numbers = {block.hash: number for number, block in enumerate(twin.blocks)}
         return twin
@@ -172,8 +175,17 @@ class EvmChain:
     # reading
 
     def state(self, block: Mined) -> Any:
-        """py-evm's state after ``block``: get_balance, get_nonce, get_code, get_storage."""
-        return self._vm(block.header).state
+        """py-evm's state after ``block``, to read only: get_balance, get_nonce, get_code, get_storage."""
+        return self._still(block.header)
+
+    def _still(self, header: Any) -> Any:
+        """A state that nobody changes, or that is put back: what it has read of the tries once it need not read again."""
+        key = bytes(header.hash)
+        found = self._states.pop(key, None) or self._vm(header).state
+        self._states[key] = found  # the latest last
+        if len(self._states) > _STATES:
+            del self._states[next(iter(self._states))]
+        return found
 
     def call(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
         """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``.
@@ -194,13 +206,17 @@ class EvmChain:
         return answer
 
     def _execute(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
-        state = self._vm(header).state
+        state = self._still(header)
         origin = sender or _ANYONE
         # without a target the data are a contract's beginning: what they return is its code
         code, given = (state.get_code(to), data) if to else (data, b"")
         message = Message(gas or header.gas_limit, Address(to or _ANYONE), Address(origin), value, given, code)
         context = state.get_transaction_context_class()(gas_price=0, origin=origin)
-        computation = state.computation_class.apply_message(state, message, context)
+        undo = state.snapshot()
+        try:
+            computation = state.computation_class.apply_message(state, message, context)
+        finally:
+            state.revert(undo)
         if computation.is_error:
             raise _failure(computation.error)
         return bytes(computation.output)

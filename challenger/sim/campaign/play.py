@@ -37,7 +37,8 @@ _ATTEMPTS = 9
 #: A lease runs by the real clock, which nothing else here does: longer than any world takes.
 _LEASE = 3_600.0
 _WAITING = (State.OBSERVED, State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
-_NEED = ENDPOINTS
+#: Independent endpoints that must show the same case, and how many must be well for a filing to be due.
+_NEED = 2
 
 
 @dataclass(slots=True)
@@ -110,6 +111,8 @@ class Director:
         found = [str(one.fault) for one in active if one.fault not in OF_ENDPOINTS]
         if ENDPOINTS - len(troubled) < _NEED:
             found.append("quorum")
+        if any(one.fault is Fault.LYING for one in active):
+            found.append("disagreement")  # one contradiction stops a filing
         if p.devnet.node.chain.next_header(p.devnet.node.next_time()).base_fee_per_gas > p.plan.max_fee // 2:
             found.append("fee")
         return found
@@ -141,6 +144,8 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     settings = made.write_config(world.deployment, account.key, 1.0)
     settings = replace(
         settings,
+        # as an operator who spends money must have it: on what one endpoint says nothing is filed
+        chain=replace(settings.chain, embedded=False, quorum=_NEED),
         replay=replace(settings.replay, retry_seconds=BLOCK, attempts=_ATTEMPTS),
         filing=replace(
             settings.filing,
