@@ -121,9 +121,17 @@ class Outbox(Protocol):
         ...
 
     async def mined(
-        self, row: int, tx_hash: Hash32, block: BlockNumber, block_hash: Hash32, gas_used: int, now: UnixTime
+        self,
+        row: int,
+        tx_hash: Hash32,
+        block: BlockNumber,
+        block_hash: Hash32,
+        gas_used: int,
+        now: UnixTime,
+        *,
+        mined_at: UnixTime,
     ) -> None:
-        """Any unfinished state → mined; again when the block changed."""
+        """Any unfinished state → mined; again when the block changed. ``mined_at``: the block's time, maybe long ago."""
         ...
 
     async def unmined(self, row: int, now: UnixTime) -> None:

@@ -160,8 +160,15 @@ class Sender:
 
     async def _mined(self, view: View, row: Row, receipt: Receipt) -> None:
         if row.state is not TxState.MINED or (row.hash, row.block_hash) != (receipt.tx_hash, receipt.block_hash):
+            block = await self._chain.block(receipt.block)
             await self._outbox.mined(
-                row.id, receipt.tx_hash, receipt.block, receipt.block_hash, receipt.gas_used, view.head.time
+                row.id,
+                receipt.tx_hash,
+                receipt.block,
+                receipt.block_hash,
+                receipt.gas_used,
+                view.head.time,
+                mined_at=block.time,
             )
             self._moved(view, row, TxState.MINED, f"block {receipt.block}", "mined")
         if not self._deep(view, receipt.block):

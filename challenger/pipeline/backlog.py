@@ -12,7 +12,7 @@ from typing import Any
 
 from challenger.domain import CommitmentId, Part, State, UnixTime, Wei
 from challenger.pipeline.learned import Learned
-from challenger.pipeline.schedule import Ahead, Item, admit, crowded, due, readmit
+from challenger.pipeline.schedule import Ahead, Item, admit, crowded, due, order, readmit
 from challenger.store.engine import Store
 from challenger.store.subjects import subject_of
 from challenger.store.work import Waiting
@@ -81,6 +81,9 @@ class Backlog:
         if aside and not shed:
             waiting = crowded([self._item(row) for row in aside if row.closes > now], now)
             back = readmit(kept, waiting, now, self._workers, busy)
+            if not (back or kept or hopeless or accused):
+                # predictions are careful: while nobody else wants a worker, what is late by them is tried all the same
+                back = order(waiting, now)[:1]
         return Plan(
             accused=[row.commitment for row in accused],
             replays=[item.commitment for item in (*kept, *hopeless)],

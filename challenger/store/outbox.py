@@ -66,7 +66,15 @@ class Outbox:
             await transactions.sent(row, number)
 
     async def mined(
-        self, row: int, tx_hash: Hash32, block: BlockNumber, block_hash: Hash32, gas_used: int, now: UnixTime
+        self,
+        row: int,
+        tx_hash: Hash32,
+        block: BlockNumber,
+        block_hash: Hash32,
+        gas_used: int,
+        now: UnixTime,
+        *,
+        mined_at: UnixTime,
     ) -> None:
         async with self._store.begin(now) as unit:
             await unit.fences.hold(self._account, self._token)
@@ -74,8 +82,9 @@ class Outbox:
             await unit.transactions.mined(row, tx_hash, block, block_hash, gas_used)
             sent = [attempt.sent_at for attempt in before.attempts if attempt.sent_at is not None]
             if sent:
-                # how long a transaction of ours takes to be in a block, with its replacements: what the slack is reckoned with
-                await unit.latencies.add("inclusion", max(0, now - min(sent)))
+                # how long a transaction of ours takes to be in a block, with its replacements: what the slack is reckoned
+                # with. By the block's time: one that was mined while we were away took no longer for that
+                await unit.latencies.add("inclusion", max(0, mined_at - min(sent)))
 
     async def unmined(self, row: int, now: UnixTime) -> None:
         async with self._owned(now) as transactions:

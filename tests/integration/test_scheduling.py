@@ -55,6 +55,28 @@ async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path
         assert app.telemetry.alerts.active() == []
 
 
+async def test_what_was_shed_and_is_late_by_prediction_is_tried_while_nothing_else_waits(tmp_path):
+    """Found by a simulated world: predictions had grown under slow endpoints, and what was shed then stayed so with
+    all workers idle until its window was over."""
+    async with scene(tmp_path, cheats=()) as s, s.watcher() as app:
+        await s.world.play()
+        await drawn(s, app)
+        async with app.store.read() as view:
+            rows = await view.work.waiting([State.SAMPLED])
+        now = await app.clock()
+        soon = min(row.closes for row in rows)
+        slow = (soon - now) / 6
+        async with app.store.begin(now) as unit:
+            for model in {row.model for row in rows}:
+                for _ in range(20):
+                    await app.learned.add(unit, action_of("replay", model, "torch"), slow)
+        await app.investigate()
+        assert (await s.states(app))[State.SHED] >= 1
+        await s.world.blocks.travel(soon - int(slow) // 2)
+        await s.until_quiet(app)
+        assert (await s.states(app))[State.REPLAYED] == 10
+
+
 async def test_after_a_long_absence_what_can_be_saved_comes_first_and_what_cannot_is_recorded(tmp_path):
     async with scene(tmp_path, cheats=(Kind.NUDGE,), cheating=100) as s:
         async with s.watcher(correlated_providers=100) as app:

@@ -37,7 +37,7 @@ async def test_what_a_forked_endpoint_called_final_is_filed_again(tmp_path):
         async with open_store(s.settings.store.url) as store:
             outbox = await Outbox.claim(store, account.address, "the fork", head.time)
             fork = Hash32(b"\x01" * 32)
-            await outbox.mined(row.id, row.attempts[0].hash, head.number, fork, 1, head.time)
+            await outbox.mined(row.id, row.attempts[0].hash, head.number, fork, 1, head.time, mined_at=head.time)
             await outbox.closed(row.id, TxState.FINAL, "", head.time)
         fields = {
             "chainId": s.world.deployment.chain,

@@ -218,7 +218,7 @@ async def test_a_transaction_goes_from_intent_to_final_and_back_by_a_reorg(store
     assert (row.state, row.nonce, [a.sent_at for a in row.attempts]) == (TxState.SENT, 4, [T0 + 8, None])
     assert row.attempts[1] == bump
     await outbox.sent(row.id, 1, T0 + 9)
-    await outbox.mined(row.id, h("one"), 77, h("block"), 40_000, T0 + 20)
+    await outbox.mined(row.id, h("one"), 77, h("block"), 40_000, T0 + 500, mined_at=T0 + 20)
     (row,) = await outbox.unfinished(ME)
     assert (row.state, row.hash, row.block, row.block_hash, row.gas_used) == (
         TxState.MINED,
@@ -232,7 +232,7 @@ async def test_a_transaction_goes_from_intent_to_final_and_back_by_a_reorg(store
     assert (row.state, row.hash, row.block) == (TxState.SENT, h("one"), None)
     async with store.read() as view:
         assert await view.latencies.p99("inclusion") == 12, "from the first version handed to a node to the block"
-    await outbox.mined(row.id, h("two"), 78, h("block b"), 40_000, T0 + 22)
+    await outbox.mined(row.id, h("two"), 78, h("block b"), 40_000, T0 + 522, mined_at=T0 + 22)
     await outbox.closed(row.id, TxState.FINAL, "", T0 + 30)
     assert await outbox.unfinished(ME) == []
     async with store.read() as view:
@@ -267,7 +267,7 @@ async def test_what_came_to_nothing_starts_anew_under_its_key_when_asked(store: 
     (row,) = await outbox.unfinished(ME)
     assert (row.state, row.nonce, len(row.attempts)) == (TxState.INTENT, None, 1)
     # the first form was mined after all: the row takes its nonce
-    await outbox.mined(row.id, h("one"), 5, h("b"), 1, T0 + 2)
+    await outbox.mined(row.id, h("one"), 5, h("b"), 1, T0 + 2, mined_at=T0 + 2)
     (row,) = await outbox.unfinished(ME)
     assert (row.state, row.nonce) == (TxState.MINED, 0)
     await outbox.closed(row.id, TxState.REVERTED, "too late", T0 + 3)
@@ -282,7 +282,7 @@ async def test_what_came_to_nothing_starts_anew_under_its_key_when_asked(store: 
     )
     assert [attempt.hash for attempt in anew.attempts] == [h("one")]
     with pytest.raises(StaleRow):
-        await outbox.mined(row.id, h("never signed"), 5, h("b"), 1, T0 + 2)
+        await outbox.mined(row.id, h("never signed"), 5, h("b"), 1, T0 + 2, mined_at=T0 + 2)
     with pytest.raises(StaleRow):
         await outbox.sent(row.id, 9, T0)
 
@@ -313,7 +313,7 @@ async def test_outstanding_bonds_are_counted_once(store: Store) -> None:
     assert await outstanding() == 10**18 + 7
     await outbox.closed(dead.id, TxState.ABANDONED, "no longer needed", T0)
     await outbox.signed(row.id, Signed(0, "one"))
-    await outbox.mined(row.id, h("one"), 2, h("b"), 1, T0)
+    await outbox.mined(row.id, h("one"), 2, h("b"), 1, T0, mined_at=T0)
     assert await outstanding() == 10**18
     index = store.index()
     blocks = chain(1, 4)
