@@ -124,6 +124,7 @@ class ReferenceAdapter:
         self._wanted = dict(pins or {})
         self._pins: dict[Address, Hash32] = {}
         self._params: Params | None = None
+        self._looked: tuple[bytes, bool] | None = None
 
     # the contract itself
 
@@ -150,7 +151,10 @@ class ReferenceAdapter:
 
     async def pinned(self) -> bool:
         head = await self._chain.block("latest")
-        return bool(self._pins) and self._pins == await code_hashes(self._chain, self._pins, head.hash)
+        if self._looked is None or self._looked[0] != head.hash:  # the code of one block stays what it is
+            same = bool(self._pins) and self._pins == await code_hashes(self._chain, self._pins, head.hash)
+            self._looked = head.hash, same
+        return self._looked[1]
 
     @property
     def pins(self) -> Mapping[Address, Hash32]:

@@ -84,7 +84,9 @@ def create_engine(
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
         reads = connection.get_execution_options().get(_MODE) == "read"
-        connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
+        if connection.info.get(_MODE) is not reads:  # most transactions are readers, one after the other
+            connection.exec_driver_sql(f"PRAGMA query_only = {int(reads)}")
+            connection.info[_MODE] = reads
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     @event.listens_for(engine.sync_engine, "invalidate")

@@ -380,6 +380,7 @@ async def test_changed_code_is_noticed_and_a_watcher_without_a_key_opens_nothing
     await adapter.check()
     assert await adapter.pinned()
     other.changed = True
+    await stage.devnet.mine()
     assert not await adapter.pinned()
     with pytest.raises(FilingRefused, match="no account"):
         await adapter.open_dispute(accuse(commitment))
