@@ -6,13 +6,17 @@ absence of a receipt says nothing: endpoints lag, and behind one URL may stand s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from challenger.chain import wire
 from challenger.chain.answers import Receipt
-from challenger.domain import Address, Block, BlockNumber, Hash32
-from challenger.errors import EndpointError
+from challenger.domain import Address, Block, BlockNumber, Call, Hash32
+from challenger.errors import EndpointError, Expected, Reverted
+
+#: A call hands on at most all but a 64th of its gas (EIP-150): one that took more than that has run out.
+_KEPT_BACK = 64
 
 
 class ChainReader(Protocol):
@@ -25,6 +29,20 @@ class ChainReader(Protocol):
     async def receipt(self, tx_hash: bytes) -> Receipt | None: ...
 
     async def ask(self, method: str, *params: Any) -> Any: ...
+
+
+class Caller(Protocol):
+    """A chain that can be asked what a call would do."""
+
+    async def call(
+        self,
+        to: Address,
+        data: bytes,
+        block: int | bytes | str = "latest",
+        *,
+        sender: Address | None = None,
+        value: int = 0,
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +98,18 @@ def _consumer(answer: Any, account: Address, nonce: int, number: BlockNumber) ->
     except (ValueError, TypeError) as error:
         raise EndpointError(f"nonsense in answer to eth_getBlockByNumber: {error}", block=number) from None
     raise EndpointError("a block does not hold the transaction that its state counts", block=number, nonce=nonce)
+
+
+async def why_reverted(
+    chain: Caller, account: Address, call: Call, gas: int, receipt: Receipt, in_words: Callable[[Reverted], str]
+) -> str:
+    """Why ``call`` reverted, which was given so much ``gas``: as far as what it took and a call on its block's state tell."""
+    if receipt.gas_used >= gas - gas // _KEPT_BACK:
+        return f"out of gas: {receipt.gas_used} of {gas} taken"
+    try:
+        await chain.call(call.to, call.data, receipt.block, sender=account, value=call.value)
+    except Reverted as error:
+        return in_words(error)
+    except Expected as error:
+        return f"reason not known: {error.detail}"
+    return "it would not revert at the end of its block: another transaction came first"

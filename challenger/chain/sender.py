@@ -44,8 +44,6 @@ from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, 
 from challenger.errors import ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
-#: A call hands on at most all but a 64th of its gas (EIP-150): one that took more than that has run out.
-_KEPT_BACK = 64
 #: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
 _TAKEN = re.compile(
     r"already known|known transaction|already imported|already exists|nonce (?:is )?too low", re.IGNORECASE
@@ -176,23 +174,11 @@ class Sender:
         if not await inclusion.is_canonical(self._chain, receipt):
             view.trouble(row, "endpoint", f"the receipt's block {receipt.block} is not the chain's: asked again")
         elif not receipt.succeeded:
-            await self._close(view, row, TxState.REVERTED, await self._why(row, receipt))
+            gas = next(attempt.gas for attempt in row.attempts if attempt.hash == receipt.tx_hash)
+            why = await inclusion.why_reverted(self._chain, self._account, row.intent.call, gas, receipt, self._reason)
+            await self._close(view, row, TxState.REVERTED, why)
         else:
             await self._close(view, row, TxState.FINAL, "")
-
-    async def _why(self, row: Row, receipt: Receipt) -> str:
-        """Why it reverted, as far as the gas it took and a call on its block's state tell."""
-        call = row.intent.call
-        gas = next(attempt.gas for attempt in row.attempts if attempt.hash == receipt.tx_hash)
-        if receipt.gas_used >= gas - gas // _KEPT_BACK:
-            return f"out of gas: {receipt.gas_used} of {gas} taken"
-        try:
-            await self._chain.call(call.to, call.data, receipt.block, sender=self._account, value=call.value)
-        except Reverted as error:
-            return self._reason(error)
-        except Expected as error:
-            return f"reason not known: {error.detail}"
-        return "it would not revert at the end of its block: another transaction came first"
 
     async def _overtaken(self, view: View, row: Row) -> None:
         """Its nonce is used, and by none of its hashes as far as this endpoint says."""
