@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sender_stage import Stage, stage
 
 from challenger.chain.devnet.anvil import AnvilDevnet
 from challenger.chain.devnet.base import Devnet
@@ -31,3 +32,9 @@ async def devnet(request: pytest.FixtureRequest) -> AsyncIterator[Devnet]:
     else:
         async with AnvilDevnet(Path(request.getfixturevalue("anvil"))) as chain:
             yield chain
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path / "store.sqlite") as made:
+        yield made
