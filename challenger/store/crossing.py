@@ -24,13 +24,14 @@ VARIABLE = "CHALLENGER_CRASH_AT"
 BROADCAST = "broadcast"
 HEADS = "heads-file"
 #: Journal kinds that are no arrow of ``work`` or ``transactions``.
-_KINDS = frozenset(
+KINDS = frozenset(
     {
         "note",
         "verdict",
         "fence",
         "setting",
         "alert",
+        "endpoints-disagree",
         "slack",
         "paused",
         "resumed",
@@ -72,7 +73,7 @@ def every_name() -> frozenset[str]:
     """All names there are."""
     arrows = {f"work:{old}->{new}" for old, news in TRANSITIONS.items() if old is not State.ORPHANED for new in news}
     ours = {f"tx:{state}" for state in TxState}
-    return _KINDS | _MARKS | arrows | ours | {"work:observed", BROADCAST, HEADS}
+    return KINDS | _MARKS | arrows | ours | {"work:observed", BROADCAST, HEADS}
 
 
 def name_of(kind: str, payload: str) -> str:
