@@ -98,9 +98,12 @@ def _all(seeds: Sequence[int], one: Callable[[int], Outcome], processes: int) ->
         yield from map(one, seeds)
         return
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawned) as pool:
+    pool = ProcessPoolExecutor(processes, mp_context=spawned)
+    try:
         for done in as_completed([pool.submit(one, seed) for seed in seeds]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever stops waits for no world that has not begun
 
 
 async def _world(seed: int, faults: Sequence[Fault], *, all_of: bool) -> Outcome:
