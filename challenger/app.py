@@ -392,6 +392,7 @@ async def _wire(
             filing.per_provider,
             filing.per_day,
             filing.keep_balance,
+            filing.max_fee,
         )
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)

@@ -59,7 +59,7 @@ MEANING = {
     "replay.retry_seconds": "chain seconds between two tries",
     "filing.mode": "watch, dry-run, confirm or live; default watch without a key, dry-run with one",
     "filing.exposure": "cap on all bonds outstanding, in wei",
-    "filing.min_value": "lowest expected value of a filing, in wei",
+    "filing.min_value": "lowest expected value of a filing, in wei, its gas reckoned at twice the present price (at most `max_fee`)",
     "filing.certainty": "P(fraud | confirmed) assumed by the value gate, in millionths",
     "filing.correlated_providers": "providers of one model accused within the hour at which filing pauses",
     "filing.correlated_seconds": "the length of that hour",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from challenger.domain import CommitmentId, Part, State, UnixTime, Wei
+from challenger.domain import CommitmentId, DisputeOutcome, Part, State, UnixTime, Wei
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.schedule import Ahead, Item, admit, crowded, due, order, readmit
 from challenger.store.engine import Store
@@ -30,13 +30,15 @@ _BACK = 500
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``accused``: frauds in hand, to be confirmed; ``replays``: in order;
-    ``late``: the window has closed over them; ``shed`` and ``back``: put aside now, taken up again now."""
+    ``late``: the window has closed over them; ``shed`` and ``back``: put aside now, taken up again now; ``aside``: how
+    many stay put aside, before or now, whose windows are open."""
 
     accused: Sequence[CommitmentId] = ()
     replays: Sequence[CommitmentId] = ()
     late: Sequence[Waiting] = ()
     shed: Sequence[CommitmentId] = ()
     back: Sequence[CommitmentId] = ()
+    aside: int = 0
 
 
 class Backlog:
@@ -70,7 +72,7 @@ class Backlog:
         open_rows = [row for row in rows if row.closes > now]
         self._foretell(open_rows, now)
         ours = (State.SAMPLED, State.REPLAYED)
-        late = [row for row in rows if row.closes <= now and row.state in ours]
+        late = await self._over([row for row in rows if row.closes <= now and row.state in ours])
         ready = [row for row in open_rows if row.next_try <= now]
         accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
         sampled = [row for row in ready if row.state == State.SAMPLED]
@@ -90,7 +92,16 @@ class Backlog:
             late=late,
             shed=[item.commitment for item in shed],
             back=[item.commitment for item in back],
+            aside=len(shed) + sum(row.closes > now for row in aside) - len(back),
         )
+
+    async def _over(self, rows: Sequence[Waiting]) -> list[Waiting]:
+        """Those that nothing can open again: a window may, while somebody's dispute over the job is open."""
+        if not rows:
+            return []
+        async with self._store.read() as view:
+            disputed = {row.commitment for row in await view.chain.disputes(outcome=DisputeOutcome.OPEN, limit=10_000)}
+        return [row for row in rows if row.commitment not in disputed]
 
     def _item(self, row: Waiting) -> Item:
         value = self._reward + (row.fee or 0)

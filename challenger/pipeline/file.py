@@ -8,6 +8,7 @@ each transaction keeps two of them from ever being sent for one purpose.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,14 +32,15 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, StaleRow
 from challenger.pipeline.approval import accusation_of, terms_of, unapproved, withheld
-from challenger.pipeline.gates import Limits, Situation, refusal
+from challenger.pipeline.bonds import Bonds
+from challenger.pipeline.gates import Limits, Situation, refusal, worthless
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.schedule import demand_by, look_again
 from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
-from challenger.store.rows import CommitmentRow, TransactionRow
+from challenger.store.rows import CommitmentRow, TaskRow, TransactionRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import Unit, View
 from challenger.store.work import Item
@@ -48,10 +50,13 @@ from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
 
 #: Gas of a whole dispute from our side (seal, challenge, settle, withdraw), as the protocol's gas table has it, rounded up.
 DISPUTE_GAS = 700_000
+#: … and of a demand (demand, claim, withdraw), should it be lost by whoever had to answer.
+DEMAND_GAS = 300_000
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
-#: Seconds over which ``per_day`` counts.
-_DAY = 86_400
+#: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
+#: blocks make of it (EIP-1559, + 12.5 % each), about as many as pass between this look and the challenge in its block.
+STRESS = 2
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
 
@@ -117,6 +122,7 @@ class Filer:
         self._limits = limits
         self._patience = patience
         self._quorum = quorum
+        self._bonds = Bonds(store, adapter, account)
 
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""
@@ -127,7 +133,7 @@ class Filer:
             return False
         pinned = await self._adapter.pinned()
         moved = False
-        for item in items:
+        for item in await self._in_order(items, head.time):
             try:
                 if item.work.state == State.FILING:
                     moved |= await self._carry_on(item, head, pinned=pinned)
@@ -140,6 +146,37 @@ class Filer:
                     await self._wait(item, head.time, str(error))
         return moved
 
+    async def _in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
+        """What is being filed comes first. Of the rest what closes first, as long as the caps have room for all of it;
+        where they have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
+        ours = [item for item in items if item.work.state == State.FILING]
+        rest = [item for item in items if item.work.state != State.FILING]
+        if len(rest) < 2:
+            return ours + rest
+        prospect = await self._adapter.prospect(CommitmentId(rest[0].work.commitment))
+        if len(rest) * prospect.bond <= await self._room(now):
+            return ours + rest
+        async with self._store.read() as view:
+            tasks = await view.chain.tasks_by_id([item.commitment.task for item in rest])
+            out = await view.work.items([State.FILING, State.FILED, State.DISPUTING], limit=10_000)
+        fees = {item.work.commitment: _fee(tasks.get(item.commitment.task)) for item in rest}
+        crowd = Counter(item.commitment.provider for item in out)
+        worth: dict[bytes, int] = {}
+        for item in sorted(rest, key=lambda item: -fees[item.work.commitment]):
+            crowd[item.commitment.provider] += 1
+            value = prospect.reward + fees[item.work.commitment]
+            worth[item.work.commitment] = value // crowd[item.commitment.provider]
+        return ours + sorted(rest, key=lambda item: -worth[item.work.commitment])
+
+    async def _room(self, now: UnixTime) -> int:
+        """Wei that may still go into bonds, by whatever is shortest: the cap, the day's, the balance."""
+        out = await self._bonds.out(Address(""), now)
+        room = [self._limits.exposure - out.everywhere]
+        if self._limits.per_day:
+            room.append(self._limits.per_day - out.opened)
+        room.append(await self._chain.balance(self._account) - out.unpaid - self._limits.keep_balance)
+        return min(room)
+
     # may it be filed?
 
     async def _consider(self, item: Item, head: Block, *, pinned: bool) -> bool:
@@ -151,8 +188,7 @@ class Filer:
         accusation = None if part is not None else await self._accusation(item)
         reason = await self._refusal(item, head, part, accusation, pinned=pinned)
         if reason.startswith("window:"):
-            await self._move(item, head.time, State.EXPIRED, reason)
-            return True
+            return await self._closed(item, head, reason)
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
             demand = self._learned.demand(item.commitment.model)
@@ -180,6 +216,16 @@ class Filer:
             await self._note_slack(unit, item, part)
             if intent is not None:
                 await unit.transactions.propose(intent, self._account, again=True)
+        return True
+
+    async def _closed(self, item: Item, head: Block, reason: str) -> bool:
+        """It is too late. While another's dispute is open the job is not decided, and its window may open again (when a
+        slot of a full house falls free): then the case waits. What kept it from being filed is told with the miss."""
+        if rival := await self._rival(CommitmentId(item.work.commitment)):
+            await self._wait(item, head.time, f"eligibility: {rival}")
+            return False
+        before = item.work.detail if withheld(item) is None else ""
+        await self._move(item, head.time, State.EXPIRED, f"{reason}; before that, {before}" if before else reason)
         return True
 
     async def _unapproved(self, item: Item) -> str:
@@ -226,42 +272,30 @@ class Filer:
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         accused, cleared = await self._correlated(item, head.time)
-        outstanding = await self._outstanding()
-        against, opened = await self._spent(item, prospect.bond, head.time)
-        price = await self._chain.gas_price()
+        out = await self._bonds.out(item.commitment.provider, head.time)
         shut = refusal(
             self._limits,
             Situation(
                 now=head.time,
                 window=await self._adapter.window(commitment),
                 capability=self._adapter.capability,
-                stakes=Stakes(prospect.bond, prospect.reward, Wei(price * DISPUTE_GAS), prospect.win),
-                outstanding=outstanding,
-                balance=await self._chain.balance(self._account),
+                stakes=await self._stakes(prospect, DISPUTE_GAS if accusation is not None else DEMAND_GAS),
+                outstanding=out.everywhere,
+                balance=Wei(await self._chain.balance(self._account) - out.unpaid),
                 accused=accused,
                 cleared=cleared,
                 pinned=pinned,
                 refused=refused,
-                against=against,
-                opened=opened,
+                against=out.against,
+                opened=out.opened,
                 halted=await self._halted(),
             ),
         )
         return shut or await self._quorum.refusal(row, head)
 
-    async def _spent(self, item: Item, bond: Wei, now: UnixTime) -> tuple[Wei, Wei]:
-        """(bonds out against this item's provider, bonds of the last day), those being filed included."""
-        async with self._store.read() as view:
-            filing = [
-                i
-                for i in await view.work.items([State.FILING], limit=10_000)
-                if i.work.commitment != item.work.commitment
-            ]
-            against = await view.transactions.against(self._account, item.commitment.provider)
-            opened, counted = await view.transactions.opened(self._account, UnixTime(max(0, now - _DAY)))
-        promised = [i for i in filing if subject_of(i.work.commitment) not in counted]
-        same = sum(i.commitment.provider == item.commitment.provider for i in filing)
-        return Wei(against + same * bond), Wei(opened + len(promised) * bond)
+    async def _stakes(self, prospect: Prospect, gas: int) -> Stakes:
+        price = min(STRESS * await self._chain.gas_price(), self._limits.max_fee)
+        return Stakes(prospect.bond, prospect.reward, Wei(price * gas), prospect.win)
 
     async def _halted(self) -> str:
         """Who stopped all filing, and why; empty while nobody did."""
@@ -287,22 +321,6 @@ class Filer:
                 next_try=0,
             )
         return True
-
-    async def _outstanding(self) -> Wei:
-        """All bonds that are out, and those promised: a case being filed will need its bond, sealed or not."""
-        promised = []
-        async with self._store.read() as view:
-            out = await view.transactions.outstanding(self._account)
-            for item in await view.work.items([State.FILING], limit=10_000):
-                if withheld(item) is None:
-                    about = subject_of(item.work.commitment)
-                    opening = await view.transactions.find(self._adapter.name, about, Action.CHALLENGE)
-                    if opening is None or opening.state in _FAILED:
-                        promised.append(CommitmentId(item.work.commitment))
-        if not promised:
-            return out
-        bond = (await self._adapter.prospect(promised[0])).bond
-        return Wei(out + len(promised) * bond)
 
     async def _rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own
@@ -399,6 +417,9 @@ class Filer:
         with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
         refused = await self._adapter.eligibility(accusation, 0)
+        rival = await self._rival(CommitmentId(item.work.commitment))
+        if not refused and rival.startswith("rival:"):
+            refused = f"eligibility: {rival}"
         accused, _ = await self._correlated(item, head.time)
         if halted := await self._halted():
             refused = f"paused: {halted}"
@@ -406,7 +427,10 @@ class Filer:
             refused = "code: the contract's code is not the one pinned at start"
         elif accused >= self._limits.correlated_providers:
             refused = f"correlated: {accused} providers of this model accused; a person must approve"
-        refused = refused or await self._quorum.refusal(item.commitment, head)
+        if not refused:
+            prospect = await self._adapter.prospect(CommitmentId(item.work.commitment))
+            stakes = await self._stakes(prospect, DISPUTE_GAS)
+            refused = worthless(self._limits, stakes) or await self._quorum.refusal(item.commitment, head)
         if refused:
             await self._move(item, head.time, State.CONFIRMED, refused, self._patience.retry)
             return True
@@ -447,3 +471,8 @@ class Filer:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
+
+
+def _fee(task: TaskRow | None) -> int:
+    """What the task pays, in wei; 0 where it is not known."""
+    return (task.fee or 0) if task is not None else 0

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from challenger.domain import Capability, Millionths, Mode, UnixTime, Wei, Window
 from challenger.sampling.economics import Stakes, expected_value
 
+#: More than any gas costs.
+NO_CAP = Wei(2**256)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Settings of the operator: amounts in wei, times in seconds. ``per_provider`` caps the bonds out against one provider,
-    ``per_day`` those of the last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent."""
+    ``per_day`` those of the last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent;
+    ``max_fee``: wei per gas that the sender never exceeds."""
 
     mode: Mode
     exposure: Wei
@@ -25,6 +29,7 @@ class Limits:
     per_provider: Wei = Wei(0)
     per_day: Wei = Wei(0)
     keep_balance: Wei = Wei(0)
+    max_fee: Wei = NO_CAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,12 @@ def refusal(limits: Limits, at: Situation) -> str:
     if at.balance < at.stakes.bond + at.stakes.gas + limits.keep_balance:
         kept = f" beside the {limits.keep_balance} to be kept" if limits.keep_balance else ""
         return f"balance: {at.balance} wei do not cover the bond and its gas{kept}"
-    value = expected_value(at.stakes, limits.certainty)
+    return worthless(limits, at.stakes)
+
+
+def worthless(limits: Limits, stakes: Stakes) -> str:
+    """Why it would not pay; empty when it would."""
+    value = expected_value(stakes, limits.certainty)
     if value < limits.min_value:
         return f"value: the expected value of {value} wei is below {limits.min_value}"
     return ""

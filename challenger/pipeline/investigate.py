@@ -135,7 +135,7 @@ class Investigator:
         elif plan.back:
             await self._many(plan.back, State.SAMPLED, "", now)
             metrics.count(READMITTED, len(plan.back))
-        else:
+        if not plan.aside:
             alerts.clear("shed")
 
     async def _many(self, which: Sequence[Waiting | CommitmentId], new: State, why: str, now: UnixTime) -> None:

@@ -239,15 +239,20 @@ class Transactions:
         ):
             query = select(table.c.bond).where(owner == account, table.c.outcome == still)
             total += sum((await self._connection.execute(query)).scalars())
+        return Wei(total + sum(bond for _, bond in await self.pending(account)))
+
+    async def pending(self, account: Address) -> list[tuple[str, Wei]]:
+        """(subject, bond) of each wish for a challenge or a demand that may still be mined, or was, and does not show in
+        the index."""
         shown = select(disputes.c.tx_hash).union_all(select(demands.c.tx_hash))
         counted = select(attempts.c.transaction).where(attempts.c.hash.in_(shown))
-        pending = select(transactions.c.value).where(
+        query = select(transactions.c.subject, transactions.c.value).where(
             transactions.c.account == account,
             transactions.c.state.in_([state.value for state in _MAY_SPEND]),
             transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value]),
             transactions.c.id.not_in(counted),
         )
-        return Wei(total + sum((await self._connection.execute(pending)).scalars()))
+        return [(row.subject, row.value) for row in await self._connection.execute(query)]
 
     async def against(self, account: Address, provider: Address) -> Wei:
         """Bonds of ``account`` in open disputes and demands about commitments of ``provider``, as the index has them."""

@@ -167,6 +167,28 @@ async def test_correlated_accusations_wait_for_a_person(tmp_path):
         assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
 
 
+async def test_a_correlated_pause_outlives_the_process_and_the_hour(tmp_path):
+    knobs = {"cheats": (Kind.NUDGE, Kind.OLDER), "models": ("digits",), "tasks": 6, "round_size": 6}
+    async with scene(tmp_path, **knobs) as s:
+        async with s.watcher(correlated_seconds=60) as app:
+            await s.world.play()
+            await s.until_quiet(app)
+            before = await s.accused()
+            assert len(before) < len(s.jobs(Truth.WRONG))
+        await s.world.blocks.travel(await s.world.blocks.now() + 300)
+        for _ in range(2):  # nothing was in memory, and time has cleared nobody
+            async with s.watcher(correlated_seconds=60) as app:
+                for _ in range(8):
+                    await s.turn(app)
+                assert await s.accused() == before
+                async with app.store.read() as view:
+                    assert [pause.reason for pause in await view.approvals.active()] == ["correlated"]
+        async with s.watcher(correlated_seconds=60) as app:
+            assert await app.approve("", "tester", "looked at both") == 1
+            await s.until_quiet(app)
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
 async def test_a_backend_that_lies_alone_accuses_nobody(tmp_path):
     async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
         s.workers.lies = {"torch"}
