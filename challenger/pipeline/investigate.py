@@ -20,10 +20,8 @@ from challenger.domain import (
     ChainEvent,
     CommitmentId,
     Committed,
-    DemandOutcome,
     Hash32,
     ModelRegistered,
-    Part,
     State,
     TaskOpened,
     UnixTime,
@@ -32,12 +30,13 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
 from challenger.pipeline.backlog import Backlog, Plan, withheld
-from challenger.pipeline.engine import Engine, ModelFacts
-from challenger.pipeline.judge import confirms, inconclusive, judge, unavailable
+from challenger.pipeline.engine import Engine
+from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
+from challenger.pipeline.observe import PASSING, Observer
 from challenger.pipeline.schedule import demand_by, look_again
 from challenger.store.engine import Store
-from challenger.store.rows import CommitmentRow, TaskRow, VerdictRow
+from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 from challenger.store.work import Item, Waiting
@@ -46,8 +45,6 @@ from challenger.telemetry.logs import LOGGER
 from challenger.telemetry.metrics import MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
 
 Clock = Callable[[], Awaitable[UnixTime]]
-#: Beginnings of reasons that may pass with time.
-_PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
 #: Fetches under way at a time.
 _FETCHES = 8
 #: Commitments whose data is fetched in one turn; rows moved in one transaction.
@@ -90,6 +87,7 @@ class Investigator:
     ) -> None:
         self._store = store
         self._engine = engine
+        self._observer = Observer(store, engine)
         self._agreement = agreement
         self._clock = clock
         self._pace = pace
@@ -238,7 +236,7 @@ class Investigator:
 
     async def _replay(self, item: Item) -> None:
         began = time.monotonic()
-        verdict = await self._judge(item, self._pace.backend, fresh=False)
+        verdict = await self._observer.judge(item.commitment, self._pace.backend, fresh=False)
         took = time.monotonic() - began
         self._measured(item, verdict, took, "replay", self._pace.backend)
         commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
@@ -273,43 +271,7 @@ class Investigator:
         that failed gets all of them; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
             return tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
-        return tries >= self._pace.attempts or not verdict.detail.startswith(_PASSING)
-
-    async def _judge(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
-        try:
-            return await self._observe(item, backend, fresh=fresh)
-        except FetchRefused as error:
-            return inconclusive(f"fetch: {error}", backend)
-
-    async def _observe(self, item: Item, backend: str, *, fresh: bool) -> Verdict:
-        row = item.commitment
-        async with self._store.read() as view:
-            task = await view.chain.task(row.task)
-            facts = await model_facts(view, row)
-            answered = await answers(view, CommitmentId(row.commitment))
-            shown = answered.get(Part.OUTPUT) or (b"" if row.output_uri else await view.chain.data(row))
-        if task is None or facts is None:
-            return inconclusive("record: its task or model is not in the index", backend)
-        data = answered.get(Part.INPUT) or await self._input(task)
-        if data is None:
-            return unavailable(Part.INPUT.value)
-        if row.output_uri and not shown:
-            shown = await self._engine.text(data, row.output_uri, row.output_root, row.output_length)
-        seen = await self._engine.observe(facts, data, backend, fresh=fresh, seed=task.seed or b"", claim=shown)
-        if isinstance(seen, Verdict):
-            return seen
-        verdict = judge(task.input_root, row.output_root, row.state_root, seen)
-        if verdict.kind is VerdictKind.VALID and row.output_uri and Part.OUTPUT not in answered:
-            output = await self._engine.bundle(row.output_uri, row.output_root, row.output_length)
-            if output is None:
-                return unavailable(Part.OUTPUT.value)
-        return verdict
-
-    async def _input(self, task: TaskRow) -> bytes | None:
-        if task.input_uri:
-            return await self._engine.bundle(task.input_uri, task.input_root, task.input_length)
-        async with self._store.read() as view:
-            return await view.chain.data(task)
+        return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 
     # the confirmation
 
@@ -323,7 +285,7 @@ class Investigator:
             await self._later(item, f"endpoints disagree: {apart}")
             return
         began = time.monotonic()
-        second = await self._judge(item, self._pace.confirm_backend, fresh=True)
+        second = await self._observer.judge(item.commitment, self._pace.confirm_backend, fresh=True)
         took = time.monotonic() - began
         self._measured(item, second, took, "confirm", self._pace.confirm_backend)
         async with self._store.read() as view:
@@ -340,7 +302,7 @@ class Investigator:
                 action = action_of("confirm", item.commitment.model, self._pace.confirm_backend)
                 await self._learned.add(unit, action, took)
             elif second.kind is VerdictKind.UNAVAILABLE or (
-                second.kind is VerdictKind.INCONCLUSIVE and second.detail.startswith(_PASSING)
+                second.kind is VerdictKind.INCONCLUSIVE and second.detail.startswith(PASSING)
             ):
                 # a fraud in hand is worth every try that its window leaves, whatever failed so far
                 again = look_again(now, item.commitment.closes, tries, self._pace.retry)
@@ -436,26 +398,3 @@ def as_verdict(row: VerdictRow) -> Verdict:
         json.loads(row.environment),
         row.microseconds / 1_000_000,
     )
-
-
-async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:
-    found = await view.chain.model(row.model)
-    if found is None:
-        return None
-    return ModelFacts(
-        found.model,
-        found.uri,
-        found.file_digest,
-        found.artefact_root,
-        found.program_root,
-        found.spec_version,
-        found.mode,
-        await view.chain.data(found),
-        found.known_output_root,
-    )
-
-
-async def answers(view: View, commitment: CommitmentId) -> dict[Part, bytes]:
-    """Data that was posted on chain in answer to demands, by part."""
-    rows = await view.chain.demands(commitment=commitment, outcome=DemandOutcome.ANSWERED)
-    return {Part(row.part): await view.chain.answer(row) for row in rows if row.part in (Part.INPUT, Part.OUTPUT)}
