@@ -216,8 +216,13 @@ class PoolProvider:
         if width and span is not None and width > span.blocks:
             return {"error": {"code": -32602, "message": f"block range exceeds the {span.blocks} of this endpoint"}}
         began = self._clock()
-        answer = await self._tried(member, member.rpc.provider.make_request(method, params))
-        if not isinstance(answer, dict) or (answer.get("error") is None and "result" not in answer):
+        try:
+            answer = await self._tried(member, member.rpc.provider.make_request(method, params))
+        except AnswerTooLarge as large:
+            if width:
+                raise  # the request's fault: the caller splits it
+            raise self._failed(member, f"{method}: {large.detail}") from None
+        if not _is_answer(answer):
             raise self._failed(member, f"the answer to {method} is not a JSON-RPC answer")
         error = None if answer.get("error") is None else refusal(method, answer["error"], member.name)
         if isinstance(error, RateLimited):
@@ -239,7 +244,11 @@ class PoolProvider:
                 member.health.batch_answered()  # so that larger ones are tried again some day
                 continue
             chunk = list(requests[len(answers) :][:size])
-            found = await self._tried(member, batching(chunk))
+            try:
+                found = await self._tried(member, batching(chunk))
+            except AnswerTooLarge:
+                member.health.batch_refused()
+                continue
             if isinstance(found, dict):
                 error = refusal("batch", found.get("error"), member.name)
                 if isinstance(error, RateLimited):
@@ -249,7 +258,9 @@ class PoolProvider:
             if not isinstance(found, list) or len(found) != len(chunk):
                 raise self._failed(member, "a batch came back with the wrong number of answers")
             for (method, _), answer in zip(chunk, found, strict=True):
-                told = answer.get("error") if isinstance(answer, dict) else None
+                if not _is_answer(answer):
+                    raise self._failed(member, f"the answer to {method} is not a JSON-RPC answer")
+                told = answer.get("error")
                 limit = None if told is None else refusal(method, told, member.name)
                 if isinstance(limit, RateLimited):
                     raise self._limited(member, limit)
@@ -264,7 +275,7 @@ class PoolProvider:
         except RateLimited as error:
             raise self._limited(member, error) from None
         except AnswerTooLarge:
-            raise  # the request's fault: the caller splits it
+            raise
         except TimeoutError:
             raise self._failed(member, f"no answer within {self._timeout:g} s") from None
         except (ChallengerError, aiohttp.ClientError, OSError, ValueError) as error:
@@ -316,6 +327,10 @@ def _width(method: str, params: Any) -> int:
         return wire.quantity(params[0]["toBlock"]) - wire.quantity(params[0]["fromBlock"]) + 1
     except (ValueError, KeyError):
         return 0
+
+
+def _is_answer(answer: Any) -> bool:
+    return isinstance(answer, dict) and (answer.get("error") is not None or "result" in answer)
 
 
 def _own_refusal(answer: Any) -> bool:

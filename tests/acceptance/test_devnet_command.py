@@ -7,6 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,18 @@ from tests.acceptance.test_bad_input import challenger
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--port", "99999"), ("--port", "-5"), ("--interval", "nan"), ("--interval", "-1"), ("--accounts", "0")]
+    "wrong",
+    [
+        ("--port", "99999"),
+        ("--port", "-5"),
+        ("--interval", "nan"),
+        ("--interval", "-1"),
+        ("--accounts", "0"),
+        ("--faults", "storm"),
+        ("--faults", "reorg"),
+        ("--faults", "all", "--rate", "0"),
+        ("--faults", "all", "--endpoints", "0"),
+    ],
 )
 def test_rubbish_is_refused(wrong):
     done = challenger("devnet", *wrong)
@@ -26,12 +40,7 @@ def test_a_served_deployment_passes_the_check_and_ends_cleanly(tmp_path):
     command = [sys.executable, "-m", "challenger", "devnet", "--port", "0", "--deploy", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as devnet:
         try:
-            assert devnet.stdout is not None
-            text, facts = "", None
-            while facts is None:
-                text += devnet.stdout.readline()
-                with contextlib.suppress(ValueError):
-                    facts = json.loads(text)
+            facts = _told(devnet)
             config = tmp_path / "c.toml"
             config.write_text(
                 f'[chain]\nrpc = ["{facts["url"]}"]\nchain_id = 31337\nmarket = "{facts["market"]}"\n'
@@ -47,3 +56,38 @@ def test_a_served_deployment_passes_the_check_and_ends_cleanly(tmp_path):
         finally:
             devnet.send_signal(signal.SIGTERM)
         assert devnet.wait(timeout=30) == 0
+
+
+def test_faulty_endpoints_stand_beside_the_true_one():
+    command = [sys.executable, "-m", "challenger", "devnet", "--port", "0", "--faults", "limits", "--rate", "100"]
+    command += ["--endpoints", "2", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as devnet:
+        try:
+            facts = _told(devnet)
+            assert len({facts["url"], *facts["faulty"]}) == 3
+            assert _status(facts["url"]) == 200
+            assert {_status(url) for url in facts["faulty"]} <= {429, 503}
+        finally:
+            devnet.send_signal(signal.SIGTERM)
+        assert devnet.wait(timeout=30) == 0
+
+
+def _told(devnet: subprocess.Popen[str]) -> dict[str, Any]:
+    """The JSON document on its standard output, once it is whole."""
+    assert devnet.stdout is not None
+    text = ""
+    while True:
+        text += devnet.stdout.readline()
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+
+
+def _status(url: str) -> int:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
