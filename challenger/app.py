@@ -25,7 +25,7 @@ from challenger.chain.step import SenderPolicy
 from challenger.chain.wakeup import pause
 from challenger.domain import Block, BlockNumber, ChainId, Cursor, Mode, UnixTime
 from challenger.endpoints import Endpoints, open_endpoints, wakeup
-from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
+from challenger.errors import ChallengerError, Expected, PlantedRefused, StoreError, TakenOver
 from challenger.lease import Lease, leased, until_lost
 from challenger.parts import (
     Anchoring,
@@ -45,11 +45,13 @@ from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer, Patience
 from challenger.pipeline.gates import Limits
+from challenger.pipeline.idle import Idle
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
+from challenger.pipeline.selftest import SelfTest
 from challenger.protocols.reference import ReferenceAdapter, explain
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings, addresses
@@ -90,12 +92,14 @@ class App:
         clock: ChainClock,
         learned: Learned,
         keeper: asyncio.Future[None],
+        selftest: SelfTest,
         crossing: Hook | None = None,
     ) -> None:
         self.learned = learned
         self.settings = settings
         self.clock = clock
         self._keeper = keeper
+        self._selftest = selftest
         self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
@@ -174,6 +178,9 @@ class App:
                 continue
             try:
                 moved |= await stage(head)
+            except PlantedRefused as error:
+                # nothing was written and nothing sent; the service goes on, for all else is in order
+                self.telemetry.alerts.alert("planted-filing", why=str(error))
             except Expected as error:
                 troubles.append(error)
         await self.publish(head.time, every=self.settings.store.heads_every)
@@ -202,6 +209,10 @@ class App:
         """Fetches data of new commitments, drawn or not; True when there were any."""
         return await self._investigator.gather()
 
+    async def selftest(self) -> bool:
+        """Plants and judges one known fraud when one is due and the workers rest; True when one was."""
+        return not self.held and await self._selftest.step()
+
     async def approve(self, model: str, person: str, note: str) -> int:
         """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""
         return await approve(self.store, await self._now(), model, person, note)
@@ -215,6 +226,7 @@ class App:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.gather, stop))
+            group.create_task(self._loop("self-test", self.selftest, stop))
             group.create_task(self.telemetry.alerts.run(stop))
             group.create_task(until_lost(self._keeper, stop))
             if self._wakeup is not None:
@@ -261,6 +273,8 @@ class App:
                 why=move.detail,
             )
         for trouble in report.troubles:
+            if trouble.kind == "planted":
+                self.telemetry.alerts.alert("planted-filing", why=trouble.detail)
             self._once(f"transaction {trouble.row}", Expected(f"{trouble.kind}: {trouble.detail}"))
         self._waiting = bool(report.troubles)
         return bool(report.moved)
@@ -428,6 +442,19 @@ async def _wire(
     reconciler = await Reconciler.started(
         store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads)
     )
+    idle = Idle()
+    selftest = SelfTest(
+        store,
+        engine,
+        clock,
+        idle,
+        telemetry,
+        rate=settings.selftest.rate,
+        backend=pace.backend,
+        confirm_backend=pace.confirm_backend,
+        seconds=4 * settings.replay.seconds + settings.replay.fetch_seconds,
+        entropy=entropy,
+    )
     return App(
         settings,
         store,
@@ -435,7 +462,7 @@ async def _wire(
         adapter,
         follower,
         sampler,
-        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry),
+        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry, idle),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
         reconciler,
         filer,
@@ -445,5 +472,6 @@ async def _wire(
         clock,
         learned,
         keeper,
+        selftest,
         crossing,
     )

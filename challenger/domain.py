@@ -396,3 +396,24 @@ class Intent:
     action: Action
     call: Call
     deadline: UnixTime
+
+
+#: How every subject of a planted item begins: no aggregate of the chain has such a name.
+_PLANTED = "planted/"
+
+
+@dataclass(frozen=True, slots=True)
+class PlantId:
+    """Which planted item of the self-test. No ``CommitmentId``, so that nothing that accuses can be made of it."""
+
+    number: int
+
+    @property
+    def subject(self) -> str:
+        """How the journal and alerts call it."""
+        return f"{_PLANTED}{self.number}"
+
+
+def is_planted(intent: Intent) -> bool:
+    """Whether this wish is about a planted item: nothing may ever be sent for it."""
+    return intent.subject.startswith(_PLANTED)

@@ -158,3 +158,7 @@ class OwnDisk(Expected):
 
 class FilingRefused(Expected):
     """a rule of safety forbids to file now"""
+
+
+class PlantedRefused(ChallengerError):
+    """a planted item of the self-test was about to be filed: refused; the program has a fault, nothing was sent"""

@@ -46,6 +46,7 @@ _RANGES = (
     ("replay", "cache_bytes", 1 << 20, 1 << 60),
     ("replay", "fetch_bytes", 1, 1 << 60),
     ("replay", "input_bytes", 1, 1 << 32),
+    ("selftest", "rate", 0, 1_000_000),
     ("filing", "exposure", 0, 2**256),
     ("filing", "certainty", 0, 1_000_000),
     ("filing", "correlated_providers", 1, 10**9),
@@ -130,6 +131,11 @@ class ReplaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SelftestSettings:
+    rate: Millionths = Millionths(20_000)
+
+
+@dataclass(frozen=True, slots=True)
 class FilingSettings:
     mode: Mode | None = None
     exposure: Wei = Wei(10**18)
@@ -161,6 +167,7 @@ class Settings:
     signer: SignerSettings = field(default_factory=SignerSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
+    selftest: SelftestSettings = field(default_factory=SelftestSettings)
     filing: FilingSettings = field(default_factory=FilingSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 

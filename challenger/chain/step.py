@@ -50,7 +50,7 @@ class Moved:
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """What stands in a row's way (``row`` 0: in everyone's). ``kind``: endpoint, refused, fees, funds, foreign,
-    gap, reorg, reverts."""
+    gap, reorg, reverts, planted."""
 
     row: int
     kind: str

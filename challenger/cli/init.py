@@ -57,6 +57,7 @@ MEANING = {
     "replay.confirm_backend": "backend of the confirmation; must be another",
     "replay.attempts": "tries before data or a worker is given up for this commitment",
     "replay.retry_seconds": "chain seconds between two tries",
+    "selftest.rate": "planted frauds per valid verdict, in millionths, each two replays on idle workers; 0: none",
     "filing.mode": "watch, dry-run, confirm or live; default watch without a key, dry-run with one",
     "filing.exposure": "cap on all bonds outstanding, in wei",
     "filing.min_value": "lowest expected value of a filing, in wei, its gas reckoned at twice the present price (at most `max_fee`)",

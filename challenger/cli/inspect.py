@@ -59,8 +59,10 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         {"account": f.name, "holder": f.holder if f.left > 0 else None, "seconds_left": max(0, f.left) / 1000}
         for f in await view.fences.all()
     ]
+    selftest = await _selftest(view)
     facts: dict[str, Any] = {
         "leases": leases,
+        "selftest": selftest,
         "database": where,
         "block": head.number if head else None,
         "chain_time": head.time if head else None,
@@ -85,9 +87,45 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         ("nearest deadline", "none" if slack is None else f"{slack} s"),
         ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
     ]
+    rows.append(("self-test", _recall(selftest)))
     rows += [("working", f"{e['holder'] or 'nobody'} for {e['account']}, {e['seconds_left']} s left") for e in leases]
     rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume`") for p in pauses]
     print_table("Status", ["what", "now"], rows)
+
+
+async def _selftest(view: View) -> dict[str, Any]:
+    """What was planted and what came of it. ``recall``: caught of those that came to a verdict, in millionths."""
+    from challenger.store.selftests import Outcome
+
+    counts = await view.selftests.counts()
+    newest = await view.selftests.newest()
+    last = None
+    if newest:
+        row = newest[0]
+        last = {
+            "time": row.time,
+            "model": row.model,
+            "change": row.change,
+            "outcome": row.outcome,
+            "detail": row.detail,
+        }
+    caught, missed = counts.get(Outcome.CAUGHT, 0), counts.get(Outcome.MISSED, 0)
+    return {
+        "planted": sum(counts.values()),
+        **{outcome.value: counts.get(outcome, 0) for outcome in Outcome},
+        "recall": caught * 1_000_000 // (caught + missed) if caught + missed else None,
+        "last": last,
+    }
+
+
+def _recall(told: dict[str, Any]) -> str:
+    if not told["planted"]:
+        return "nothing planted yet"
+    ends = ("caught", "missed", "undecided", "broken-off", "open")
+    counts = ", ".join(f"{told[name]} {name.replace('-', ' ')}" for name in ends if told[name] or name in ends[:2])
+    last = told["last"]
+    why = f": {last['detail']}" if last["detail"] else ""
+    return f"{told['planted']} planted: {counts}; last {utc(last['time'])} ({last['change']}) {last['outcome']}{why}"
 
 
 def _counts(counts: dict[str, int]) -> str:

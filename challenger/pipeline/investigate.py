@@ -31,6 +31,7 @@ from challenger.domain import (
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
 from challenger.pipeline.backlog import Backlog, Plan, withheld
 from challenger.pipeline.engine import Engine
+from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import PASSING, Observer
@@ -84,6 +85,7 @@ class Investigator:
         learned: Learned,
         backlog: Backlog,
         telemetry: Instruments,
+        idle: Idle | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -94,6 +96,7 @@ class Investigator:
         self._learned = learned
         self._backlog = backlog
         self._telemetry = telemetry
+        self._idle = idle or Idle()
         self._gathered: tuple[BlockNumber, int] | None = None
         self._busy: set[CommitmentId] = set()
         self._seen: dict[str, tuple[int, UnixTime]] = {}
@@ -117,6 +120,7 @@ class Investigator:
         await _together(self._handle(item) for item in urgent)
         moved = bool(urgent or plan.late or plan.shed or plan.back)
         if not moved:
+            self._idle.rest()
             self._seen["step"] = (changes, now)
         return moved
 
@@ -153,6 +157,7 @@ class Investigator:
             self._telemetry.alerts.alert("missed", about=subject_of(row.commitment), state=row.state)
 
     async def _handle(self, item: Item) -> None:
+        await self._idle.take()
         try:
             if item.work.state == State.SAMPLED:
                 await self._replay(item)

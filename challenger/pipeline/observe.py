@@ -1,27 +1,46 @@
-"""One replay of one commitment: its data from the chain or from where it points, the engine's roots, and the verdict."""
+"""The question that a replay answers: does this model, on this input, give these roots?
+
+It says nothing of whose answer it is. So a planted item of the self-test is judged by the very code that judges a
+commitment, while what comes of it can accuse nobody.
+"""
 
 from __future__ import annotations
 
-from challenger.domain import (
-    CommitmentId,
-    DemandOutcome,
-    Part,
-    Verdict,
-    VerdictKind,
-)
+from dataclasses import dataclass
+
+from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
 from challenger.errors import FetchRefused
 from challenger.pipeline.engine import Engine, ModelFacts
 from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.store.engine import Store
-from challenger.store.rows import CommitmentRow, TaskRow
+from challenger.store.rows import CommitmentRow
 from challenger.store.unit import View
 
 #: Beginnings of reasons that may pass with time.
 PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``input`` and ``output``: bytes that the chain shows, empty where they lie behind a URI; ``posted``: the output
+    stands on chain as the answer to a demand, whatever its URI serves."""
+
+    facts: ModelFacts
+    seed: bytes
+    input_root: Hash32
+    input: bytes
+    input_uri: str
+    input_length: int
+    output_root: Hash32
+    state_root: Hash32
+    output: bytes
+    output_uri: str
+    output_length: int
+    posted: bool
+
+
 class Observer:
-    """Reads, replays and judges; writes nothing."""
+    """Reads, replays and judges commitments; writes nothing."""
 
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
@@ -29,39 +48,63 @@ class Observer:
 
     async def judge(self, row: CommitmentRow, backend: str, *, fresh: bool) -> Verdict:
         """What ``backend`` says of ``row``: of its task's input and model, against its committed roots."""
-        try:
-            return await self._observe(row, backend, fresh=fresh)
-        except FetchRefused as error:
-            return inconclusive(f"fetch: {error}", backend)
-
-    async def _observe(self, row: CommitmentRow, backend: str, *, fresh: bool) -> Verdict:
         async with self._store.read() as view:
-            task = await view.chain.task(row.task)
-            facts = await model_facts(view, row)
-            answered = await answers(view, CommitmentId(row.commitment))
-            shown = answered.get(Part.OUTPUT) or (b"" if row.output_uri else await view.chain.data(row))
-        if task is None or facts is None:
+            question = await question_of(view, row)
+        if question is None:
             return inconclusive("record: its task or model is not in the index", backend)
-        data = answered.get(Part.INPUT) or await self._input(task)
-        if data is None:
-            return unavailable(Part.INPUT.value)
-        if row.output_uri and not shown:
-            shown = await self._engine.text(data, row.output_uri, row.output_root, row.output_length)
-        seen = await self._engine.observe(facts, data, backend, fresh=fresh, seed=task.seed or b"", claim=shown)
-        if isinstance(seen, Verdict):
-            return seen
-        verdict = judge(task.input_root, row.output_root, row.state_root, seen)
-        if verdict.kind is VerdictKind.VALID and row.output_uri and Part.OUTPUT not in answered:
-            output = await self._engine.bundle(row.output_uri, row.output_root, row.output_length)
-            if output is None:
-                return unavailable(Part.OUTPUT.value)
-        return verdict
+        return await verdict_on(self._engine, question, backend, fresh=fresh)
 
-    async def _input(self, task: TaskRow) -> bytes | None:
-        if task.input_uri:
-            return await self._engine.bundle(task.input_uri, task.input_root, task.input_length)
-        async with self._store.read() as view:
-            return await view.chain.data(task)
+
+async def question_of(view: View, row: CommitmentRow) -> Question | None:
+    """What is asked about a commitment; None when its task or model is not in the index."""
+    task = await view.chain.task(row.task)
+    facts = await model_facts(view, row)
+    if task is None or facts is None:
+        return None
+    answered = await answers(view, CommitmentId(row.commitment))
+    return Question(
+        facts,
+        task.seed or b"",
+        task.input_root,
+        answered.get(Part.INPUT) or (b"" if task.input_uri else await view.chain.data(task)),
+        task.input_uri,
+        task.input_length,
+        row.output_root,
+        row.state_root,
+        answered.get(Part.OUTPUT) or (b"" if row.output_uri else await view.chain.data(row)),
+        row.output_uri,
+        row.output_length,
+        Part.OUTPUT in answered,
+    )
+
+
+async def verdict_on(engine: Engine, asked: Question, backend: str, *, fresh: bool) -> Verdict:
+    """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch is INCONCLUSIVE; a full disk of ours
+    raises OwnDisk."""
+    try:
+        return await _verdict(engine, asked, backend, fresh=fresh)
+    except FetchRefused as error:
+        return inconclusive(f"fetch: {error}", backend)
+
+
+async def _verdict(engine: Engine, asked: Question, backend: str, *, fresh: bool) -> Verdict:
+    data: bytes | None = asked.input
+    if not data and asked.input_uri:
+        data = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)
+    if data is None:
+        return unavailable(Part.INPUT.value)
+    shown, behind = asked.output, (asked.output_uri, asked.output_root, asked.output_length)
+    if asked.output_uri and not shown:
+        shown = await engine.text(data, *behind)
+    seen = await engine.observe(asked.facts, data, backend, fresh=fresh, seed=asked.seed, claim=shown)
+    if isinstance(seen, Verdict):
+        return seen
+    verdict = judge(asked.input_root, asked.output_root, asked.state_root, seen)
+    if verdict.kind is VerdictKind.VALID and asked.output_uri and not asked.posted:
+        output = await engine.bundle(*behind)
+        if output is None:
+            return unavailable(Part.OUTPUT.value)
+    return verdict
 
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:

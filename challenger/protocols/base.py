@@ -31,6 +31,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
+from challenger.errors import PlantedRefused
 
 #: The deadline of what may be done at any later time.
 NO_DEADLINE = UnixTime(2**62)
@@ -96,6 +97,11 @@ class Accusation:
     output_root: Hash32
     state_root: Hash32
     evidence: Hash32
+
+    def __post_init__(self) -> None:
+        """Raises PlantedRefused for what has no commitment behind it, should a type checker have been passed by."""
+        if not isinstance(self.commitment, bytes):
+            raise PlantedRefused(got=type(self.commitment).__name__)
 
 
 class Adapter(Protocol):

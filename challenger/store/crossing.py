@@ -51,6 +51,8 @@ KINDS = frozenset(
         "taken-back",
         "rewound",
         "adopted",
+        "selftest-planted",
+        "selftest-ended",
     }
 )
 #: What writes without a journal entry and says so itself (``Unit.mark``).

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0004"
+HEAD = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -425,6 +425,22 @@ latencies = Table(
     _integer("microseconds", nullable=False),
     _integer("time", nullable=False),
     Index(None, "action"),
+)
+
+selftests = Table(
+    "selftests",
+    metadata,
+    _serial(),
+    _integer("time", nullable=False),
+    _hash("model", nullable=False),
+    _hash("source", nullable=False),
+    _word("change"),
+    _hash("output_root", nullable=False),
+    _hash("state_root", nullable=False),
+    _word("outcome"),
+    _text("detail"),
+    _integer("microseconds", nullable=False),
+    _optional_integer("ended"),
 )
 
 # --- the record ---------------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from challenger.domain import (
     TxState,
     UnixTime,
     Wei,
+    is_planted,
 )
-from challenger.errors import IllegalMove, StaleRow
+from challenger.errors import IllegalMove, PlantedRefused, StaleRow
 from challenger.store.bulk import rows_by
 from challenger.store.journal import Journal
 from challenger.store.rows import AttemptRow, TransactionRow
@@ -75,7 +76,11 @@ class Transactions:
 
     async def propose(self, intent: Intent, account: Address, *, again: bool = False) -> TransactionRow:
         """The row with this intent's key, made in state INTENT if there is none. With ``again`` a row that is
-        abandoned, reverted or replaced goes back to INTENT with this call and deadline; its attempts stay."""
+        abandoned, reverted or replaced goes back to INTENT with this call and deadline; its attempts stay.
+
+        Raises PlantedRefused for a planted item of the self-test."""
+        if is_planted(intent):
+            raise PlantedRefused(subject=intent.subject, action=intent.action)
         there = await self.find(intent.protocol, intent.subject, intent.action)
         wish = {
             "account": account,

@@ -10,6 +10,7 @@ from challenger.store.epochs import Epochs
 from challenger.store.fences import Fences
 from challenger.store.journal import Journal
 from challenger.store.keep import Approvals, Latencies, Settings
+from challenger.store.selftests import SelfTests
 from challenger.store.transactions import Transactions
 from challenger.store.verdicts import Verdicts
 from challenger.store.work import Work
@@ -32,6 +33,7 @@ class View:
         self.approvals = Approvals(connection, self.journal, now)
         self.settings = Settings(connection, self.journal, now)
         self.latencies = Latencies(connection, now)
+        self.selftests = SelfTests(connection, self.journal, now)
 
 
 class Unit(View):

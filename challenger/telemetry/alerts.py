@@ -40,6 +40,9 @@ SEVERITY = {
     "false-logs": Severity.CRITICAL,
     "paused": Severity.CRITICAL,
     "approval": Severity.CRITICAL,
+    "selftest-missed": Severity.CRITICAL,
+    "selftest-undecided": Severity.WARNING,
+    "planted-filing": Severity.CRITICAL,
     "bug": Severity.CRITICAL,
 }
 

@@ -39,6 +39,8 @@ VERDICTS = Metric("verdicts_total", "counter", "verdicts of the first replay and
 SHED = Metric("shed_total", "counter", "commitments shed since the backlog exceeded the slack")
 READMITTED = Metric("readmitted_total", "counter", "shed commitments taken up again")
 DISAGREEMENTS = Metric("disagreements_total", "counter", "accusations held since endpoints disagreed")
+SELFTESTS = Metric("selftests_total", "counter", "planted items of the self-test by what came of them", ("outcome",))
+SELFTEST_SECONDS = Metric("selftest_seconds", "histogram", "from planting an item to its end", (), _REPLAYS)
 HEAD_BLOCK = Metric("head_block", "gauge", "number of the newest block in the index")
 HEAD_AGE = Metric("head_age_seconds", "gauge", "this machine's clock less the time of the endpoint's newest block")
 ALERTS = Metric("alerts_total", "counter", "alerts raised", ("name", "severity"))
@@ -56,6 +58,8 @@ CATALOGUE: tuple[Metric, ...] = (
     SHED,
     READMITTED,
     DISAGREEMENTS,
+    SELFTESTS,
+    SELFTEST_SECONDS,
     HEAD_BLOCK,
     HEAD_AGE,
     ALERTS,

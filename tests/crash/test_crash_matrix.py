@@ -39,6 +39,7 @@ NEVER = {
         "tx:replaced",
         "tx:reverted",
     },
+    "needs workers that rest (tests/integration/test_selftest.py)": {"selftest-planted", "selftest-ended"},
     "needs an answered demand or a longer life": {"chain-window-extended", "epoch-revealed"},
 }
 #: Ends in which nothing was filed, or nothing was won: no money moves on these arrows.
