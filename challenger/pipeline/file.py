@@ -185,6 +185,10 @@ class Filer:
         part = withheld(item)
         if part is not None and await self._answered(commitment, part, head):
             return True
+        if (await self._opening(item))[1]:
+            # a fork said that it had failed, and the chain has it after all: followed, whatever the gates say
+            await self._move(item, head.time, State.FILING, "")
+            return True
         accusation = None if part is not None else await self._accusation(item)
         reason = await self._refusal(item, head, part, accusation, pinned=pinned)
         if reason.startswith("window:"):
@@ -367,15 +371,8 @@ class Filer:
     # it is being filed
 
     async def _carry_on(self, item: Item, head: Block, *, pinned: bool) -> bool:
-        commitment = CommitmentId(item.work.commitment)
         part = withheld(item)
-        if part is not None:
-            action, about = Action.DEMAND, subject_of(commitment, part.value, 0)
-        else:
-            action, about = Action.CHALLENGE, subject_of(commitment)
-        async with self._store.read() as view:
-            opening = await view.transactions.find(self._adapter.name, about, action)
-            shown = opening is not None and await self._shown(view, commitment, opening)
+        opening, shown = await self._opening(item)
         if shown:
             await self._move(item, head.time, State.FILED, "")
             return True
@@ -393,6 +390,18 @@ class Filer:
             await self._move(item, head.time, State.UNAVAILABLE, "", self._patience.retry)
             return True
         return False
+
+    async def _opening(self, item: Item) -> tuple[TransactionRow | None, bool]:
+        """The transaction that is to open a challenge or demand over this item, and whether the chain shows what it
+        opened."""
+        commitment, part = CommitmentId(item.work.commitment), withheld(item)
+        if part is not None:
+            action, about = Action.DEMAND, subject_of(commitment, part.value, 0)
+        else:
+            action, about = Action.CHALLENGE, subject_of(commitment)
+        async with self._store.read() as view:
+            opening = await view.transactions.find(self._adapter.name, about, action)
+            return opening, opening is not None and await self._shown(view, commitment, opening)
 
     async def _doubted(self, opening: TransactionRow, head: Block) -> bool:
         """What counts as final and yet is not among the events of a block that the index has read: an endpoint on a fork

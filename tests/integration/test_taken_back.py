@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sqlalchemy import update
+
 from challenger.chain import signers
 from challenger.chain.devnet.pool import Pool
 from challenger.domain import Action, Hash32, State, TxState
@@ -12,6 +14,7 @@ from challenger.sim.scoreboard import Truth
 from challenger.sim.world import WATCHER
 from challenger.store import open_store
 from challenger.store.outbox import Outbox
+from challenger.store.schema import work
 from tests.integration.test_watcher import scene
 
 
@@ -55,3 +58,18 @@ async def test_what_a_forked_endpoint_called_final_is_filed_again(tmp_path):
             await s.until_quiet(app)
             assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
             assert (await s.states(app))[State.WITHDRAWN] == len(s.jobs(Truth.WRONG))
+
+
+async def test_what_a_fork_called_failed_and_the_chain_has_is_followed_to_its_end(tmp_path):
+    """Found by a simulated world: on a fork the challenge reverted and its case went back to be filed again; on the chain
+    the dispute stood, and nobody settled it or took its bond back."""
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,)) as s, s.watcher(correlated_providers=100) as app:
+        await s.world.play()
+        while not (await s.states(app))[State.DISPUTING]:
+            await s.turn(app, people=False)
+        async with app.store.begin(await app.clock()) as unit:
+            back = update(work).where(work.c.state == State.DISPUTING).values(state=State.CONFIRMED)
+            await unit.connection.execute(back)
+        await s.until_quiet(app)
+        assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        assert (await s.states(app))[State.WITHDRAWN] == len(s.jobs(Truth.WRONG))
