@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from challenger.app import App, opened
 from challenger.domain import CommitmentId, State
 from challenger.settings import Settings
 from challenger.sim import files
 from challenger.sim.deploy import MarketParams
+from challenger.sim.faults import sql
 from challenger.sim.foes.arena import BLOCK, WATCHER, Arena
 from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.store import migrate
@@ -39,7 +43,8 @@ class Contest:
         filing = {"correlated_providers": 100} | filing
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
         files = ToyFiles(self.arena.room.read)
-        async with opened(settings, rpc=self.arena.devnet.rpc, files=files, workers=self.workers) as app:
+        rpc, engine = self.arena.devnet.rpc, _in_our_own_turn
+        async with opened(settings, rpc=rpc, files=files, workers=self.workers, engine=engine) as app:
             yield app
 
     async def turn(self, app: App) -> bool:
@@ -103,6 +108,11 @@ async def contest(folder: Path, template: Path, **rules) -> AsyncIterator[Contes
 async def make_template(path: Path) -> Path:
     await migrate.upgrade(f"sqlite+aiosqlite:///{path}")
     return path
+
+
+def _in_our_own_turn(url: URL, _: float) -> AsyncEngine:
+    """SQLite without a thread of its own: most of a turn would go by in waiting for it."""
+    return sql.engine(url, lambda _statement: None)
 
 
 async def _nothing() -> None:
