@@ -131,7 +131,7 @@ class _Native(TorchKernels):
 
     def _mix(self, t: Tensor, keys: Keys, sight: Sight) -> Tensor:
         groups, share, rows, count = t.shape
-        largest = sight.largest(keys.field)  # [groups, rows or 1, 1]
+        largest = sight.largest(keys)  # [groups, rows or 1, 1]
         w = self._buffers.take("att.w", t.shape, F64)
         total = self._buffers.take("native.total", (groups, share, rows, 1), F64)
         shut = None if sight.shut is None else sight.shut.contiguous()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,13 +29,19 @@ def doubles(texts: Sequence[str]) -> list[float]:
     return [double(text) for text in texts]
 
 
+def scalar(value: float, dtype: torch.dtype = F32) -> Tensor:
+    """A constant as torch takes it soonest: a Python number is made into a tensor, and that one cast, at each operation."""
+    return torch.tensor(value, dtype=dtype, device="cpu")
+
+
 LOG2E = single(spec.LOG2E)
 _C1, _C2, _C3, _C4, _C5 = (single(text) for text in spec.EXP2)
 _LN2, _INV_LN2, _SQRT2 = doubles(spec.LN2), double(spec.INV_LN2), double(spec.SQRT2)
 _EXP64, _LOG64 = doubles(spec.EXP64), doubles(spec.LOG64)
 _FIELD_MAX = spec.EXPONENT_MAX << 23
 #: fp32 adding of this rounds |z| < 2²² to an integer, which then stands in the low bits.
-_ROUND = 12582912.0
+_ROUND = scalar(12582912.0)
+_MANTISSA = scalar(23, I32)
 
 
 class Buffers:
@@ -109,10 +116,16 @@ class TorchCore:
         n = torch.add(z, _ROUND, out=self._buffers.take("exp2.n", z.shape, F32))
         p = torch.sub(n, _ROUND, out=self._buffers.take("exp2.p", z.shape, F32))
         f = z.sub_(p)
-        torch.mul(f, _C5 * scale, out=p)
-        p.add_(_C4 * scale).mul_(f).add_(_C3 * scale).mul_(f).add_(_C2 * scale).mul_(f).add_(_C1 * scale).mul_(f)
-        p.add_(scale).view(I32).add_(n.view(I32).bitwise_left_shift_(23))
+        c0, c1, c2, c3, c4, c5 = scaled_exp2(scale)
+        torch.mul(f, c5, out=p).add_(c4).mul_(f).add_(c3).mul_(f).add_(c2).mul_(f).add_(c1).mul_(f)
+        p.add_(c0).view(I32).add_(n.view(I32).bitwise_left_shift_(_MANTISSA))
         return p
+
+
+@cache
+def scaled_exp2(scale: float) -> tuple[Tensor, ...]:
+    """c₀ … c₅ of 2^f times a power of two."""
+    return tuple(scalar(c * scale) for c in (1.0, _C1, _C2, _C3, _C4, _C5))
 
 
 def exponents(units: Tensor) -> Tensor:

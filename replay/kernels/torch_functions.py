@@ -19,14 +19,15 @@ from replay.kernels.torch_core import (
     horner,
     log64,
     newton,
+    scalar,
     single,
 )
 from replay.operators import Operator
 
-_TWO_LOG2E = single(spec.TWO_LOG2E)
-_K0, _K1 = (single(text) for text in spec.GELU_TANH)
-_P, _SQRT_HALF = single(spec.ERF_P), single(spec.SQRT_HALF)
-_A1, _A2, _A3, _A4, _A5 = (single(text) for text in spec.ERF_A)
+_HALF, _ONE, _MINUS_LOG2E, _MINUS_TWO_LOG2E = scalar(0.5), scalar(1.0), scalar(-LOG2E), scalar(-single(spec.TWO_LOG2E))
+_K0, _K1 = (scalar(single(text)) for text in spec.GELU_TANH)
+_P, _SQRT_HALF = scalar(single(spec.ERF_P)), scalar(single(spec.SQRT_HALF))
+_A1, _A2, _A3, _A4, _A5 = (scalar(single(text)) for text in spec.ERF_A)
 _TWO_OVER_PI, _HALF_PI = double(spec.TWO_OVER_PI), doubles(spec.HALF_PI)
 _SIN64, _COS64, _ATAN64 = doubles(spec.SIN64), doubles(spec.COS64), doubles(spec.ATAN64)
 _TAN_15, _SQRT3, _PI_6, _PI_2 = (double(text) for text in (spec.TAN_15, spec.SQRT3, spec.PI_6, spec.PI_2))
@@ -41,20 +42,21 @@ class FunctionKernels(TorchCore):
     def _gelu_erf(self, _: Operator, x: Tensor) -> Tensor:
         size = torch.abs(x, out=self._buffers.take("erf.x", x.shape, F32))
         z = torch.mul(size, _SQRT_HALF, out=self._buffers.take("erf.z", x.shape, F32))
-        t = torch.mul(z, _P, out=self._buffers.take("erf.t", x.shape, F32)).add_(1.0).reciprocal_()
+        t = torch.mul(z, _P, out=self._buffers.take("erf.t", x.shape, F32)).add_(_ONE).reciprocal_()
         p = torch.mul(t, _A5, out=self._buffers.take("erf.p", x.shape, F32))
         p.add_(_A4).mul_(t).add_(_A3).mul_(t).add_(_A2).mul_(t).add_(_A1).mul_(t)
-        p.mul_(self._exp2(z.mul_(z).mul_(-LOG2E).clamp_(min=-spec.CLAMP))).mul_(size).mul_(0.5)
+        p.mul_(self._exp2(z.mul_(z).mul_(_MINUS_LOG2E).clamp_(min=-spec.CLAMP))).mul_(size).mul_(_HALF)
         return finish(x.clamp(min=0.0).sub_(p))
 
     def _gelu_tanh(self, _: Operator, x: Tensor) -> Tensor:
-        w = (x * x).mul_(_K1).add_(_K0).mul_(x).clamp_(-spec.CLAMP, spec.CLAMP)
-        return finish(x / self._exp2(w).add_(1.0))
+        w = torch.mul(x, x, out=self._buffers.take("gelu", x.shape, F32))
+        w.mul_(_K1).add_(_K0).mul_(x).clamp_(-spec.CLAMP, spec.CLAMP)
+        return finish(x / self._exp2(w).add_(_ONE))
 
     def _falling(self, x: Tensor) -> Tensor:
         """2^clamp(x·(−log₂e), ±60) + 1, in a buffer."""
-        w = torch.mul(x, -LOG2E, out=self._buffers.take("falling", x.shape, F32))
-        return self._exp2(w.clamp_(-spec.CLAMP, spec.CLAMP)).add_(1.0)
+        w = torch.mul(x, _MINUS_LOG2E, out=self._buffers.take("falling", x.shape, F32))
+        return self._exp2(w.clamp_(-spec.CLAMP, spec.CLAMP)).add_(_ONE)
 
     def _sigmoid(self, _: Operator, x: Tensor) -> Tensor:
         return finish(torch.reciprocal(self._falling(x)))
@@ -63,7 +65,7 @@ class FunctionKernels(TorchCore):
         return finish(x / self._falling(x))
 
     def _tanh(self, _: Operator, x: Tensor) -> Tensor:
-        e = self._exp2(x.abs().mul_(-_TWO_LOG2E).clamp_(min=-spec.CLAMP))
+        e = self._exp2(x.abs().mul_(_MINUS_TWO_LOG2E).clamp_(min=-spec.CLAMP))
         y = (1.0 - e).div_(e + 1.0)
         return finish(torch.where(x < 0, -y, y))
 

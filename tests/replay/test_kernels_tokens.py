@@ -169,6 +169,48 @@ def test_long_attention_has_one_result(heads, groups, causal, window, masked):
         assert len({run.outputs["y"].tobytes() for run in runs}) == 1
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("above", [35, 36, 37, 38, 39, 70])
+def test_a_key_left_out_weighs_nothing_however_large(causal, above):
+    """The last token's value is 2^above times the others' and its logits are beyond fp32; no row but its own sees it, and
+    its own is not finite."""
+    tokens, heads, size = 70, 2, 4
+    x = np.random.default_rng(above).uniform(0.5, 1.0, (tokens, 3, heads, size)).astype(np.float32)
+    x[:, 0] *= np.float32(2.0**60)
+    x[:-1, 1] *= np.float32(2.0**-60)
+    x[-1, 1] *= np.float32(2.0**90)
+    x[-1, 2] *= np.float32(2.0**above)
+    inputs = {"x": x.reshape(tokens, -1)}
+    ports = [Port("x", TensorType("float32", inputs["x"].shape))]
+    if not causal:
+        inputs["m"] = np.arange(tokens) < tokens - 1
+        ports.append(Port("m", TensorType("bool", (tokens,))))
+    builder = Builder(ports, {})
+    y = builder.attention("x", heads, heads, size, causal=causal, mask="" if causal else "m")
+    model = builder.model({"y": y}, [])
+    runs = [execute(on(backend, model), inputs) for backend in ("numpy", "torch", "native")]
+    if causal:
+        assert [run.nonfinite for run in runs] == [(0, (tokens - 1) * heads * size)] * 3
+    else:
+        assert [run.nonfinite for run in runs] == [None] * 3
+        assert len({run.outputs["y"].tobytes() for run in runs}) == 1
+        assert np.abs(runs[0].outputs["y"]).max() <= 1.0
+
+
+@pytest.mark.parametrize("above", [35, 36, 37, 38, 39, 70])
+def test_a_later_value_weighs_nothing_however_large(above):
+    """As above with logits that are finite: every row has a result, and those before the last token stay below 1."""
+    tokens, heads, size = 70, 2, 4
+    x = np.random.default_rng(above).uniform(0.5, 1.0, (tokens, 3, heads, size)).astype(np.float32)
+    x[-1, 2] *= np.float32(2.0**above)
+    builder = Builder([Port("x", TensorType("float32", (tokens, 3 * heads * size)))], {})
+    model = builder.model({"y": builder.attention("x", heads, heads, size, causal=True)}, [])
+    runs = [execute(on(backend, model), {"x": x.reshape(tokens, -1)}) for backend in ("numpy", "torch", "native")]
+    assert [run.nonfinite for run in runs] == [None] * 3
+    assert len({run.outputs["y"].tobytes() for run in runs}) == 1
+    assert np.abs(runs[0].outputs["y"][:-1]).max() <= 1.0
+
+
 #: On rows of float32: each row's result is its own.
 ROWWISE: dict[str, Build] = {
     "linear": lambda b: b.linear("x", "l", np.random.default_rng(1).standard_normal((9, 33)).astype(np.float32), None),
