@@ -54,7 +54,16 @@ weights, or any with LOGISTIC), and of more classes where some leaf gives a clas
 
 Resize with align_corners or pytorch_half_pixel and a scale that gives no whole size follows ONNX's tests, which keep the
 fraction; onnxruntime drops it. An index outside its axis makes a run not finite, and so does every value that is not.
-Attention's rows with nothing allowed are 0. softmax_precision changes nothing: weights are exact to float32."""
+Attention's rows with nothing allowed are 0. softmax_precision changes nothing: weights are exact to float32.
+
+## Lowerings, version 1
+
+What the importer makes of a file decides its program root, which is what a registry promises; so the lowerings are part of
+spec version 1, their version is 1, and they do not change under it. `tests/replay/onnx_roots_v1.json` has the roots of two
+models of each operator above that passes a test and of models as scikit-learn's exporter writes them; a test holds the
+importer to them. A lowering that must change (because it is wrong, say) is a new version of both and a line in the
+changelog. Until its model is registered anew, what was committed under the old root is `INCONCLUSIVE` with the reason
+`program-mismatch`, never FRAUD. A form that was refused and is supported from now on changes no root."""
 
 
 @dataclass(frozen=True)
