@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from replay.backends import BACKENDS
+from replay.kernels.spec import GRIDS
 
 
 class UsageError(Exception):
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 fine (verify: VALID), 1 operational failure (verify: FRAUD or INCONCLUSIVE), 2 usage.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    made = commands.add_parser("import", help="make a model folder of an ONNX file or a checkpoint's folder")
+    made.add_argument("source", type=Path, metavar="SOURCE", help="an ONNX file, or a folder with config.json")
+    made.add_argument("folder", type=Path, metavar="FOLDER", help="the model folder to make; its files are copies")
+    made.add_argument("--grid", choices=GRIDS, help="hi: close to fp32 (the default); lo: cheaper, coarser")
 
     show = commands.add_parser("show", help="print a model's program so that a person can read it")
     _model(show)

@@ -16,6 +16,7 @@ import numpy as np
 
 from replay.backends import BACKENDS, second_opinion
 from replay.cli import Failure, UsageError, render
+from replay.cli.folder import drafted
 from replay.cli.inputs import MAX_INPUT_BYTES, from_ids, read_bounded, read_input, text_bytes
 from replay.errors import InputRejected, LayoutError
 from replay.kernels.spec import SPEC_VERSION
@@ -27,6 +28,15 @@ from replay.sandbox import Completed, Described, Inconclusive, Limits, Reason, R
 from replay.shallow import parse_json
 
 _Value = TypeVar("_Value")
+
+
+def import_(options: argparse.Namespace) -> int:
+    with drafted(options.source, options.folder, options.grid) as manifest:
+        facts = _within(argparse.Namespace(**{**vars(options), "manifest": manifest, "digest": None}), _facts)
+    told = {"manifest": str(options.folder / manifest.name)}
+    told |= {name: str(facts[name]) for name in ("grid", "file_digest", "program_root", "artefact_root")}
+    print(json.dumps(told)) if options.json else render.pairs(told)
+    return 0
 
 
 def show(options: argparse.Namespace) -> int:
@@ -117,6 +127,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "import": import_,
     "show": show,
     "run": run,
     "commit": commit,
@@ -216,6 +227,8 @@ async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest
         data = await asyncio.to_thread(read_input, options.input, facts["inputs"])
     if options.generate is not None:
         data = _generating(options, data)
+    elif options.seed is not None and options.command != "verify" and not _asks_for_text(data):
+        raise UsageError("--seed is for --generate")
     return replace(_request(options, data, options.backend), seed=options.seed or bytes(32))
 
 
@@ -297,6 +310,14 @@ def _draws(data: bytes) -> bool:
         return asked is not None and read_sampling(asked).temperature > 0
     except (InputRejected, LayoutError):
         return False  # the worker says what is wrong with it
+
+
+def _asks_for_text(data: bytes) -> bool:
+    """Whether the input may ask for a generation itself."""
+    try:
+        return SAMPLING in decode_bundle(data)
+    except LayoutError:
+        return True  # the worker says what is wrong with it
 
 
 async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def program(facts: Mapping[str, Any]) -> None:
     console.print("● stands in the state root")
 
 
+def pairs(told: Mapping[str, str]) -> None:
+    """One line each; an underscore in a name is a space."""
+    _pairs(_console(), {name.replace("_", " "): value for name, value in told.items()})
+
+
 def outputs(tensors: Mapping[str, Array], receipt: Receipt, text: str | None = None) -> None:
     """``text``: the tokens as text, where there are any."""
     console = _console()

@@ -166,6 +166,16 @@ ODD = ("nan", "snan", "inf", "-0.5", "1e99999999999", "1e-99999999999", "1001", 
         (("run", "{model}", "{other}", "--backend", "numpy"), 1, "input-rejected"),
         (("run", "{model}", "x", "--temperature", "1", "--backend", "numpy"), 2, "--temperature is for --generate"),
         (("run", "{model}", "x", "--top-k", "5", "--backend", "numpy"), 2, "--top-k is for --generate"),
+        (("run", "{model}", "{input}", "--seed", "00" * 32, "--backend", "numpy"), 2, "--seed is for --generate"),
+        (("commit", "{model}", "{input}", "--seed", "00" * 32, "--backend", "numpy"), 2, "--seed is for --generate"),
+        (("import", "absent", "{made}"), 1, "absent is not there"),
+        (("import", "{empty}", "{model}"), 2, "is there already"),
+        (("import", "{empty}", "{made}"), 1, "model-rejected"),
+        (("import", "/dev/null", "{made}"), 1, "cannot be read"),
+        (("import", "{folder}", "{made}"), 2, "holds no config.json"),
+        (("import", "{odd}", "{made}"), 1, "the model_type 'resnet' is none of bert, gpt2"),
+        (("import", "{part}", "{made}"), 1, "lacks model.safetensors, tokenizer.json"),
+        (("import", "{input}", "{input}/made"), 1, "cannot be written"),
         *((("run", "{model}", "x", "--temperature", odd), 2, "0 to 1000") for odd in ODD),
         *((("run", "{model}", "x", "--top-p", odd), 2, "0 to 1000") for odd in ODD),
         (
@@ -196,7 +206,11 @@ def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, argument
     files |= {"input": '{"x": [[1, 2, 3, 4]]}'}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    paths = {name: tmp_path / name for name in files} | {"model": model}
+    paths = {name: tmp_path / name for name in files} | {"model": model, "folder": tmp_path, "made": tmp_path / "made"}
+    for name, kind in (("odd", "resnet"), ("part", "bert")):
+        paths[name] = tmp_path / name
+        paths[name].mkdir()
+        (paths[name] / "config.json").write_text(json.dumps({"model_type": kind}))
     try:
         got = main([one.format(**paths) for one in arguments])
     except SystemExit as stop:
@@ -205,6 +219,31 @@ def test_errors_are_one_line_with_an_exit_code(model, tmp_path, capsys, argument
     assert got == code, error
     assert says in error
     assert error.count("\n") == 1
+    assert not [one for one in tmp_path.iterdir() if "made" in one.name]
+
+
+def test_import_makes_a_folder_that_the_other_commands_take(model, committed, capsys, tmp_path):
+    made = tmp_path / "deep" / "made"
+    code, told = verdict(capsys, "import", model.with_name("model.onnx"), made)
+    assert code == 0
+    assert told["manifest"] == str(made / "manifest.json")
+    assert told["file_digest"] == digest(model).hex() == digest(made / "manifest.json").hex()
+    assert [one.name for one in tmp_path.iterdir()] == ["deep"]
+    assert sorted(one.name for one in made.parent.iterdir()) == ["made"]
+    roots = ("--output-root", committed["output_root"], "--state-root", committed["state_root"])
+    source = model.with_name("input.bundle")
+    assert verdict(capsys, "verify", told["manifest"], source, *roots, "--backend", "numpy")[0] == 0
+
+
+def test_import_of_a_checkpoint_takes_its_files_and_no_others(capsys, tmp_path):
+    source = gpt_model(tmp_path / "source")
+    source.unlink()
+    (source.parent / "README.md").write_text("not part of a model")
+    assert main(["import", str(source.parent), str(tmp_path / "made"), "--grid", "lo"]) == 0
+    shown = capsys.readouterr().out
+    assert "grid           lo" in shown
+    assert digest(tmp_path / "made" / "manifest.json").hex() in shown
+    assert not (tmp_path / "made" / "README.md").exists()
 
 
 def test_the_command_starts_without_heavy_libraries():
