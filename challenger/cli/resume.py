@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _resume(settings: Settings, model: str, note: str) -> int:
-    from challenger.app import approve
     from challenger.chain.endpoint import connect
+    from challenger.service import approve
     from challenger.store.engine import open_store
 
     url = settings.chain.rpc[0]

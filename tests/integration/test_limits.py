@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from challenger.app import approve as lift
 from challenger.domain import Action, Mode, State, TxState
 from challenger.pipeline.approval import decide, terms_of, unapproved
+from challenger.service import approve as lift
 from challenger.sim.scoreboard import Truth
 from challenger.sim.world import WATCHER
 from challenger.store.keep import EVERYTHING

@@ -6,10 +6,10 @@ import json
 
 from sqlalchemy import select
 
-from challenger.app import approve as lift
 from challenger.domain import State, Wei
 from challenger.pipeline.file import DISPUTE_GAS, STRESS
 from challenger.pipeline.learned import action_of
+from challenger.service import approve as lift
 from challenger.sim.foes.arena import Deal, sample
 from challenger.sim.foes.baits import Bait, OtherState, last_bit
 from challenger.sim.foes.crowds import Stuffer

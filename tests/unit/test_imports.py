@@ -38,12 +38,13 @@ ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
 ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.hardening"}
 ALLOWED["challenger.hardening"] = set()
 ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
-ALLOWED["challenger.app"] = ALLOWED["challenger.pipeline"] | {
+ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
     "challenger.lease",
     "challenger.endpoints",
     "challenger.pipeline",
     "challenger.parts",
 }
+ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service"}
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.hardening"}
