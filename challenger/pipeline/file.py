@@ -153,8 +153,12 @@ class Filer:
         rest = [item for item in items if item.work.state != State.FILING]
         if len(rest) < 2:
             return ours + rest
-        prospect = await self._adapter.prospect(CommitmentId(rest[0].work.commitment))
-        if len(rest) * prospect.bond <= await self._room(now):
+        try:
+            prospect = await self._adapter.prospect(CommitmentId(rest[0].work.commitment))
+            room = await self._room(now)
+        except Expected:
+            return ours + rest  # an order is no reason to keep the others waiting; what is wrong is said of the item
+        if len(rest) * prospect.bond <= room:
             return ours + rest
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in rest])

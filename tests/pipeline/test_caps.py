@@ -46,6 +46,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
+from challenger.errors import EndpointError
 from challenger.pipeline.file import Filer, Patience
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course, Learned
@@ -88,6 +89,7 @@ class Toy:
     name: str = "toy"
     capability: Capability = Capability.OPEN
     sealed: set[bytes] = field(default_factory=set)
+    unreadable: set[bytes] = field(default_factory=set)
 
     async def pinned(self) -> bool:
         return True
@@ -102,6 +104,8 @@ class Toy:
         return ""
 
     async def prospect(self, commitment: Any) -> Prospect:
+        if commitment in self.unreadable:
+            raise EndpointError("no answer")
         return Prospect(Wei(BOND), Wei(10_000), ONE)
 
     async def demand_prospect(self, commitment: Any, part: Part) -> Prospect:
@@ -370,6 +374,14 @@ def machine() -> Iterator[Caps]:
     made.start(tight="exposure")
     yield made
     made.teardown()
+
+
+def test_one_case_that_cannot_be_read_keeps_no_other_waiting(machine: Caps) -> None:
+    machine.found(PROVIDERS[0], fraud=True, count=2)
+    machine.toy.unreadable = {next(iter(machine.owner))}
+    machine.look()
+    (row,) = machine._waiting()
+    assert row.intent.subject == subject_of(list(machine.owner)[1])
 
 
 def test_a_demand_does_not_hide_what_an_accusation_has_been_promised(machine: Caps) -> None:
