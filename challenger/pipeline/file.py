@@ -20,6 +20,7 @@ from challenger.domain import (
     Capability,
     CommitmentId,
     DemandOutcome,
+    DisputeId,
     DisputeOutcome,
     Intent,
     Mode,
@@ -52,6 +53,8 @@ from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
 DISPUTE_GAS = 700_000
 #: … and of a demand (demand, claim, withdraw), should it be lost by whoever had to answer.
 DEMAND_GAS = 300_000
+#: Another's dispute is settled by us when no more than so many times the predicted way into a final block is left.
+_HASTE = 3
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
 #: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
@@ -73,6 +76,7 @@ class Disputes(Protocol):
     async def eligibility(self, accusation: Accusation, lead: int) -> str: ...
     async def prospect(self, commitment: CommitmentId) -> Prospect: ...
     async def open_dispute(self, accusation: Accusation) -> Intent | None: ...
+    async def advance(self, dispute: DisputeId) -> Intent | None: ...
     async def demand_eligibility(self, commitment: CommitmentId, part: Part, index: int, lead: int) -> str: ...
     async def demand_prospect(self, commitment: CommitmentId, part: Part) -> Prospect: ...
     async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
@@ -195,6 +199,8 @@ class Filer:
             return True
         accusation = None if part is not None else await self._accusation(item)
         reason = await self._refusal(item, head, part, accusation, pinned=pinned)
+        if "rival:" in reason and self._limits.mode is Mode.LIVE:
+            await self._make_way(item, head)
         if reason.startswith("window:"):
             return await self._closed(item, head, reason)
         if reason and part is not None and not reason.startswith("paused:"):
@@ -230,11 +236,32 @@ class Filer:
         """It is too late. While another's dispute is open the job is not decided, and its window may open again (when a
         slot of a full house falls free): then the case waits. What kept it from being filed is told with the miss."""
         if rival := await self._rival(CommitmentId(item.work.commitment)):
+            if self._limits.mode is Mode.LIVE:
+                await self._make_way(item, head)
             await self._wait(item, head.time, f"eligibility: {rival}")
             return False
         before = item.work.detail if withheld(item) is None else ""
         await self._move(item, head.time, State.EXPIRED, f"{reason}; before that, {before}" if before else reason)
         return True
+
+    async def _make_way(self, item: Item, head: Block) -> None:
+        """Settles the disputes of others that keep ours waiting, where they can be settled and nobody does: a rival in
+        league with the provider has no haste. Left to them while there is time, since whoever won it will."""
+        commitment = CommitmentId(item.work.commitment)
+        ahead = self._learned.ahead(item.commitment.model)
+        urgent = item.commitment.closes - head.time <= _HASTE * (ahead.inclusion + ahead.depth) + self._patience.lead
+        async with self._store.read() as view:
+            found = await view.chain.disputes(commitment=commitment, outcome=DisputeOutcome.OPEN)
+        for dispute in reversed(found):  # the oldest first: a later one waits for it
+            if dispute.challenger == self._account or not (urgent or head.time >= dispute.ruling_by):
+                continue
+            intent = await self._adapter.advance(dispute.dispute)
+            if intent is None:
+                continue
+            async with self._store.begin(head.time) as unit:
+                there = await unit.transactions.find(intent.protocol, intent.subject, intent.action)
+                if there is None or there.state in _FAILED:
+                    await unit.transactions.propose(intent, self._account, again=True)
 
     async def _unapproved(self, item: Item) -> str:
         """Why a person's word is still wanting; the alarm is raised at once, for the window runs."""

@@ -70,20 +70,31 @@ async def test_a_provider_that_accuses_itself_first_takes_nothing_from_us_and_lo
         assert sum(e["amount"] for e in a.events("Burnt")) >= a.deployment.params.job_collateral // 2
 
 
-async def test_a_rival_whose_dispute_runs_out_is_followed_by_ours(tmp_path, template):
-    async with contest(tmp_path, template, ruling_period=240) as c, c.watcher() as app:
+async def test_a_rival_whose_dispute_runs_out_is_followed_by_ours_though_nobody_settles_it(tmp_path, template):
+    """It can be settled by anyone: we do it, when its ruling is due or our window is near its end."""
+    async with contest(tmp_path, template, window=1_200, ruling_period=180) as c, c.watcher() as app:
         a = c.arena
-        rival = await a.party("rival")
         one = await fraud(a)
-        number = await accuse(a, rival, one.job)
+        await accuse(a, await a.party("rival"), one.job)
         a.sits = False
-        await c.turns(app, 22)
-        assert not c.filed()
-        await a.settle(rival, number)
-        a.sits = True
-        await c.until_quiet(app)
+        await a.until(lambda: bool(c.filed()), lambda: c.turn(app))
         assert c.once(one.job)
-        assert (await state(app, one.job))[0] is State.WITHDRAWN
+        assert [e["outcome"] for e in a.events("Settled")] == [3]
+        assert a.time_of(a.logged("Challenged")[-1]) < a.market.jobs[one.job].closes
+
+
+async def test_a_lost_dispute_that_nobody_settles_is_settled_before_our_window_ends(tmp_path, template):
+    async with contest(tmp_path, template, window=540, ruling_period=3_600) as c, c.watcher() as app:
+        a = c.arena
+        one = await fraud(a)
+        number = await accuse(a, await a.party("rival"), one.job)
+        a.sits = False
+        await a.rule(number, fraud=False)
+        await c.turns(app, 6)
+        assert not a.events("Settled"), "whoever it belongs to has time to do so"
+        await a.until(lambda: bool(c.filed()), lambda: c.turn(app))
+        assert c.once(one.job)
+        assert a.time_of(a.logged("Challenged")[-1]) < a.market.jobs[one.job].closes
 
 
 async def test_a_dispute_lost_on_purpose_is_followed_by_ours(tmp_path, template):
