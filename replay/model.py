@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,15 @@ class Model:
                 yield from grid_rows(array, self.program.grid_bits[weight.name])
 
 
+#: A manifest's format → the module and the function that make a model of its files. Loaded when one is needed.
+_IMPORTERS: Mapping[str, tuple[str, str]] = {
+    "onnx": ("replay.importers.onnx", "import_onnx"),
+    "bert": ("replay.importers.bert", "import_bert"),
+    "gpt2": ("replay.importers.gpt2", "import_gpt2"),
+    "llama": ("replay.importers.llama", "import_llama"),
+}
+
+
 def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = None, grid: str | None = None) -> Model:
     """The model that a manifest names. ``file_digest``: the SHA-256 that the manifest's bytes must have; ``grid``: the one
     to use in place of the manifest's, which makes it another model.
@@ -106,18 +116,6 @@ def load_model(manifest: str | os.PathLike[str], file_digest: bytes | None = Non
         raise TypeError(f"a manifest is named by its path, not by {type(manifest).__name__}")
     bundle = read_manifest(Path(manifest), file_digest)
     bundle = bundle if grid is None else replace(bundle, grid=grid)
-    if bundle.format == "onnx":
-        from replay.importers.onnx import import_onnx
-
-        return import_onnx(bundle)
-    if bundle.format == "gpt2":
-        from replay.importers.gpt2 import import_gpt2
-
-        return import_gpt2(bundle)
-    if bundle.format == "llama":
-        from replay.importers.llama import import_llama
-
-        return import_llama(bundle)
-    from replay.importers.bert import import_bert
-
-    return import_bert(bundle)
+    module, importer = _IMPORTERS[bundle.format]
+    made: Model = getattr(import_module(module), importer)(bundle)
+    return made

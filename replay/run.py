@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,31 +87,29 @@ class Run:
     seconds: float
 
 
+#: Backend → the module and the class of its kernels. ``scalar`` is the reference in Python integers: no choice for users, it
+#: is far too slow.
+_CLASSES: Mapping[str, tuple[str, str]] = {
+    "torch": ("replay.kernels.torch_backend", "TorchKernels"),
+    "torch-int8": ("replay.kernels.torch_int8", "Int8Kernels"),
+    "native": ("replay.kernels.native", "NativeKernels"),
+    "native-int8": ("replay.kernels.native", "NativeInt8Kernels"),
+    "numpy": ("replay.kernels.numpy_backend", "NumpyKernels"),
+    "scalar": ("replay.kernels.scalar", "ScalarKernels"),
+}
+
+
 def load_backend(name: str) -> Any:
-    """The class of a backend, unproved. Loads torch only for ``torch``. Raises ``UnknownBackend``."""
-    if name == "torch":
-        from replay.kernels.torch_backend import TorchKernels
-
-        return TorchKernels
-    if name == "torch-int8":
-        from replay.kernels.torch_int8 import Int8Kernels
-
-        return Int8Kernels
-    if name in ("native", "native-int8"):
-        from replay.kernels.native import NativeInt8Kernels, NativeKernels
+    """The class of a backend, unproved. Loads torch only where it is needed. Raises ``UnknownBackend``, and
+    ``BackendRefused`` where it cannot be compiled."""
+    if name not in _CLASSES:
+        raise UnknownBackend(f"{name!r} is none of {', '.join(BACKENDS)}")
+    if name.startswith("native"):
         from replay.kernels.native_library import library
 
         library()
-        return NativeKernels if name == "native" else NativeInt8Kernels
-    if name == "numpy":
-        from replay.kernels.numpy_backend import NumpyKernels
-
-        return NumpyKernels
-    if name == "scalar":  # the reference in Python integers: no choice for users, it is far too slow
-        from replay.kernels.scalar import ScalarKernels
-
-        return ScalarKernels
-    raise UnknownBackend(f"{name!r} is none of {', '.join(BACKENDS)}")
+    module, kind = _CLASSES[name]
+    return getattr(import_module(module), kind)
 
 
 @cache
