@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--memory", type=_positive, default=4096, metavar="MIB", help="memory limit of a worker (4096)"
         )
-        sub.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of a worker (1)")
+        sub.add_argument("--threads", type=_threads, default=1, metavar="N", help="threads of a worker (1)")
     return top
 
 
@@ -129,7 +129,9 @@ def _failed(options: argparse.Namespace, message: str, reason: str, code: int) -
 
 
 def _model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("manifest", type=Path, metavar="MANIFEST", help="the model's manifest, its files beside it")
+    sub.add_argument(
+        "manifest", type=_manifest, metavar="MANIFEST", help="the model's manifest, or the folder that has it"
+    )
     sub.add_argument("--digest", type=_root, metavar="HEX", help="the SHA-256 that the manifest must have")
 
 
@@ -158,6 +160,11 @@ def _generation(sub: argparse.ArgumentParser) -> None:
 
 def _backend(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--backend", choices=BACKENDS, default="torch", help="what computes (torch)")
+
+
+def _manifest(text: str) -> Path:
+    path = Path(text)
+    return path / "manifest.json" if path.is_dir() else path
 
 
 def _root(text: str) -> bytes:
@@ -191,4 +198,10 @@ def _natural(text: str) -> int:
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1 << 30:
         raise argparse.ArgumentTypeError("write a positive number")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError("write a number from 1 to 1024")
     return int(text)

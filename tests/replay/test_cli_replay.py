@@ -156,6 +156,8 @@ ODD = ("nan", "snan", "inf", "-0.5", "1e99999999999", "1e-99999999999", "1001", 
         (("show", "{model}", "--digest", "12"), 2, "64 hex digits"),
         (("show", "{model}", "--seconds", "-1"), 2, "positive number"),
         (("show", "{model}", "--memory", "1"), 1, "memory: "),
+        (("show", "{model}", "--threads", "1025"), 2, "1 to 1024"),
+        (("show", "{folder}"), 1, "manifest.json"),
         (("run", "{model}"), 2, "INPUT or --text"),
         (("run", "{model}", "absent", "--backend", "numpy"), 1, "cannot be read"),
         (("run", "{model}", "--text", "hello", "--backend", "numpy"), 2, "input_ids"),
@@ -232,7 +234,7 @@ def test_import_makes_a_folder_that_the_other_commands_take(model, committed, ca
     assert sorted(one.name for one in made.parent.iterdir()) == ["made"]
     roots = ("--output-root", committed["output_root"], "--state-root", committed["state_root"])
     source = model.with_name("input.bundle")
-    assert verdict(capsys, "verify", told["manifest"], source, *roots, "--backend", "numpy")[0] == 0
+    assert verdict(capsys, "verify", made, source, *roots, "--backend", "numpy")[0] == 0
 
 
 def test_import_of_a_checkpoint_takes_its_files_and_no_others(capsys, tmp_path):
