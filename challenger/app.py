@@ -38,11 +38,12 @@ from challenger.parts import (
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
-from challenger.pipeline.file import Filer, Patience
+from challenger.pipeline.file import Filer
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Learned
+from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler

@@ -7,17 +7,13 @@ each transaction keeps two of them from ever being sent for one purpose.
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from challenger.domain import (
     Action,
     Address,
     Block,
-    Capability,
     CommitmentId,
     DemandOutcome,
     DisputeId,
@@ -28,79 +24,37 @@ from challenger.domain import (
     State,
     TxState,
     UnixTime,
-    Wei,
-    Window,
 )
 from challenger.errors import Expected, StaleRow
 from challenger.pipeline.approval import accusation_of, terms_of, unapproved, withheld
-from challenger.pipeline.bonds import Bonds
-from challenger.pipeline.gates import Limits, Situation, refusal, worthless
+from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
+from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again
-from challenger.protocols.base import Accusation, Prospect
-from challenger.sampling.economics import Stakes
+from challenger.protocols.base import Accusation
 from challenger.store.engine import Store
-from challenger.store.keep import EVERYTHING
-from challenger.store.rows import CommitmentRow, TaskRow, TransactionRow
+from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import Unit, View
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
-from challenger.telemetry.logs import say
 from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
 
-#: Gas of a whole dispute from our side (seal, challenge, settle, withdraw), as the protocol's gas table has it, rounded up.
-DISPUTE_GAS = 700_000
-#: … and of a demand (demand, claim, withdraw), should it be lost by whoever had to answer.
-DEMAND_GAS = 300_000
-#: Another's dispute is settled by us when no more than so many times the predicted way into a final block is left.
-_HASTE = 3
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
-#: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
-#: blocks make of it (EIP-1559, + 12.5 % each), about as many as pass between this look and the challenge in its block.
-STRESS = 2
+#: Another's dispute is settled by us when no more than so many times the predicted way into a final block is left.
+_HASTE = 3
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
 
 
-class Disputes(Protocol):
-    """What filing needs of the protocol's adapter."""
+class Disputes(Rules, Protocol):
+    """What filing needs of the protocol's adapter: its rules, and the calls that act."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def capability(self) -> Capability: ...
     async def pinned(self) -> bool: ...
-    async def window(self, commitment: CommitmentId) -> Window: ...
-    async def eligibility(self, accusation: Accusation, lead: int) -> str: ...
-    async def prospect(self, commitment: CommitmentId) -> Prospect: ...
     async def open_dispute(self, accusation: Accusation) -> Intent | None: ...
     async def advance(self, dispute: DisputeId) -> Intent | None: ...
-    async def demand_eligibility(self, commitment: CommitmentId, part: Part, index: int, lead: int) -> str: ...
-    async def demand_prospect(self, commitment: CommitmentId, part: Part) -> Prospect: ...
     async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
-
-
-class Quorum(Protocol):
-    """Whether enough independent endpoints show the same case, window and code; why not, else empty."""
-
-    async def refusal(self, row: CommitmentRow, head: Block) -> str: ...
-
-
-class Account(Protocol):
-    async def balance(self, address: Address) -> Wei: ...
-    async def gas_price(self) -> Wei: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """``lead``: predicted seconds from now until an opening transaction is mined; ``retry``: seconds between two looks
-    at a refused case; ``correlated_seconds``: how long accusations of one model count together."""
-
-    lead: int
-    retry: int
-    correlated_seconds: int
 
 
 class Filer:
@@ -121,12 +75,10 @@ class Filer:
         self._least: float | None = None
         self._store = store
         self._adapter = adapter
-        self._chain = chain
         self._account = account
         self._limits = limits
         self._patience = patience
-        self._quorum = quorum
-        self._bonds = Bonds(store, adapter, account)
+        self._obstacles = Obstacles(store, adapter, chain, account, limits, patience, telemetry, quorum)
 
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""
@@ -137,7 +89,7 @@ class Filer:
             return False
         pinned = await self._adapter.pinned()
         moved = False
-        for item in await self._in_order(items, head.time):
+        for item in await self._obstacles.in_order(items, head.time):
             try:
                 if item.work.state == State.FILING:
                     moved |= await self._carry_on(item, head, pinned=pinned)
@@ -149,41 +101,6 @@ class Filer:
                 with suppress(StaleRow):
                     await self._wait(item, head.time, str(error))
         return moved
-
-    async def _in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
-        """What is being filed comes first. Of the rest what closes first, as long as the caps have room for all of it;
-        where they have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
-        ours = [item for item in items if item.work.state == State.FILING]
-        rest = [item for item in items if item.work.state != State.FILING]
-        if len(rest) < 2:
-            return ours + rest
-        try:
-            prospect = await self._adapter.prospect(CommitmentId(rest[0].work.commitment))
-            room = await self._room(now)
-        except Expected:
-            return ours + rest  # an order is no reason to keep the others waiting; what is wrong is said of the item
-        if len(rest) * prospect.bond <= room:
-            return ours + rest
-        async with self._store.read() as view:
-            tasks = await view.chain.tasks_by_id([item.commitment.task for item in rest])
-            out = await view.work.items([State.FILING, State.FILED, State.DISPUTING], limit=10_000)
-        fees = {item.work.commitment: _fee(tasks.get(item.commitment.task)) for item in rest}
-        crowd = Counter(item.commitment.provider for item in out)
-        worth: dict[bytes, int] = {}
-        for item in sorted(rest, key=lambda item: -fees[item.work.commitment]):
-            crowd[item.commitment.provider] += 1
-            value = prospect.reward + fees[item.work.commitment]
-            worth[item.work.commitment] = value // crowd[item.commitment.provider]
-        return ours + sorted(rest, key=lambda item: -worth[item.work.commitment])
-
-    async def _room(self, now: UnixTime) -> int:
-        """Wei that may still go into bonds, by whatever is shortest: the cap, the day's, the balance."""
-        out = await self._bonds.out(Address(""), now)
-        room = [self._limits.exposure - out.everywhere]
-        if self._limits.per_day:
-            room.append(self._limits.per_day - out.opened)
-        room.append(await self._chain.balance(self._account) - out.unpaid - self._limits.keep_balance)
-        return min(room)
 
     # may it be filed?
 
@@ -198,7 +115,7 @@ class Filer:
             await self._move(item, head.time, State.FILING, "")
             return True
         accusation = None if part is not None else await self._accusation(item)
-        reason = await self._refusal(item, head, part, accusation, pinned=pinned)
+        reason = await self._obstacles.to_filing(item, head, part, accusation, pinned=pinned)
         if "rival:" in reason and self._limits.mode is Mode.LIVE:
             await self._make_way(item, head)
         if reason.startswith("window:"):
@@ -235,7 +152,7 @@ class Filer:
     async def _closed(self, item: Item, head: Block, reason: str) -> bool:
         """It is too late. While another's dispute is open the job is not decided, and its window may open again (when a
         slot of a full house falls free): then the case waits. What kept it from being filed is told with the miss."""
-        if rival := await self._rival(CommitmentId(item.work.commitment)):
+        if rival := await self._obstacles.rival(CommitmentId(item.work.commitment)):
             if self._limits.mode is Mode.LIVE:
                 await self._make_way(item, head)
             await self._wait(item, head.time, f"eligibility: {rival}")
@@ -292,52 +209,6 @@ class Filer:
         self._least = spare if self._least is None else min(spare, self._least)
         self._telemetry.metrics.set(LEAST_SLACK, self._least)
 
-    async def _refusal(
-        self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
-    ) -> str:
-        row, lead = item.commitment, self._patience.lead
-        commitment = CommitmentId(row.commitment)
-        if accusation is not None:
-            prospect = await self._adapter.prospect(commitment)
-            refused = await self._adapter.eligibility(accusation, lead) or await self._rival(commitment)
-        else:
-            withheld = part or Part.OUTPUT
-            if withheld is Part.WEIGHTS:
-                return "weights: a demand fetches one tile and forces no file to be served; a person must look"
-            prospect = await self._adapter.demand_prospect(commitment, withheld)
-            refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
-        accused, cleared = await self._correlated(item, head.time)
-        out = await self._bonds.out(item.commitment.provider, head.time)
-        shut = refusal(
-            self._limits,
-            Situation(
-                now=head.time,
-                window=await self._adapter.window(commitment),
-                capability=self._adapter.capability,
-                stakes=await self._stakes(prospect, DISPUTE_GAS if accusation is not None else DEMAND_GAS),
-                outstanding=out.everywhere,
-                balance=Wei(await self._chain.balance(self._account) - out.unpaid),
-                accused=accused,
-                cleared=cleared,
-                pinned=pinned,
-                refused=refused,
-                against=out.against,
-                opened=out.opened,
-                halted=await self._halted(),
-            ),
-        )
-        return shut or await self._quorum.refusal(row, head)
-
-    async def _stakes(self, prospect: Prospect, gas: int) -> Stakes:
-        price = min(STRESS * await self._chain.gas_price(), self._limits.max_fee)
-        return Stakes(prospect.bond, prospect.reward, Wei(price * gas), prospect.win)
-
-    async def _halted(self) -> str:
-        """Who stopped all filing, and why; empty while nobody did."""
-        async with self._store.read() as view:
-            stops = [pause for pause in await view.approvals.active() if pause.subject == EVERYTHING]
-        return stops[0].detail if stops else ""
-
     async def _answered(self, commitment: CommitmentId, part: Part, head: Block) -> bool:
         """Whoever demanded it: once the data stands on chain, the replay goes on with it."""
         async with self._store.read() as view:
@@ -356,48 +227,6 @@ class Filer:
                 next_try=0,
             )
         return True
-
-    async def _rival(self, commitment: CommitmentId) -> str:
-        """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own
-        is followed, not opened again."""
-        async with self._store.read() as view:
-            found = await view.chain.disputes(commitment=commitment, outcome=DisputeOutcome.OPEN)
-        others = [dispute for dispute in found if dispute.challenger != self._account]
-        if len(others) < len(found):
-            return "ours: this account disputes this job already"
-        return f"rival: {others[0].challenger} disputes this job already ({others[0].dispute})" if others else ""
-
-    async def _correlated(self, item: Item, now: UnixTime) -> tuple[int, bool]:
-        """(providers of this model accused since a person last looked, whether a person has cleared them).
-
-        A pause of any age and for any reason holds until a person lifts it; whoever was accused before that is cleared, and
-        two others pause it again.
-        """
-        model = subject_of(item.commitment.model)
-        async with self._store.read() as view:
-            pauses = [pause for pause in await view.approvals.all() if pause.subject == model]
-            looked = max((p.resumed_at for p in pauses if p.resumed_at is not None), default=0)
-            hour = UnixTime(max(0, now - self._patience.correlated_seconds))
-            since = UnixTime(max(hour, looked))
-            before = UnixTime(looked + 1)  # what was found in the very second of the look was looked at
-            cleared = await view.verdicts.accused(item.commitment.model, hour, before) if looked else frozenset()
-            accused = await view.verdicts.accused(item.commitment.model, since) - cleared
-            away = await view.work.items([State.UNAVAILABLE], limit=10_000)
-        withheld = {
-            i.commitment.provider
-            for i in away
-            if i.commitment.model == item.commitment.model and i.work.updated > since
-        }
-        count = len(accused | withheld)
-        if any(pause.resumed_at is None for pause in pauses):
-            return max(count, self._limits.correlated_providers), False
-        if count >= self._limits.correlated_providers:
-            detail = f"{count} providers accused or unavailable within the hour"
-            async with self._store.begin(now) as unit:
-                await unit.approvals.pause("correlated", model, detail)
-            say("paused", level=logging.WARNING, model=item.commitment.model, why=detail)
-            self._telemetry.alerts.alert("paused", about=model, why=detail)
-        return count, False
 
     # it is being filed
 
@@ -456,21 +285,7 @@ class Filer:
         """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed. The bond goes
         with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
-        refused = await self._adapter.eligibility(accusation, 0)
-        rival = await self._rival(CommitmentId(item.work.commitment))
-        if not refused and rival.startswith("rival:"):
-            refused = f"eligibility: {rival}"
-        accused, _ = await self._correlated(item, head.time)
-        if halted := await self._halted():
-            refused = f"paused: {halted}"
-        elif not pinned:
-            refused = "code: the contract's code is not the one pinned at start"
-        elif accused >= self._limits.correlated_providers:
-            refused = f"correlated: {accused} providers of this model accused; a person must approve"
-        if not refused:
-            prospect = await self._adapter.prospect(CommitmentId(item.work.commitment))
-            stakes = await self._stakes(prospect, DISPUTE_GAS)
-            refused = worthless(self._limits, stakes) or await self._quorum.refusal(item.commitment, head)
+        refused = await self._obstacles.to_next_step(item, head, accusation, pinned=pinned)
         if refused:
             await self._move(item, head.time, State.CONFIRMED, refused, self._patience.retry)
             return True
@@ -511,8 +326,3 @@ class Filer:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
-
-
-def _fee(task: TaskRow | None) -> int:
-    """What the task pays, in wei; 0 where it is not known."""
-    return (task.fee or 0) if task is not None else 0

@@ -47,9 +47,11 @@ from challenger.domain import (
     Window,
 )
 from challenger.errors import EndpointError
-from challenger.pipeline.file import Filer, Patience
+from challenger.pipeline.bonds import Bonds
+from challenger.pipeline.file import Filer
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course, Learned
+from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.pursue import Pursuer
 from challenger.protocols.base import Prospect
 from challenger.store import migrate, open_store, subject_of
@@ -174,6 +176,7 @@ class Caps(RuleBasedStateMachine):
         patience = Patience(0, 1, 3_600)
         toy = self.toy
         self.filer = Filer(self.store, toy, toy, ME, limits, patience, learned, Instruments(), toy)
+        self.bonds = Bonds(self.store, toy, ME)
         self.pursuer = Pursuer(self.store, toy, ME, depth=2)
         self.cursor = await self.store.index().apply(self.blocks, [], None)
 
@@ -389,12 +392,12 @@ def test_a_demand_does_not_hide_what_an_accusation_has_been_promised(machine: Ca
     machine.found(PROVIDERS[0], fraud=True, count=1)
     machine.look()
     machine.found(PROVIDERS[0], fraud=False, count=1)
-    out = machine._run(machine.filer._bonds.out(PROVIDERS[0], machine._now()))
+    out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))
     assert (out.everywhere, out.against, out.opened, out.unpaid) == (BOND, BOND, BOND, BOND)
     machine.look()
-    out = machine._run(machine.filer._bonds.out(PROVIDERS[0], machine._now()))
+    out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))
     assert (out.everywhere, out.against, out.opened, out.unpaid) == (BOND + DEMAND,) * 4
-    assert machine._run(machine.filer._bonds.out(PROVIDERS[1], machine._now())).against == 0
+    assert machine._run(machine.bonds.out(PROVIDERS[1], machine._now())).against == 0
 
 
 def test_what_is_signed_counts_against_its_provider_before_the_index_shows_it(machine: Caps) -> None:
@@ -402,11 +405,11 @@ def test_what_is_signed_counts_against_its_provider_before_the_index_shows_it(ma
     machine.look()
     (row,) = machine._waiting()
     machine._run(machine._mine(row, whole=False))
-    out = machine._run(machine.filer._bonds.out(PROVIDERS[0], machine._now()))
+    out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))
     assert (out.against, out.unpaid) == (DEMAND, DEMAND)
     (row,) = machine._waiting()
     machine._run(machine._mine(row, whole=True))
-    out = machine._run(machine.filer._bonds.out(PROVIDERS[0], machine._now()))
+    out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))
     assert (out.against, out.unpaid, out.opened) == (DEMAND, 0, DEMAND)
 
 
@@ -422,7 +425,7 @@ def test_an_answered_demand_hides_no_accusation_of_the_same_commitment(machine: 
     machine.pursue()
     machine._run(machine._accused(one.commitment))
     machine.look()
-    out = machine._run(machine.filer._bonds.out(PROVIDERS[0], machine._now()))
+    out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))
     assert (out.everywhere, out.against, out.opened) == (BOND, BOND, DEMAND + BOND)
 
 

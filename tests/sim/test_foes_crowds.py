@@ -7,8 +7,8 @@ import json
 from sqlalchemy import select
 
 from challenger.domain import State, Wei
-from challenger.pipeline.file import DISPUTE_GAS, STRESS
 from challenger.pipeline.learned import action_of
+from challenger.pipeline.obstacles import DISPUTE_GAS, STRESS
 from challenger.service import approve as lift
 from challenger.sim.foes.arena import Deal, sample
 from challenger.sim.foes.baits import Bait, OtherState, last_bit
