@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from replay.kernels import spec
-from replay.kernels.numpy_arithmetic import log64
 from replay.kernels.numpy_core import (
     CLAMP,
     F32,
@@ -26,6 +25,7 @@ from replay.kernels.numpy_core import (
     rsqrt,
     single,
 )
+from replay.kernels.numpy_functions import log64
 from replay.kernels.state import State
 from replay.layout import Array
 from replay.operators import Operator
