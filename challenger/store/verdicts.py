@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import Address, CommitmentId, ModelId, UnixTime, Verdict, VerdictKind
@@ -63,4 +63,21 @@ class Verdicts:
         )
         if until is not None:
             query = query.where(verdicts.c.time < until)
+        return frozenset((await self._connection.execute(query)).scalars())
+
+    async def withheld(self, model: ModelId, since: UnixTime, until: UnixTime) -> frozenset[Address]:
+        """Providers of ``model`` of one of whose commitments data was found away twice at or after ``since`` and before
+        ``until``: as often as it takes before anybody is told of it."""
+        query = (
+            select(commitments.c.provider)
+            .select_from(verdicts.join(commitments, commitments.c.commitment == verdicts.c.commitment))
+            .where(
+                verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
+                verdicts.c.time >= since,
+                verdicts.c.time < until,
+                commitments.c.model == model,
+            )
+            .group_by(verdicts.c.commitment, commitments.c.provider)
+            .having(func.count() >= 2)
+        )
         return frozenset((await self._connection.execute(query)).scalars())

@@ -10,6 +10,7 @@ import pytest
 from challenger.domain import Action, Mode, State, TxState
 from challenger.pipeline.approval import decide, terms_of, unapproved
 from challenger.service import approve as lift
+from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.world import WATCHER
 from challenger.store.keep import EVERYTHING
@@ -133,3 +134,24 @@ async def test_the_balance_to_be_kept_is_kept(tmp_path):
                 subject = "0x" + item.work.commitment.hex()
                 found = await view.transactions.find("reference", subject, Action.CHALLENGE)
                 assert found is None or found.state is TxState.ABANDONED
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.CONFIRM])
+async def test_withheld_data_that_a_person_has_looked_at_is_demanded(tmp_path, mode):
+    """Fetched again, and said of in its row, after the look: that is no news, and pauses nothing again."""
+    async with (
+        scene(tmp_path, cheats=(Kind.WITHHOLD,)) as s,
+        s.watcher(mode=mode, correlated_providers=1) as app,
+    ):
+        await s.world.play()
+        looks = 0
+        for _ in range(40):
+            await s.turn(app)
+            looks += await app.approve("", "ada", "looked at it")
+            async with app.store.read() as view:
+                waiting = await view.work.items([State.UNAVAILABLE])
+            for item in waiting if looks else ():
+                await say(app, item, approved=True)
+        demanded = Counter(e.args["job"] for e in await s.events() if e.name == "Demanded")
+        assert demanded == Counter(dict.fromkeys(s.jobs(Truth.WITHHELD), 1))
+        assert looks == len({item.model for item in s.world.labels if item.truth is Truth.WITHHELD}), "one a model"
