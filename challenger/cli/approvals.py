@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from challenger.cli.common import ether, print_json, print_table, settings_of, utc
+from challenger.cli.reach import reached
 from challenger.domain import ChainId, CommitmentId, Part, State
 from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
@@ -60,12 +61,16 @@ async def _list(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _decide(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
-    from challenger.pipeline.approval import decide
+    from challenger.pipeline.approval import decide, terms_of
 
     approved = options.command == "approve"
-    async with _opened(settings) as (store, adapter, now), store.begin(now) as unit:
-        item = await _item(unit, options.commitment)
-        terms = await decide(unit, adapter, item, approved=approved, person=getpass.getuser(), note=options.note)
+    async with _opened(settings) as (store, adapter, now):
+        # the chain is asked before anything is locked: the watcher writes meanwhile, for its lease too
+        async with store.read() as view:
+            item = await _item(view, options.commitment)
+            terms = await terms_of(view, adapter, item)
+        async with store.begin(now) as unit:
+            await decide(unit, item, terms, approved=approved, person=getpass.getuser(), note=options.note)
         return _facts(item, terms) | {"approved": approved}
 
 
@@ -131,16 +136,12 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[Store, ReferenceAdapter, Any]]:
-    """The record, the protocol read through the first endpoint, and chain time."""
-    from challenger.chain.endpoint import connect
+    """The record, the protocol read through the first endpoint that answers, and chain time."""
     from challenger.protocols.reference import ReferenceAdapter
     from challenger.store.engine import open_store
 
     chain = settings.chain
-    async with (
-        connect(chain.rpc[0], chain_id=chain.chain_id, timeout=chain.timeout) as rpc,
-        open_store(settings.store.url) as store,
-    ):
+    async with reached(settings) as (rpc, now), open_store(settings.store.url) as store:
         adapter = ReferenceAdapter(rpc, ChainId(chain.chain_id), chain.market, anchor=chain.anchor or None)
         await adapter.check()
-        yield store, adapter, (await rpc.block("latest")).time
+        yield store, adapter, now

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from challenger.cli.common import print_json, print_table, settings_of
+from challenger.cli.reach import reached
 from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
 
@@ -30,7 +31,6 @@ def run(options: argparse.Namespace) -> int:
 
 async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
     from challenger.audit.sampling import audit_epoch
-    from challenger.chain.endpoint import connect
     from challenger.protocols.reference_logs import MarketLogs
     from challenger.store.engine import open_store
 
@@ -39,8 +39,7 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         store = await stack.enter_async_context(open_store(settings.store.url))
         rpc: Any = None
         if not options.offline:
-            url = chain.rpc[0]
-            rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+            rpc, _ = await stack.enter_async_context(reached(settings))
         view = await stack.enter_async_context(store.read())
         rows = [r for r in await view.epochs.all() if options.epoch is None or r.number == options.epoch]
         if options.epoch is not None and not rows:

@@ -7,6 +7,7 @@ import asyncio
 import getpass
 
 from challenger.cli.common import print_json, settings_of
+from challenger.cli.reach import indexed_time
 from challenger.settings import Settings, addresses
 
 
@@ -24,15 +25,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _pause(settings: Settings, reason: str) -> str:
-    from challenger.chain.endpoint import connect
     from challenger.store.engine import open_store
     from challenger.store.keep import EVERYTHING
 
-    chain = settings.chain
-    async with (
-        connect(chain.rpc[0], chain_id=chain.chain_id, timeout=chain.timeout) as rpc,
-        open_store(settings.store.url) as store,
-        store.begin((await rpc.block("latest")).time) as unit,
-    ):
+    # no endpoint is asked: it may be why somebody wants to pause
+    async with open_store(settings.store.url) as store, store.begin(await indexed_time(store)) as unit:
         detail = f"by {getpass.getuser()}" + (f": {reason}" if reason else "")
         return (await unit.approvals.pause("person", EVERYTHING, detail)).detail

@@ -7,7 +7,8 @@ import asyncio
 import getpass
 
 from challenger.cli.common import print_json, settings_of
-from challenger.errors import NotInRecord
+from challenger.cli.reach import indexed_time, reached
+from challenger.errors import EndpointError, NotInRecord
 from challenger.settings import Settings, addresses
 
 
@@ -28,13 +29,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _resume(settings: Settings, model: str, note: str) -> int:
-    from challenger.chain.endpoint import connect
     from challenger.service import approve
     from challenger.store.engine import open_store
 
-    url = settings.chain.rpc[0]
-    async with (
-        connect(url, chain_id=settings.chain.chain_id, timeout=settings.chain.timeout) as rpc,
-        open_store(settings.store.url) as store,
-    ):
-        return await approve(store, (await rpc.block("latest")).time, model, getpass.getuser(), note)
+    async with open_store(settings.store.url) as store:
+        try:
+            async with reached(settings) as (_, now):
+                pass
+        except EndpointError:
+            now = await indexed_time(store)  # clears no more than what was found by then
+        return await approve(store, now, model, getpass.getuser(), note)

@@ -82,12 +82,11 @@ async def unapproved(view: View, terms: Terms) -> str:
     return f"{WAITING} refused by {word.person}" + (f": {word.note}" if word.note else "")
 
 
-async def decide(view: View, adapter: Prospects, item: Item, *, approved: bool, person: str, note: str) -> Terms:
-    """A person's word on ``item`` as it stands; ``view`` is a writing one. Has the watcher look at it at once."""
-    terms = await terms_of(view, adapter, item)
+async def decide(view: View, item: Item, terms: Terms, *, approved: bool, person: str, note: str) -> None:
+    """A person's word on ``terms``, those of ``item``; ``view`` is a writing one. Has the watcher look at it at once. Raises
+    StaleRow when the item moved on meanwhile."""
     await view.approvals.decide(subject_of(terms.commitment), terms.key, approved=approved, person=person, note=note)
     await view.work.note(terms.commitment, State(item.work.state), next_try=UnixTime(0))
-    return terms
 
 
 async def accusation_of(view: View, item: Item) -> Accusation:

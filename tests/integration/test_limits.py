@@ -25,7 +25,8 @@ async def confirmed(app) -> list:
 async def say(app, item, *, approved: bool):
     now = (await app.rpc.block("latest")).time
     async with app.store.begin(now) as unit:
-        return await decide(unit, app.adapter, item, approved=approved, person="ada", note="looked at it")
+        terms = await terms_of(unit, app.adapter, item)
+        await decide(unit, item, terms, approved=approved, person="ada", note="looked at it")
 
 
 async def test_in_mode_confirm_only_what_a_person_approved_is_filed(tmp_path):
