@@ -12,7 +12,7 @@ from challenger.chain.follower import Follower
 from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.wakeup import pause
-from challenger.domain import Block, Cursor, UnixTime
+from challenger.domain import Block, Cursor, State, UnixTime
 from challenger.endpoints import wakeup
 from challenger.errors import ChallengerError, Expected, PlantedRefused, StoreError, TakenOver
 from challenger.lease import until_lost
@@ -32,12 +32,16 @@ from challenger.settings import Settings
 from challenger.store.crossing import Hook
 from challenger.store.engine import Store
 from challenger.store.heads import FilePublisher, publish_head
+from challenger.store.keep import EVERYTHING
+from challenger.store.subjects import subject_of
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
 from challenger.telemetry.metrics import HEAD_BLOCK
 
 #: Log ranges indexed before the other stages have their turn.
 _RANGES = 50
+#: States in which a case waits for a pause to end.
+_KEPT = (State.SAMPLED, State.UNAVAILABLE, State.CONFIRMED)
 #: One turn of a loop: True when something moved and the next turn should follow at once.
 Turn = Callable[[], Awaitable[bool]]
 
@@ -256,8 +260,15 @@ class App:
 
 
 async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> int:
+    """Lifts the pauses of ``model`` (empty: all), and has the cases that they kept waiting looked at at once."""
     async with store.begin(now) as unit:
         pauses = [pause for pause in await unit.approvals.active() if not model or pause.subject == model.lower()]
         for pause in pauses:
             await unit.approvals.resume(pause.id, person, note)
+        about = {pause.subject for pause in pauses}
+        for item in await unit.work.items(_KEPT, limit=10_000) if pauses else ():
+            # of those that are sampled, the ones whose data was away are fetched again
+            tried = item.work.attempts > 0 or item.work.state != State.SAMPLED
+            if tried and item.work.next_try > 0 and about & {EVERYTHING, subject_of(item.commitment.model)}:
+                await unit.work.note(item.work.commitment, State(item.work.state), next_try=UnixTime(0))
     return len(pauses)

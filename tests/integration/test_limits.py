@@ -156,3 +156,19 @@ async def test_withheld_data_that_a_person_has_looked_at_is_demanded(tmp_path, m
         demanded = Counter(e.args["job"] for e in await s.events() if e.name == "Demanded")
         assert demanded == Counter(dict.fromkeys(s.jobs(Truth.WITHHELD), 1))
         assert looks == len({item.model for item in s.world.labels if item.truth is Truth.WITHHELD}), "one a model"
+
+
+async def test_once_a_pause_is_lifted_its_cases_are_looked_at_at_once(tmp_path):
+    """However long a refused case would have waited for its next look: its window runs."""
+    async with scene(tmp_path, cheats=(Kind.NUDGE, Kind.WITHHOLD), models=("digits",)) as s:
+        s.settings = replace(s.settings, replay=replace(s.settings.replay, retry_seconds=600))
+        async with s.watcher(correlated_providers=1) as app:
+            await s.world.play()
+            for _ in range(60):  # data is fetched twice, ten minutes apart, before anybody is told of it
+                await s.turn(app)
+            assert not await s.accused()
+            assert await app.approve("", "ada", "looked at it") == 1
+            for _ in range(8):
+                await s.turn(app)
+            said = Counter(e.args["job"] for e in await s.events() if e.name in ("Challenged", "Demanded"))
+            assert said == Counter(dict.fromkeys(s.jobs(Truth.WRONG) | s.jobs(Truth.WITHHELD), 1))
