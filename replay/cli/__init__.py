@@ -14,6 +14,8 @@ from typing import NoReturn
 from replay.backends import BACKENDS
 from replay.kernels.spec import GRIDS
 
+_OF_RECORDINGS = ("record", "verify-recording")
+
 
 class UsageError(Exception):
     """What the user wrote cannot be used: exit code 2."""
@@ -81,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
         "--leaves", type=Path, metavar="FILE", help="the claimed leaves (what commit --json prints): says which differs"
     )
 
+    _recordings(commands)
+
     selftest = commands.add_parser("selftest", help="known answers of every backend on this machine, and the isolation")
     selftest.add_argument("--backend", choices=BACKENDS, action="append", help="only this backend (may be repeated)")
 
@@ -102,10 +106,31 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _recordings(commands: argparse._SubParsersAction[_Parser]) -> None:
+    record = commands.add_parser("record", help="run a model on inputs and keep the runs in a recording")
+    _model(record)
+    record.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="bundle files, or JSON, as for run")
+    record.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="OUT", help="the recording to make: a folder, or a .tar file"
+    )
+    record.add_argument("--with-model", action="store_true", help="keep the model's files in the recording")
+    _backend(record)
+    _generation(record)
+
+    again = commands.add_parser("verify-recording", help="run a recording's runs again and compare bit for bit")
+    again.add_argument("recording", type=Path, metavar="FILE", help="the recording: a folder or a .tar file")
+    again.add_argument(
+        "--model", type=_manifest, metavar="MANIFEST", help="the model to run, in place of the one in the recording"
+    )
+    again.add_argument("--no-explain", action="store_true", help="load no model outside a worker to find the place")
+    _backend(again)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error is one line on stderr (with --json, an object on stdout)."""
     options = parser().parse_args(argv)
-    run = import_module("replay.cli.commands").COMMANDS[options.command]
+    home = "recordings" if options.command in _OF_RECORDINGS else "commands"
+    run = import_module(f"replay.cli.{home}").COMMANDS[options.command]
     try:
         code: int = run(options)
     except UsageError as error:
