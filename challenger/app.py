@@ -235,7 +235,7 @@ async def _wire(
         follower,
         sampler,
         Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry, idle),
-        Pursuer(store, adapter, account if live else None, depth=chain.confirmations),
+        Pursuer(store, adapter, account if live else None, depth=chain.confirmations, telemetry=telemetry),
         reconciler,
         filer,
         sender,

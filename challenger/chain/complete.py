@@ -80,24 +80,27 @@ class CheckedReader:
         other answers, they are its word: what is false among them the proof before a filing finds, what is missing
         nobody does."""
         served = await self._chain.logs(addresses, first, last, topics)
+        witnesses = self._witnesses()  # at once: who served it is the current one only until the next request
         query = _query(addresses, topics)
-        for other in self._witnesses()[1:]:
+        for other in witnesses[1:]:
             try:
                 theirs = await other.logs(addresses, first, last, topics)
             except Expected:
                 continue
-            if query is None or await self._upheld(query, served, theirs):
+            if query is None or await self._upheld(query, served, theirs, witnesses):
                 return served
         return served
 
-    async def _upheld(self, query: _Query, served: list[RawLog], theirs: list[RawLog]) -> bool:
+    async def _upheld(
+        self, query: _Query, served: list[RawLog], theirs: list[RawLog], witnesses: Sequence[Witness]
+    ) -> bool:
         """Whether another endpoint serves the same. Where it does not, the blocks' receipts must bear out what was served
         (else ``IncompleteLogs``), and the next endpoint is asked."""
         ours, other = _by_block(served), _by_block(theirs)
         differing = sorted(number for number in ours.keys() | other.keys() if ours.get(number) != other.get(number))
         for number in differing[:_PROVED]:
             block = await self._chain.block(number)
-            await self._check(query, block, [log for log in served if log.block == number], thorough=True)
+            await self._check(query, block, [log for log in served if log.block == number], witnesses, thorough=True)
         return not differing
 
     async def logs_in(
@@ -105,6 +108,7 @@ class CheckedReader:
     ) -> list[RawLog]:
         """Raises ``IncompleteLogs`` when a block holds other logs than those served."""
         logs = await self._chain.logs_in(addresses, blocks, topics)
+        witnesses = self._witnesses()
         served: dict[Hash32, list[RawLog]] = {block.hash: [] for block in blocks}
         for log in logs:
             served[log.block_hash].append(log)
@@ -112,15 +116,16 @@ class CheckedReader:
         if query is None:
             return logs
         for block in blocks:
-            await self._check(query, block, served[block.hash], thorough=not served[block.hash])
+            await self._check(query, block, served[block.hash], witnesses, thorough=not served[block.hash])
         return logs
 
-    async def _check(self, query: _Query, block: Block, served: list[RawLog], *, thorough: bool) -> None:
+    async def _check(
+        self, query: _Query, block: Block, served: list[RawLog], witnesses: Sequence[Witness], *, thorough: bool
+    ) -> None:
         header = self._headers.get(block.hash)
         sealed = header is not None and header.bound and not served
         if sealed and header is not None and not may_hold(header.bloom, query.emitters, query.firsts):
             return
-        witnesses = self._witnesses()
         truth = await self._truth(query, block, witnesses, thorough=thorough)
         if truth is None:
             return

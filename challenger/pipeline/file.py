@@ -38,7 +38,7 @@ from challenger.store.subjects import subject_of
 from challenger.store.unit import Unit, View
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
-from challenger.telemetry.metrics import LEAST_SLACK, MISSED, SLACK_AT_FILING
+from challenger.telemetry.metrics import LEAST_SLACK, SLACK_AT_FILING
 
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
 _LANDED = frozenset({TxState.MINED, TxState.FINAL})
@@ -83,8 +83,9 @@ class Filer:
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""
         async with self._store.read() as view:
-            states = [State.CONFIRMED, State.UNAVAILABLE, State.FILING]
-            items = await view.work.items(states, ready=head.time, limit=1_000)
+            # apart, so that however many wait, what is under way has its turn
+            items = await view.work.items([State.FILING], ready=head.time, limit=1_000)
+            items += await view.work.items([State.CONFIRMED, State.UNAVAILABLE], ready=head.time, limit=1_000)
         if not items:
             return False
         pinned = await self._adapter.pinned()
@@ -120,6 +121,8 @@ class Filer:
             await self._make_way(item, head)
         if reason.startswith("window:"):
             return await self._closed(item, head, reason)
+        if reason and item.commitment.closes <= head.time and await self._over(commitment, head.time):
+            return await self._closed(item, head, f"window: it closed over this: {reason}")
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
             demand = self._learned.demand(item.commitment.model)
@@ -148,6 +151,10 @@ class Filer:
             if intent is not None:
                 await unit.transactions.propose(intent, self._account, again=True)
         return True
+
+    async def _over(self, commitment: CommitmentId, now: UnixTime) -> bool:
+        """By the chain's own word: the index may not have read of an extension yet."""
+        return not (await self._adapter.window(commitment)).open_at(now)
 
     async def _closed(self, item: Item, head: Block, reason: str) -> bool:
         """It is too late. While another's dispute is open the job is not decided, and its window may open again (when a
@@ -251,6 +258,10 @@ class Filer:
             return True
         return False
 
+    def _breath(self, item: Item, head: Block) -> int:
+        """Chain seconds between two tries of a step that failed: fewer when the window closes soon."""
+        return min(self._patience.retry, max(0, item.commitment.closes - head.time) // 8)
+
     async def _opening(self, item: Item) -> tuple[TransactionRow | None, bool]:
         """The transaction that is to open a challenge or demand over this item, and whether the chain shows what it
         opened."""
@@ -296,6 +307,8 @@ class Filer:
             there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
         if there is not None and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
             return False  # under way; or a dry run, which tries each step once
+        if there is not None and head.time < there.updated + self._breath(item, head):
+            return False  # it has just failed: what made it fail may pass, and asking at once would only ask again
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)
         return True
@@ -318,9 +331,7 @@ class Filer:
 
     async def _move(self, item: Item, now: UnixTime, new: State, why: str, wait: int = 0) -> None:
         if new is State.EXPIRED:
-            self._telemetry.metrics.count(MISSED, state=item.work.state)
-            about = subject_of(item.work.commitment)
-            self._telemetry.alerts.alert("missed", about=about, state=item.work.state, why=why)
+            self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
         if withheld(item) is None:
             changes["detail"] = why

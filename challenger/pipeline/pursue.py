@@ -26,6 +26,7 @@ from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
 from challenger.store.subjects import subject_of
 from challenger.store.work import Item
+from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
 
 _UNFINISHED = frozenset({TxState.INTENT, TxState.SIGNED, TxState.SENT, TxState.MINED})
@@ -45,6 +46,8 @@ _NOT_OURS = (
     State.INCONCLUSIVE,
     State.CONFIRMED,
 )
+#: Chain seconds after which a step that failed is tried again: what made it fail may pass, and asking costs requests.
+_PAUSE = 30
 #: Blocks within which a job that was closed is looked for at every step; a reorganisation reaches less far.
 _LATELY = 256
 
@@ -63,7 +66,10 @@ class Pursuer:
     """``account`` None: a watcher without a key, which only takes note of what others close.
     ``depth``: blocks after which an endpoint that answers cannot be behind."""
 
-    def __init__(self, store: Store, adapter: Endgame, account: Address | None, *, depth: int) -> None:
+    def __init__(
+        self, store: Store, adapter: Endgame, account: Address | None, *, depth: int, telemetry: Instruments
+    ) -> None:
+        self._telemetry = telemetry
         self._store = store
         self._depth = depth
         self._adapter = adapter
@@ -95,7 +101,9 @@ class Pursuer:
             status = JobStatus(item.commitment.status)
             new, why = _ON_CLOSE[status], f"the job is {status}"
             if status is not JobStatus.FRAUD and state is State.CONFIRMED:
-                new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here"
+                kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
+                new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
+                self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
             moved |= await self._move(item, head.time, new, why, on=item.commitment.closed_block)
         return moved
 
@@ -158,10 +166,10 @@ class Pursuer:
         async with self._store.read() as view:
             ours = await view.work.ended(account)
             while (there := await view.transactions.find(self._adapter.name, self._occasion(), Action.WITHDRAW)) and (
-                TxState(there.state) not in _UNFINISHED
+                TxState(there.state) is TxState.FINAL
             ):
                 self._withdrawals += 1
-        if not ours or there is not None:
+        if not ours or (there is not None and TxState(there.state) in _UNFINISHED):
             return False
         try:
             intent = await self._adapter.collect(self._occasion())
@@ -189,7 +197,7 @@ class Pursuer:
             return False
         async with self._store.begin(now) as unit:
             there = await unit.transactions.find(intent.protocol, intent.subject, intent.action)
-            if there is not None and TxState(there.state) not in _FAILED:
+            if there is not None and (TxState(there.state) not in _FAILED or now < there.updated + _PAUSE):
                 return False
             await unit.transactions.propose(intent, self._account, again=True)
         return True

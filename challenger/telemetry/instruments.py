@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from challenger.telemetry.alerts import Alerts
-from challenger.telemetry.metrics import Metrics, Silent
+from challenger.telemetry.metrics import MISSED, Metrics, Silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +14,8 @@ class Instruments:
 
     metrics: Metrics = field(default_factory=Silent)
     alerts: Alerts = field(default_factory=Alerts)
+
+    def missed(self, about: str, state: str, why: str) -> None:
+        """A window closed over work in hand: counted by the ``state`` it was in, and said with what kept it back."""
+        self.metrics.count(MISSED, state=state)
+        self.alerts.alert("missed", about=about, state=state, why=why)

@@ -94,6 +94,32 @@ async def test_a_pause_stops_all_filing_across_restarts_until_a_person_lifts_it(
             assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
 
 
+@pytest.mark.parametrize("finalised", [False, True])
+async def test_a_window_that_closes_over_a_pause_is_a_miss_and_says_so(tmp_path, finalised):
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,)) as s, s.watcher(correlated_providers=100) as app:
+        now = (await app.rpc.block("latest")).time
+        async with app.store.begin(now) as unit:
+            await unit.approvals.pause("person", EVERYTHING, "by ada: maintenance")
+        await s.world.play()
+        await s.until_quiet(app)
+        held = {item.work.commitment for item in await confirmed(app)}
+        assert held == s.jobs(Truth.WRONG)
+        while (end := s.world.last_window()) is not None:
+            await s.world.blocks.travel(end)
+            if finalised:
+                await s.world.finish()
+            await s.until_quiet(app)
+            if not finalised:
+                break
+        async with app.store.read() as view:
+            for job in held:
+                work = (await view.work.item(job)).work
+                assert work.state == State.EXPIRED
+                assert "by ada: maintenance" in work.detail
+        missed = {about for name, about in app.telemetry.alerts.active() if name == "missed"}
+        assert missed == {"0x" + job.hex() for job in held}
+
+
 @pytest.mark.parametrize("cap", ["per_provider", "per_day", "exposure"])
 async def test_bonds_never_exceed_a_cap(tmp_path, cap):
     """Room for one bond and a half: never are two out (in the day: filed at all) at once."""

@@ -92,6 +92,7 @@ class Toy:
     capability: Capability = Capability.OPEN
     sealed: set[bytes] = field(default_factory=set)
     unreadable: set[bytes] = field(default_factory=set)
+    credited: bool = False
 
     async def pinned(self) -> bool:
         return True
@@ -128,8 +129,9 @@ class Toy:
     async def advance_demand(self, demand: Any) -> None:
         return None
 
-    async def collect(self, occasion: str) -> None:
-        return None
+    async def collect(self, occasion: str) -> Intent | None:
+        call = Call(PROVIDERS[0], b"", Wei(0))
+        return Intent(self.name, occasion, Action.WITHDRAW, call, FOREVER) if self.credited else None
 
     async def balance(self, address: str) -> Wei:
         return Wei(self.funds)
@@ -177,7 +179,7 @@ class Caps(RuleBasedStateMachine):
         toy = self.toy
         self.filer = Filer(self.store, toy, toy, ME, limits, patience, learned, Instruments(), toy)
         self.bonds = Bonds(self.store, toy, ME)
-        self.pursuer = Pursuer(self.store, toy, ME, depth=2)
+        self.pursuer = Pursuer(self.store, toy, ME, depth=2, telemetry=Instruments())
         self.cursor = await self.store.index().apply(self.blocks, [], None)
 
     def teardown(self) -> None:
@@ -275,13 +277,11 @@ class Caps(RuleBasedStateMachine):
     @precondition(lambda self: self._waiting())
     @rule(data=st.data(), how=st.sampled_from((TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED)))
     def failed(self, data: st.DataObject, how: TxState) -> None:
-        row = data.draw(st.sampled_from(self._waiting()))
+        self._run(self._close(data.draw(st.sampled_from(self._waiting())), how))
 
-        async def close() -> None:
-            async with self.store.begin(self._now()) as unit:
-                await unit.transactions.closed(row.id, how, "as it goes")
-
-        self._run(close())
+    async def _close(self, row: Any, how: TxState) -> None:
+        async with self.store.begin(self._now()) as unit:
+            await unit.transactions.closed(row.id, how, "as it goes")
 
     def _open_ones(self) -> list[Any]:
         told = self._told()
@@ -385,6 +385,42 @@ def test_one_case_that_cannot_be_read_keeps_no_other_waiting(machine: Caps) -> N
     machine.look()
     (row,) = machine._waiting()
     assert row.intent.subject == subject_of(list(machine.owner)[1])
+
+
+def test_a_step_that_failed_is_not_tried_again_in_the_same_breath(machine: Caps) -> None:
+    """Else a case whose simulation reverts would be proposed, given up and proposed, as fast as endpoints answer."""
+    machine.found(PROVIDERS[0], fraud=True, count=1)
+    machine.look()
+    (row,) = machine._waiting()
+    machine._run(machine._close(row, TxState.ABANDONED))
+    for _ in range(3):
+        assert not machine._run(machine.filer.step(machine.blocks[-1])), "nothing moves: the loop may rest"
+        assert machine._waiting() == []
+    machine.time()
+    machine.look()
+    assert [again.id for again in machine._waiting()] == [row.id]
+
+
+def test_a_withdrawal_that_fails_is_tried_again_and_never_becomes_another(machine: Caps) -> None:
+    machine.found(PROVIDERS[0], fraud=False, count=1)
+    machine.look()
+    (row,) = machine._waiting()
+    machine._run(machine._mine(row, whole=True))
+    machine.look()
+    machine.pursue()
+    (one,) = machine._open_ones()
+    machine._run(machine._grow(DemandClosed(one.at, one.demand, one.commitment, DemandOutcome.LOST, b"", 0, 0)))
+    machine.pursue()
+    machine.toy.credited = True
+    tried = []
+    for _ in range(12):
+        machine.time()
+        machine.pursue()
+        for row in machine._waiting():
+            tried.append(row.id)
+            machine._run(machine._close(row, TxState.ABANDONED))
+    assert len(set(tried)) == 1, "one row, however often it fails"
+    assert 2 <= len(tried) <= 6, "and not at every block"
 
 
 def test_a_demand_does_not_hide_what_an_accusation_has_been_promised(machine: Caps) -> None:
