@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,6 +36,7 @@ from challenger.parts import (
     load_signer,
     replay_pool,
 )
+from challenger.pipeline.agree import Believed
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
@@ -60,7 +62,22 @@ from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.metrics import Prometheus
 from challenger.telemetry.serve import serve
 
-__all__ = ["App", "opened"]
+__all__ = ["App", "Replaying", "opened"]
+
+
+#: Replays of a recording that follow one plan.
+_PLANNED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Replaying:
+    """The chain is a recording: everything happens in one order, so that equal recordings give equal journals.
+
+    ``holder``: how the lease calls this process; ``believed``: the recording holds no receipts, so that nothing can be
+    proved or held against its logs."""
+
+    holder: str
+    believed: bool
 
 
 @asynccontextmanager
@@ -75,6 +92,7 @@ async def opened(
     engine: Callable[[URL, float], AsyncEngine] = create_engine,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
     monotonic: Callable[[], float] = time.monotonic,
+    replaying: Replaying | None = None,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts. While another
@@ -83,12 +101,12 @@ async def opened(
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
     and the replay pool, ``crossing`` is told of every persisted transition, ``engine``
     makes the database's connections, ``entropy`` the epochs' secrets; ``monotonic``
-    tells when an endpoint that failed is tried again. Raises ConfigError, WrongChain, WrongContract,
+    is the clock of what takes time here, and tells when an endpoint that failed is tried again. Raises ConfigError, WrongChain, WrongContract,
     EndpointError or StoreError, one line each.
     """
     addresses(settings)
     chain = settings.chain
-    telemetry = instruments(settings)
+    telemetry = instruments(settings, monotonic)
     async with AsyncExitStack() as stack:
         spread = random.Random(entropy(16))  # noqa: S311 - spreads retries, decides nothing
         endpoints = await stack.enter_async_context(
@@ -114,13 +132,28 @@ async def opened(
         if isinstance(telemetry.metrics, Prometheus):
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
         seconds = settings.filing.lease_seconds
-        lease, keeper = await stack.enter_async_context(leased(store, account or "watch", seconds, stop))
+        lease, keeper = await stack.enter_async_context(
+            leased(store, account or "watch", seconds, stop, replaying.holder if replaying else "")
+        )
         if files is None:
             files = await stack.enter_async_context(artifact_store(settings))
         if workers is None:
             workers = await stack.enter_async_context(replay_pool(settings))
         yield await _wire(
-            settings, store, endpoints, adapter, signer, files, workers, lease, keeper, telemetry, crossing, entropy
+            settings,
+            store,
+            endpoints,
+            adapter,
+            signer,
+            files,
+            workers,
+            lease,
+            keeper,
+            telemetry,
+            crossing,
+            entropy,
+            monotonic,
+            replaying,
         )
 
 
@@ -137,9 +170,12 @@ async def _wire(
     telemetry: Instruments,
     crossing: Hook | None,
     entropy: Callable[[int], bytes],
+    monotonic: Callable[[], float],
+    replaying: Replaying | None,
 ) -> App:
     rpc, chain, filing = endpoints.rpc, settings.chain, settings.filing
-    agreement = endpoints.agreement(settings, store, adapter)
+    believed = replaying is not None and replaying.believed
+    agreement = Believed() if believed else endpoints.agreement(settings, store, adapter)
     live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and signer is not None
     account = None if signer is None else signer.address
 
@@ -154,9 +190,11 @@ async def _wire(
         settings.replay.workers,
         margin=lead,
         demands=account is not None and settings.mode is not Mode.WATCH,
+        fetches=8 if replaying is None else 1,
+        planned=0 if replaying is None else _PLANNED,
     )
     backends = (settings.replay.backend, settings.replay.confirm_backend)
-    learned = Learned(store, course(adapter, chain.confirmations), backends)
+    learned = Learned(store, course(adapter, chain.confirmations), backends, monotonic)
     backlog = Backlog(
         store,
         learned,
@@ -210,7 +248,14 @@ async def _wire(
         entropy=entropy,
     )
     following = FollowerOptions(start=chain.start_block, depth=chain.ledger_depth)
-    follower = Follower(endpoints.reader(), store.index(), adapter, following, on_malformed=left_out)
+    follower = Follower(
+        endpoints.reader(believed=believed),
+        store.index(),
+        adapter,
+        following,
+        on_malformed=left_out,
+        clock=monotonic,
+    )
     reconciler = await Reconciler.started(
         store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads)
     )
@@ -234,7 +279,7 @@ async def _wire(
         adapter,
         follower,
         sampler,
-        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry, idle),
+        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry, idle, monotonic),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations, telemetry=telemetry),
         reconciler,
         filer,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from challenger.chain.complete import CheckedReader
 from challenger.chain.endpoint import connect
+from challenger.chain.follower import Reader
 from challenger.chain.pool import Change, Member, PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.chain.wakeup import Wakeup
@@ -35,8 +36,11 @@ class Endpoints:
     def members(self) -> tuple[Member, ...]:
         return self.pool.members
 
-    def reader(self) -> CheckedReader:
-        """For the follower: logs near the head are held against their blocks' hashes."""
+    def reader(self, *, believed: bool = False) -> Reader:
+        """For the follower: logs near the head are held against their blocks' hashes, unless there is nothing to hold
+        against them (``believed``)."""
+        if believed:
+            return self.rpc
         return CheckedReader(self.rpc, self._witnesses, caught=self._caught, unchecked=_unchecked)
 
     def agreement(self, settings: Settings, store: Store, contract: Contract) -> Agreement:

@@ -36,6 +36,10 @@ class Expected(ChallengerError):
     """the outside world did not do its part"""
 
 
+class RecordingUnusable(Expected):
+    """nothing was done"""
+
+
 class EndpointError(Expected):
     """the JSON-RPC endpoint could not be used"""
 

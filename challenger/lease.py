@@ -153,13 +153,13 @@ class Lease:
 
 @asynccontextmanager
 async def leased(
-    store: Store, name: str, seconds: float, stop: asyncio.Event | None
+    store: Store, name: str, seconds: float, stop: asyncio.Event | None, holder: str = ""
 ) -> AsyncIterator[tuple[Lease, asyncio.Future[None]]]:
     """A lease of this process, renewed within the block by a task of its own, which ends with TakenOver when it is lost.
 
-    Stands by while another process has it. Raises HeldElsewhere without ``stop``, or when that is set before.
+    ``holder`` names it to others (empty: this host and process). Stands by while another process has it. Raises HeldElsewhere without ``stop``, or when that is set before.
     """
-    lease = Lease(store, name, f"{socket.gethostname()}/{os.getpid()}", seconds)
+    lease = Lease(store, name, holder or f"{socket.gethostname()}/{os.getpid()}", seconds)
     try:
         if stop is None:
             await lease.take_or_refuse()

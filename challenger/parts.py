@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from challenger.chain import signers
@@ -77,13 +79,13 @@ class JournalSink:
             await unit.journal.write(unit.now, "alert", notice.about[:160], payload)
 
 
-def instruments(settings: Settings) -> Instruments:
+def instruments(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Instruments:
     """Metrics where they are served, alerts with the operator's hooks. Raises ConfigError for one that cannot be used."""
     wanted = settings.telemetry
     if wanted.metrics:
         loopback(wanted.metrics)
     metrics = Prometheus() if wanted.metrics else Silent()
-    alerts = Alerts(metrics)
+    alerts = Alerts(metrics, clock=clock)
     if wanted.alert_command:
         alerts.send_to(Command(wanted.alert_command, wanted.alert_seconds))
     if wanted.alert_webhook:

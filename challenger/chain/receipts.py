@@ -29,6 +29,8 @@ _ADDED = (
     ("baseFeePerGas", 0), ("withdrawalsRoot", 32), ("blobGasUsed", 0), ("excessBlobGas", 0),
     ("parentBeaconBlockRoot", 32), ("requestsHash", 32),
 )  # fmt: skip
+#: What a hash binds, and the hash.
+HEADER_FIELDS = frozenset(name for name, _ in (*_FRONTIER, *_ADDED)) | {"hash"}
 #: The most transactions of one block.
 _MOST = 20_000
 
@@ -142,22 +144,25 @@ async def prove(endpoint: Asks, block: Block, *, one_by_one: bool = True) -> lis
     Raises ``Unproven`` when what it serves does not fit the block's hash, ``EndpointError`` or ``RpcError`` when it
     serves nothing.
     """
-    digest = wire.to_hex(block.hash)
-    header: Header = await endpoint.read("eth_getBlockByHash", [digest, False], _present)
+    header: Header = await endpoint.read("eth_getBlockByHash", [wire.to_hex(block.hash), False], _present)
     try:
         if header.block != block:
             raise ValueError("it is another block than the one asked for")  # noqa: TRY301
-        try:
-            answers = await endpoint.read("eth_getBlockReceipts", [digest], _listed)
-        except RateLimited:
-            raise
-        except (RpcError, UnknownBlock):
-            if not one_by_one:
-                raise
-            answers = await _singly(endpoint, header)
-        return proven_logs(header, answers)
+        return proven_logs(header, await receipts_of(endpoint, header, one_by_one=one_by_one))
     except ValueError as error:
         raise Unproven(str(error), block=block.number, endpoint=endpoint.name) from None
+
+
+async def receipts_of(endpoint: Asks, header: Header, *, one_by_one: bool = True) -> Any:
+    """All receipts of the block as ``endpoint`` serves them, for ``proven_logs`` to check; else as ``prove``."""
+    try:
+        return await endpoint.read("eth_getBlockReceipts", [wire.to_hex(header.block.hash)], _listed)
+    except RateLimited:
+        raise
+    except (RpcError, UnknownBlock):
+        if not one_by_one:
+            raise
+        return await _singly(endpoint, header)
 
 
 async def _singly(endpoint: Asks, header: Header) -> list[Any]:

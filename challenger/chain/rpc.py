@@ -187,6 +187,12 @@ class Rpc:
         answers = await self._ask_many([_block_request(one) for one in wanted])
         return [self._parsed("a header", a, partial(_header, w)) for w, a in zip(wanted, answers, strict=True)]
 
+    async def headers_served(self, first: int, last: int) -> list[tuple[Header, dict[str, Any]]]:
+        """Blocks ``first ≤ n ≤ last``, each with the endpoint's own words. ``UnknownBlock`` when one is not there."""
+        wanted = range(first, last + 1)
+        answers = await self._ask_many([_block_request(one) for one in wanted])
+        return [(self._parsed("a header", a, partial(_header, w)), a) for w, a in zip(wanted, answers, strict=True)]
+
     async def read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
         """Any other read, as persistent as the typed ones; a ``ValueError`` of ``parse`` is an ``EndpointError``."""
         return await self._read(method, params, parse)

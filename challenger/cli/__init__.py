@@ -26,6 +26,8 @@ COMMANDS = {
     "resume": ("resume", "let filing go on after a pause"),
     "audit": ("audit", "re-check the record: `audit sampling`, `audit journal`"),
     "db": ("db", "create, upgrade or downgrade the database schema"),
+    "record": ("record", "keep a range of blocks, with data and models, in one file"),
+    "replay": ("replay", "run the watcher over a recorded chain, offline, under a simulated clock"),
     "sim": ("sim", "play seeded worlds that break on purpose, and check what must always hold"),
     "devnet": ("devnet", "serve the embedded chain as JSON-RPC on loopback"),
 }

@@ -66,6 +66,14 @@ def positive(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """For argparse: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be at least 0")
+    return value
+
+
 def address(text: str) -> str:
     """For argparse: an address, lower case."""
     lowered = text.lower()

@@ -23,6 +23,17 @@ class Chain(Witness, Protocol):
     """The pool: what we ourselves read from."""
 
 
+class Believed:
+    """Where the chain is a recording without receipts: there is one account of it, and nothing to hold against that.
+    Nothing is ever filed on it."""
+
+    async def disagreement(self, case: Sequence[ChainEvent]) -> str:  # noqa: ARG002
+        return ""
+
+    async def refusal(self, row: CommitmentRow, head: Block) -> str:  # noqa: ARG002
+        return "a recording is believed for replays only"
+
+
 class Agreement:
     """``store`` keeps the record; ``chain`` is what the window was read from."""
 

@@ -46,8 +46,6 @@ from challenger.telemetry.logs import LOGGER
 from challenger.telemetry.metrics import MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
 
 Clock = Callable[[], Awaitable[UnixTime]]
-#: Fetches under way at a time.
-_FETCHES = 8
 #: Commitments whose data is fetched in one turn; rows moved in one transaction.
 _PAGE = 100
 _BATCH = 500
@@ -63,7 +61,9 @@ class Agreement(Protocol):
 class Pace:
     """``attempts``: tries before a worker's failure is final; ``retry``: chain seconds between two tries, fewer when the
     window closes soon; ``workers``: replays at once; ``margin``: seconds before a close after which nothing is filed;
-    ``demands``: whether the filing stage takes up what is unavailable."""
+    ``demands``: whether the filing stage takes up what is unavailable; ``fetches`` under way at a time;
+    ``planned``: where more than 0, so many replays follow one plan, one after the other instead of at once (a simulation,
+    in which everything has one order)."""
 
     backend: str
     confirm_backend: str
@@ -72,6 +72,8 @@ class Pace:
     workers: int
     margin: int
     demands: bool
+    fetches: int = 8
+    planned: int = 0
 
 
 class Investigator:
@@ -86,7 +88,9 @@ class Investigator:
         backlog: Backlog,
         telemetry: Instruments,
         idle: Idle | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._store = store
         self._engine = engine
         self._observer = Observer(store, engine)
@@ -114,10 +118,15 @@ class Investigator:
         await self._put_aside(plan, now)
         await self._again(now)
         # a fraud in hand outranks everything and is never shed; few at a time: what becomes urgent is not kept waiting
-        next_ones = [one for one in (*plan.accused, *plan.replays) if one not in self._busy][: self._pace.workers]
+        next_ones = [one for one in (*plan.accused, *plan.replays) if one not in self._busy]
+        next_ones = next_ones[: self._pace.planned or self._pace.workers]
         async with self._store.read() as view:
             urgent = await view.work.some(next_ones)
-        await _together(self._handle(item) for item in urgent)
+        if self._pace.planned:
+            for item in urgent:
+                await self._handle(item)
+        else:
+            await _together(self._handle(item) for item in urgent)
         moved = bool(urgent or plan.late or plan.shed or plan.back)
         if not moved:
             self._idle.rest()
@@ -191,7 +200,7 @@ class Investigator:
             return False
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
-        gate = asyncio.Semaphore(_FETCHES)
+        gate = asyncio.Semaphore(self._pace.fetches)
 
         async def fetch(uri: str, root: Hash32, length: int) -> None:
             async with gate:
@@ -228,7 +237,7 @@ class Investigator:
         """Judges those whose data was away once more."""
         async with self._store.read() as view:
             rows = await view.work.waiting([State.SAMPLED])
-            away = [row.commitment for row in rows if _is_away(row, now)][:_FETCHES]
+            away = [row.commitment for row in rows if _is_away(row, now)][: self._pace.fetches]
             items = await view.work.some(away)
         self._busy.update(away)
         try:
@@ -240,9 +249,9 @@ class Investigator:
     # the first replay
 
     async def _replay(self, item: Item) -> None:
-        began = time.monotonic()
+        began = self._monotonic()
         verdict = await self._observer.judge(item.commitment, self._pace.backend, fresh=False)
-        took = time.monotonic() - began
+        took = self._monotonic() - began
         self._measured(item, verdict, took, "replay", self._pace.backend)
         commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
         now = await self._clock()
@@ -289,9 +298,9 @@ class Investigator:
         if apart:
             await self._later(item, f"endpoints disagree: {apart}")
             return
-        began = time.monotonic()
+        began = self._monotonic()
         second = await self._observer.judge(item.commitment, self._pace.confirm_backend, fresh=True)
-        took = time.monotonic() - began
+        took = self._monotonic() - began
         self._measured(item, second, took, "confirm", self._pace.confirm_backend)
         async with self._store.read() as view:
             found = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)

@@ -58,15 +58,21 @@ def normalise(url: str) -> URL:
 
 
 def create_engine(
-    url: URL, busy_seconds: float = 30.0, *, foreign_keys: bool = True, connect_args: Mapping[str, Any] | None = None
+    url: URL,
+    busy_seconds: float = 30.0,
+    *,
+    foreign_keys: bool = True,
+    connect_args: Mapping[str, Any] | None = None,
+    connect: Callable[[], Awaitable[Any]] | None = None,
 ) -> AsyncEngine:
     """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock.
-    ``connect_args`` are SQLite's driver's."""
+    ``connect_args`` are SQLite's driver's; ``connect`` makes its connections in the driver's place."""
     if url.get_backend_name() == "postgresql":
         milliseconds = int(busy_seconds * 1000)
         options = f"-c lock_timeout={milliseconds} -c timezone=UTC"
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
-    engine = create_async_engine(url, connect_args=dict(connect_args or {}))
+    driver = {"async_creator": connect} if connect is not None else {"connect_args": dict(connect_args or {})}
+    engine = create_async_engine(url, **driver)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
@@ -151,6 +157,7 @@ class Store:
                 if guarded and self._guard is not None:
                     await self._guard(unit)
                 yield unit
+                await unit.journal.flush()
                 self._crossed(unit, Moment.BEFORE)
             self.changes += guarded  # a lease's renewal is nothing to look at
             self._crossed(unit, Moment.AFTER)

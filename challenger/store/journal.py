@@ -24,6 +24,8 @@ from challenger.store.schema import journal
 
 GENESIS = bytes(32)
 _HEAD = Struct(">QQHH")
+#: Entries that wait before they go to the database.
+_MANY = 1_000
 
 
 class Tip(NamedTuple):
@@ -71,11 +73,13 @@ def link(prev: bytes, seq: int, entry: EntryColumns) -> bytes:
 
 
 class Journal:
-    """The journal within one transaction. The transaction is the only writer, so the tip is read once."""
+    """The journal within one transaction. The transaction is the only writer, so the tip is read once, and entries are
+    handed to the database many at a time: ``Store.begin`` has them all there before it commits."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._tip: Tip | None = None
+        self._waiting: list[tuple[Any, ...]] = []
         self.heard: list[tuple[str, str]] | None = None  # (kind, payload) of what is appended; None: nobody listens
 
     async def tip(self) -> Tip:
@@ -94,11 +98,18 @@ class Journal:
             digest = link(prev, seq, entry)
             rows.append((seq, prev, digest, *entry))
             prev = digest
-        await insert_rows(self._connection, journal, rows)
+        self._waiting += rows
         if self.heard is not None:
             self.heard.extend((row[4], row[6]) for row in rows)
         self._tip = Tip(seq, prev)
+        if len(self._waiting) >= _MANY:
+            await self.flush()
         return self._tip
+
+    async def flush(self) -> None:
+        """Hands what waits to the database."""
+        rows, self._waiting = self._waiting, []
+        await insert_rows(self._connection, journal, rows)
 
     async def write(self, time: UnixTime, kind: str, subject: str, payload: Mapping[str, Any]) -> Tip:
         """One entry."""
@@ -106,11 +117,13 @@ class Journal:
 
     async def about(self, subject: str, limit: int = 1000) -> list[JournalRow]:
         """The latest ``limit`` entries about ``subject``, oldest first."""
+        await self.flush()
         newest = select(journal).where(journal.c.subject == subject).order_by(journal.c.seq.desc()).limit(limit)
         return [_row(row) for row in reversed((await self._connection.execute(newest)).all())]
 
     async def after(self, seq: int, limit: int = 1000) -> list[JournalRow]:
         """Up to ``limit`` entries that follow number ``seq``."""
+        await self.flush()
         following = select(journal).where(journal.c.seq > seq).order_by(journal.c.seq).limit(limit)
         return [_row(row) for row in await self._connection.execute(following)]
 

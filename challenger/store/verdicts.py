@@ -34,8 +34,9 @@ class Verdicts:
         }
         result = await self._connection.execute(insert(verdicts).values(**values).returning(verdicts.c.id))
         identity: int = result.scalar_one()
-        told = {**values, "id": identity, "environment": verdict.environment}
-        del told["commitment"], told["time"]
+        # where it ran stands in the row, beside what the journal hashes: equal decisions are equal entries everywhere
+        told = {**values, "id": identity}
+        del told["commitment"], told["time"], told["environment"]
         await self._journal.write(self._now, "verdict", subject_of(commitment), told)
         return identity
 

@@ -7,9 +7,10 @@ Every move is journalled in its own transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, insert, or_, select, update
+from sqlalchemy import Select, Update, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import (
@@ -124,13 +125,9 @@ class Work:
         unknown = changes.keys() - _FIELDS - {"state"}
         if unknown:
             raise TypeError(f"work has no columns {sorted(unknown)}")
-        values = {name: canonical(v) if isinstance(v, Mapping) else v for name, v in changes.items()}
-        statement = (
-            update(work)
-            .where(work.c.commitment == commitment, work.c.state == old.value)
-            .values(**values, updated=self._now, version=work.c.version + 1)
-        )
-        if (await self._connection.execute(statement)).rowcount != 1:
+        values = {f"new_{name}": canonical(v) if isinstance(v, Mapping) else v for name, v in changes.items()}
+        values |= {"which": commitment, "old": old.value, "now": self._now}
+        if (await self._connection.execute(_update_of(tuple(changes)), values)).rowcount != 1:
             raise StaleRow(commitment=subject_of(commitment), expected=old)
         # the HMAC would help nobody before the reveal and follows from the secret after it
         told = {name: value for name, value in changes.items() if name not in ("state", "drawn")}
@@ -278,6 +275,18 @@ class Work:
         return [Item(WorkRow(*row[:cut]), CommitmentRow(*row[cut:])) for row in rows]
 
 
+@cache
+def _update_of(names: tuple[str, ...]) -> Update:
+    """The statement that changes these columns: built once, since building one costs more than running it."""
+    values = {name: bindparam(f"new_{name}", type_=work.c[name].type) for name in names}
+    return (
+        update(work)
+        .where(work.c.commitment == bindparam("which"), work.c.state == bindparam("old"))
+        .values(**values, updated=bindparam("now"), version=work.c.version + 1)
+    )
+
+
+@cache
 def _items() -> Select[Any]:
     joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
     return select(work, commitments).select_from(joined)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -108,16 +109,10 @@ class RunRecorder:
 
     def embed(self, manifest: Path) -> None:
         """The model's own files go into the recording, so that it can be verified by itself."""
-        with open_plain(manifest) as opened:
-            data = opened.read(MAX_MANIFEST_BYTES + 1)
-        digest = sha256(data).digest()
-        if digest in self._embedded:
-            return
-        self._embedded.add(digest)
-        self._writer.raw(_inside(digest, MANIFEST_NAME), [data])
-        for name in manifest_files(data):
-            with open_plain(manifest.parent / name) as opened:
-                self._writer.raw(_inside(digest, name), iter(lambda: opened.read(CHUNK), b""))
+        digest = sha256(_manifest(manifest)).digest()
+        if digest not in self._embedded:
+            self._embedded.add(digest)
+            embed_model(self._writer, manifest)
 
     def _flush(self) -> None:
         if self._held:
@@ -144,6 +139,17 @@ def recorded_runs(recording: Recording) -> Iterator[RecordedRun]:
             raise RecordingDamaged(str(error), part=PART, line=number) from error
 
 
+def embed_model(writer: RecordingWriter, manifest: Path) -> bytes:
+    """Writes a model's own files into the recording; gives the SHA-256 of its manifest. Raises ``OSError``."""
+    data = _manifest(manifest)
+    digest = sha256(data).digest()
+    writer.raw(_inside(digest, MANIFEST_NAME), [data])
+    for name in manifest_files(data):
+        with open_plain(manifest.parent / name) as opened:
+            writer.raw(_inside(digest, name), iter(partial(opened.read, CHUNK), b""))
+    return digest
+
+
 def unpack_model(recording: Recording, digest: bytes, folder: Path) -> Path | None:
     """The embedded model written into ``folder`` (which is made); its manifest's path, None where it is not embedded."""
     prefix = _inside(digest, "")
@@ -164,6 +170,11 @@ class _Bad(Exception):
 
 class _Differs(Exception):
     pass
+
+
+def _manifest(path: Path) -> bytes:
+    with open_plain(path) as opened:
+        return opened.read(MAX_MANIFEST_BYTES + 1)
 
 
 def _inside(digest: bytes, name: str) -> str:

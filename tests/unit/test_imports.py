@@ -46,8 +46,9 @@ ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
 }
 ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service"}
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
+ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
-ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.hardening"}
+ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.recording", "challenger.hardening"}
 ALLOWED["challenger"] = set()
 ALLOWED["challenger.__main__"] = {"challenger.cli"}
 
