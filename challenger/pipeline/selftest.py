@@ -16,13 +16,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from challenger.domain import CommitmentId, Millionths, PlantId, UnixTime, Verdict, VerdictKind
-from challenger.errors import Expected
+from challenger.errors import Expected, StoreError
 from challenger.pipeline.engine import Engine
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.observe import Question, question_of, verdict_on
 from challenger.pipeline.planted import Change, Ended, Planted, changes, falsified, outcome_of
 from challenger.store.engine import Store
 from challenger.store.selftests import Outcome
+from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER, say
@@ -76,7 +77,7 @@ class SelfTest:
         if self._drawn is None or not self._idle.free:
             return False
         source, self._drawn = self._drawn, None
-        planted = await self._plant(source)
+        planted = await self._planted(source)
         if planted is not None:
             await self._try(planted)
         return planted is not None
@@ -102,6 +103,17 @@ class SelfTest:
             self._cursor = one.verdict
             if self._draw.randrange(1_000_000) < self._rate:
                 self._drawn = one.commitment
+
+    async def _planted(self, source: CommitmentId) -> Planted | None:
+        """None, too, when our own code failed on this answer: that must not stop the watch over all others."""
+        try:
+            return await self._plant(source)
+        except (Expected, StoreError):
+            raise  # the loop says so and comes back
+        except Exception as error:  # noqa: BLE001 - told as a bug, as the investigator tells its own
+            self._telemetry.alerts.alert("bug", about=subject_of(source), error=repr(error))
+            LOGGER.debug("while planting", exc_info=error)
+            return None
 
     async def _plant(self, source: CommitmentId) -> Planted | None:
         """None when a reorganisation took the honest answer away."""

@@ -15,6 +15,7 @@ from challenger.app import opened
 from challenger.cli import main
 from challenger.domain import Action, Call, Intent, PlantId, State, TxState, UnixTime, Wei
 from challenger.errors import PlantedRefused
+from challenger.sim import data
 from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.store.crossing import Moment
 from challenger.store.heads import verify
@@ -227,3 +228,27 @@ async def test_the_outbox_and_the_sender_refuse_what_is_planted(tmp_path):
             left = await view.transactions.get(row.id)
         assert (left.state, left.attempts) == (TxState.INTENT, ())
         assert raised(app) == {"planted-filing"}
+
+
+async def test_a_failure_of_our_own_while_planting_is_told_and_ends_nothing(tmp_path):
+    """What an answer's server does to us is expected; what our own code makes of it may not be."""
+    broken: list[str] = []
+
+    def read(part: bytes, uri: str) -> bytes:
+        if broken:
+            raise ZeroDivisionError
+        return data.read(part, uri)
+
+    async with honest(tmp_path, tasks=2, round_size=1, by_uri=100) as s:
+        how = {"rpc": s.devnet.rpc, "files": ToyFiles(read), "workers": s.workers}
+        async with opened(s.settings, **how) as app:
+            first, second = s.world.scenario.rounds
+            await rested(s, app, first)
+            broken.append("now")
+            assert not await app.selftest()
+            assert {name for name, _ in app.telemetry.alerts.active()} == {"bug"}
+            assert await planted(app) == [], "nothing half planted"
+            broken.clear()
+            await rested(s, app, second)
+            assert await app.selftest()
+            assert [row.outcome for row in await planted(app)] == [Outcome.CAUGHT]
