@@ -1,9 +1,10 @@
 """The follower's reader: the logs that an endpoint serves are held against what the block's hash binds.
 
 Older ranges are asked of a second endpoint too, and where the two differ a block's receipts decide: what one of them hides
-while a watcher catches up would be missed for good. Near the head every block is checked. For each of these blocks the header must hash to the block's hash; its bloom then says whether the block may hold a log
-of ours. Where it may, the block's receipts settle it, from any endpoint, since they prove themselves: an endpoint that
-left a log out, altered or invented one is caught before the cursor passes the block, and distrusted.
+while a watcher catches up would be missed for good. Near the head every block is checked. For each of these blocks the
+header must hash to the block's hash; its bloom then says whether the block may hold a log of ours. Where it may, the
+block's receipts settle it, from any endpoint, since they prove themselves: an endpoint that left a log out, altered or
+invented one is caught before the cursor passes the block, and distrusted.
 """
 
 from __future__ import annotations

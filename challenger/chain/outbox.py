@@ -7,24 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from challenger.chain.answers import FeeHistory, SentTx
-from challenger.chain.inclusion import ChainReader
+from challenger.chain.inclusion import Caller, ChainReader
 from challenger.domain import Address, BlockNumber, Hash32, Intent, TxState, UnixTime, Wei
 
 
-class Node(ChainReader, Protocol):
+class Node(ChainReader, Caller, Protocol):
     """The chain as ``rpc.Rpc`` shows it."""
 
     async def fee_history(self, blocks: int, newest: int | bytes | str = "latest") -> FeeHistory: ...
-
-    async def call(
-        self,
-        to: Address,
-        data: bytes,
-        block: int | bytes | str = "latest",
-        *,
-        sender: Address | None = None,
-        value: int = 0,
-    ) -> bytes: ...
 
     async def estimate_gas(self, to: Address, data: bytes, *, sender: Address, value: int = 0) -> int: ...
 
