@@ -22,6 +22,14 @@ async def drawn(s, app) -> None:
     assert (await s.states(app))[State.SAMPLED] == 10
 
 
+async def learned(app, rows, times: int, seconds: float) -> None:
+    """That many replays of each row's model took so long."""
+    async with app.store.begin(await app.clock()) as unit:
+        for model in {row.model for row in rows}:
+            for _ in range(times):
+                await app.learned.add(unit, action_of("replay", model, "torch"), seconds)
+
+
 async def entries(app, kind: str) -> list:
     async with app.store.read() as view:
         return (await view.connection.execute(select(journal).where(journal.c.kind == kind))).all()
@@ -34,11 +42,7 @@ async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path
         async with app.store.read() as view:
             rows = await view.work.waiting([State.SAMPLED])
         now = await app.clock()
-        slow = (min(row.closes for row in rows) - now) / 6
-        async with app.store.begin(now) as unit:
-            for model in {row.model for row in rows}:
-                for _ in range(20):
-                    await app.learned.add(unit, action_of("replay", model, "torch"), slow)
+        await learned(app, rows, 20, (min(row.closes for row in rows) - now) / 6)
         await app.investigate()
         states = await s.states(app)
         assert states[State.SHED] >= 1
@@ -46,10 +50,7 @@ async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path
         assert ("shed", "") in app.telemetry.alerts.active()
         await app.telemetry.alerts.deliver()
         assert [e for e in await entries(app, "alert") if "shed" in e.payload]
-        async with app.store.begin(now) as unit:
-            for model in {row.model for row in rows}:
-                for _ in range(1_000):  # replays are fast again, and the slow samples are forgotten
-                    await app.learned.add(unit, action_of("replay", model, "torch"), 0.01)
+        await learned(app, rows, 1_000, 0.01)  # replays are fast again, and the slow samples are forgotten
         await s.until_quiet(app)
         assert (await s.states(app))[State.REPLAYED] == 10
         assert app.telemetry.alerts.active() == []
@@ -66,10 +67,7 @@ async def test_what_was_shed_and_is_late_by_prediction_is_tried_while_nothing_el
         now = await app.clock()
         soon = min(row.closes for row in rows)
         slow = (soon - now) / 6
-        async with app.store.begin(now) as unit:
-            for model in {row.model for row in rows}:
-                for _ in range(20):
-                    await app.learned.add(unit, action_of("replay", model, "torch"), slow)
+        await learned(app, rows, 20, slow)
         await app.investigate()
         assert (await s.states(app))[State.SHED] >= 1
         await s.world.blocks.travel(soon - int(slow) // 2)

@@ -401,7 +401,8 @@ def test_a_step_that_failed_is_not_tried_again_in_the_same_breath(machine: Caps)
     assert [again.id for again in machine._waiting()] == [row.id]
 
 
-def test_a_withdrawal_that_fails_is_tried_again_and_never_becomes_another(machine: Caps) -> None:
+def _demanded(machine: Caps, outcome: DemandOutcome) -> DemandOpened:
+    """A demand of ours, filed and mined, that ended so."""
     machine.found(PROVIDERS[0], fraud=False, count=1)
     machine.look()
     (row,) = machine._waiting()
@@ -409,8 +410,14 @@ def test_a_withdrawal_that_fails_is_tried_again_and_never_becomes_another(machin
     machine.look()
     machine.pursue()
     (one,) = machine._open_ones()
-    machine._run(machine._grow(DemandClosed(one.at, one.demand, one.commitment, DemandOutcome.LOST, b"", 0, 0)))
+    assert isinstance(one, DemandOpened)
+    machine._run(machine._grow(DemandClosed(one.at, one.demand, one.commitment, outcome, b"", 0, 0)))
     machine.pursue()
+    return one
+
+
+def test_a_withdrawal_that_fails_is_tried_again_and_never_becomes_another(machine: Caps) -> None:
+    _demanded(machine, DemandOutcome.LOST)
     machine.toy.credited = True
     tried = []
     for _ in range(12):
@@ -450,15 +457,7 @@ def test_what_is_signed_counts_against_its_provider_before_the_index_shows_it(ma
 
 
 def test_an_answered_demand_hides_no_accusation_of_the_same_commitment(machine: Caps) -> None:
-    machine.found(PROVIDERS[0], fraud=False, count=1)
-    machine.look()
-    (row,) = machine._waiting()
-    machine._run(machine._mine(row, whole=True))
-    machine.look()
-    machine.pursue()
-    (one,) = machine._open_ones()
-    machine._run(machine._grow(DemandClosed(one.at, one.demand, one.commitment, DemandOutcome.ANSWERED, b"", 0, 0)))
-    machine.pursue()
+    one = _demanded(machine, DemandOutcome.ANSWERED)
     machine._run(machine._accused(one.commitment))
     machine.look()
     out = machine._run(machine.bonds.out(PROVIDERS[0], machine._now()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from challenger.app import App
 from challenger.domain import Action, CommitmentId, Hash32, State, TxState
 from challenger.protocols.reference_calls import Claim, seal_digest
 from challenger.sim.foes.arena import Arena, Deal, Party, sample
 from challenger.sim.foes.baits import Bait, last_bit
 from challenger.sim.foes.crowds import CopyCat
-from tests.sim.foes_stage import contest, history, state
+from tests.sim.foes_stage import Contest, contest, history, state
 
 CHEAT = Bait(last_bit)
 
@@ -26,6 +27,15 @@ async def accuse(arena: Arena, who: Party, job: bytes, salt: int = 0) -> int:
     await arena.act([who.does(arena.calls.seal(seal_digest(who.address, claim)))])
     await arena.act([who.does(arena.calls.challenge(claim, arena.deployment.params.challenge_bond))])
     return arena.events("Challenged")[-1]["dispute"]
+
+
+async def files_and_wins(c: Contest, app: App, job: bytes) -> None:
+    """The judges rest until ours is filed; then it is heard, once, and paid out."""
+    await c.arena.until(lambda: bool(c.filed()), lambda: c.turn(app))
+    c.arena.sits = True
+    await c.until_quiet(app)
+    assert c.once(job)
+    assert (await state(app, job))[0] is State.WITHDRAWN
 
 
 async def test_a_copy_cat_in_the_mempool_gains_nothing(tmp_path, template):
@@ -108,11 +118,7 @@ async def test_a_dispute_lost_on_purpose_is_followed_by_ours(tmp_path, template)
         await c.turns(app, 6)
         await a.rule(number, fraud=False)
         await a.settle(rival, number)
-        await a.until(lambda: bool(c.filed()), lambda: c.turn(app))
-        a.sits = True
-        await c.until_quiet(app)
-        assert c.once(one.job)
-        assert (await state(app, one.job))[0] is State.WITHDRAWN
+        await files_and_wins(c, app, one.job)
 
 
 async def test_slots_filled_with_shams_to_the_last_minute_only_postpone_our_challenge(tmp_path, template):
@@ -133,11 +139,7 @@ async def test_slots_filled_with_shams_to_the_last_minute_only_postpone_our_chal
             await a.rule(number, fraud=False)
             await a.settle(friend, number)
         assert a.events("WindowExtended"), "the protocol's rule for a house that was full"
-        await a.until(lambda: bool(c.filed()), lambda: c.turn(app))
-        a.sits = True
-        await c.until_quiet(app)
-        assert c.once(one.job)
-        assert (await state(app, one.job))[0] is State.WITHDRAWN
+        await files_and_wins(c, app, one.job)
 
 
 async def test_a_rival_between_our_seal_and_our_challenge_saves_us_the_bond(tmp_path, template):
