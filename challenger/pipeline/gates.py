@@ -34,8 +34,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour,
-    ``cleared``: a person has looked at it since and approved. ``pinned``: the contract code is the one pinned.
+    """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour
+    whom no person has looked at since. ``pinned``: the contract code is the one pinned.
     ``against``: bonds out against this provider, ``opened``: bonds of the last day, in wei, promised ones included.
     ``halted``: who stopped all filing and why, empty while nobody did."""
 
@@ -46,7 +46,6 @@ class Situation:
     outstanding: Wei
     balance: Wei
     accused: int
-    cleared: bool
     pinned: bool
     refused: str
     against: Wei = Wei(0)
@@ -64,7 +63,7 @@ def refusal(limits: Limits, at: Situation) -> str:
         return f"paused: {at.halted}"
     if not at.pinned:
         return "code: the contract's code is not the one pinned at start"
-    if at.accused >= limits.correlated_providers and not at.cleared:
+    if at.accused >= limits.correlated_providers:
         return f"correlated: {at.accused} providers of this model accused within the hour; a person must approve"
     if not at.window.open_at(UnixTime(at.now + limits.safety_seconds)):
         return "window: too close to its end for a filing to land"

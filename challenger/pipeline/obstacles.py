@@ -149,7 +149,7 @@ class Obstacles:
                 return "weights: a demand fetches one tile and forces no file to be served; a person must look"
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
-        accused, cleared = await self._correlated(item, head.time)
+        accused = await self._correlated(item, head.time)
         out = await self._bonds.out(item.commitment.provider, head.time)
         shut = refusal(
             self._limits,
@@ -161,7 +161,6 @@ class Obstacles:
                 outstanding=out.everywhere,
                 balance=Wei(await self._chain.balance(self._account) - out.unpaid),
                 accused=accused,
-                cleared=cleared,
                 pinned=pinned,
                 refused=refused,
                 against=out.against,
@@ -178,7 +177,7 @@ class Obstacles:
         rival = await self.rival(CommitmentId(item.work.commitment))
         if not refused and rival.startswith("rival:"):
             refused = f"eligibility: {rival}"
-        accused, _ = await self._correlated(item, head.time)
+        accused = await self._correlated(item, head.time)
         if halted := await self._halted():
             refused = f"paused: {halted}"
         elif not pinned:
@@ -201,8 +200,8 @@ class Obstacles:
             return "ours: this account disputes this job already"
         return f"rival: {others[0].challenger} disputes this job already ({others[0].dispute})" if others else ""
 
-    async def _correlated(self, item: Item, now: UnixTime) -> tuple[int, bool]:
-        """(providers of this model accused since a person last looked, whether a person has cleared them).
+    async def _correlated(self, item: Item, now: UnixTime) -> int:
+        """Providers of this model accused within the hour, less those that a person has looked at.
 
         A pause of any age and for any reason holds until a person lifts it; whoever was accused before that is cleared, and
         two others pause it again.
@@ -226,14 +225,14 @@ class Obstacles:
         }
         count = len(accused | (withheld - known))
         if any(pause.resumed_at is None for pause in pauses):
-            return max(count, self._limits.correlated_providers), False
+            return max(count, self._limits.correlated_providers)
         if count >= self._limits.correlated_providers:
             detail = f"{count} providers accused or unavailable within the hour"
             async with self._store.begin(now) as unit:
                 await unit.approvals.pause("correlated", model, detail)
             say("paused", level=logging.WARNING, model=item.commitment.model, why=detail)
             self._telemetry.alerts.alert("paused", about=model, why=detail)
-        return count, False
+        return count
 
     async def _stakes(self, prospect: Prospect, gas: int) -> Stakes:
         price = min(STRESS * await self._chain.gas_price(), self._limits.max_fee)

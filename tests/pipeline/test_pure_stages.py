@@ -72,7 +72,6 @@ FINE = Situation(
     outstanding=Wei(0),
     balance=Wei(1_000),
     accused=1,
-    cleared=False,
     pinned=True,
     refused="",
 )
@@ -80,7 +79,6 @@ FINE = Situation(
 
 def test_nothing_stands_in_the_way_of_a_good_case():
     assert refusal(LIMITS, FINE) == ""
-    assert refusal(LIMITS, replace(FINE, accused=5, cleared=True)) == ""
 
 
 @pytest.mark.parametrize(
