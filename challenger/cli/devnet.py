@@ -23,19 +23,27 @@ _SIGNERS = (1, 2, 3)
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--host", default="127.0.0.1", help="a loopback address")
-    sub.add_argument("--port", type=_port, default=8545, help="0 picks a free one")
+    sub.add_argument("--host", default="127.0.0.1", help="a loopback address (%(default)s)")
+    sub.add_argument("--port", type=_port, default=8545, help="0 picks a free one (%(default)s)")
     sub.add_argument(
-        "--interval", type=_seconds, default=None, metavar="S", help="mine every S seconds, not per transaction"
+        "--interval",
+        type=_seconds,
+        default=None,
+        metavar="S",
+        help="mine every S seconds (default: a block per transaction)",
     )
-    sub.add_argument("--accounts", type=positive, default=10, help="funded accounts with public keys")
+    sub.add_argument("--accounts", type=positive, default=10, help="funded accounts with public keys (%(default)s)")
     sub.add_argument("--deploy", action="store_true", help="deploy the reference protocol and print its settings")
     sub.add_argument("--faults", default="", metavar="LIST", help="serve endpoints besides that fail like this, or all")
     sub.add_argument(
-        "--rate", type=_percentage, default=5, metavar="P", help="per cent of the requests, for each fault"
+        "--rate",
+        type=_percentage,
+        default=5,
+        metavar="P",
+        help="per cent of the requests, for each fault (%(default)s)",
     )
-    sub.add_argument("--endpoints", type=positive, default=3, metavar="N", help="how many of them")
-    sub.add_argument("--seed", type=int, default=1, help="of the faults")
+    sub.add_argument("--endpoints", type=positive, default=3, metavar="N", help="how many of them (%(default)s)")
+    sub.add_argument("--seed", type=int, default=1, help="of the faults (%(default)s)")
 
 
 def _port(text: str) -> int:

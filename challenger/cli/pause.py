@@ -16,19 +16,24 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    detail = asyncio.run(_pause(addresses(settings_of(options)), options.reason))
+    detail, already = asyncio.run(_pause(addresses(settings_of(options)), options.reason))
     if options.json:
-        print_json({"paused": detail})
+        print_json({"paused": detail, "already": already})
+    elif already:
+        print(f"Filing was paused already ({detail}), and that reason stays; `challenger resume` lifts it.")
     else:
         print(f"Filing is paused ({detail}); `challenger resume` lifts it.")
     return 0
 
 
-async def _pause(settings: Settings, reason: str) -> str:
+async def _pause(settings: Settings, reason: str) -> tuple[str, bool]:
+    """(what stands in the record, whether it stood there before)."""
     from challenger.store.engine import open_store
     from challenger.store.keep import EVERYTHING
 
     # no endpoint is asked: it may be why somebody wants to pause
     async with open_store(settings.store.url) as store, store.begin(await indexed_time(store)) as unit:
         detail = f"by {getpass.getuser()}" + (f": {reason}" if reason else "")
-        return (await unit.approvals.pause("person", EVERYTHING, detail)).detail
+        before = {row.id for row in await unit.approvals.active()}
+        row = await unit.approvals.pause("person", EVERYTHING, detail)
+        return row.detail, row.id in before

@@ -24,6 +24,11 @@ async def test_filing_is_paused_and_resumed_while_no_endpoint_answers(tmp_path, 
         path = p.settings_file()
         assert await asyncio.to_thread(main, ["pause", "--reason", "outage", "-c", str(path)]) == 0
         assert [pause.detail.partition(": ")[2] for pause in await pauses(path)] == ["outage"]
+        capsys.readouterr()
+        assert await asyncio.to_thread(main, ["pause", "--reason", "another", "-c", str(path)]) == 0
+        told = capsys.readouterr().out
+        assert "paused already" in told, "a reason that is not taken is not passed over in silence"
+        assert "outage" in told
         assert await asyncio.to_thread(main, ["resume", "-c", str(path)]) == 0
         assert await pauses(path) == []
         assert "Lifted 1 pause." in capsys.readouterr().out
