@@ -322,9 +322,11 @@ def _asks_for_text(data: bytes) -> bool:
 
 async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:
     """A fresh worker for each backend; one that cannot be had is left out, unless it was asked for by name."""
-    data = sample(await _facts(pool, options), options.size)
+    facts = await _facts(pool, options)
+    data = sample(facts, options.size)
+    clipped = {name: most for name, most in facts["symbols"].items() if most < options.size}
     results: dict[str, Any] = {"size": options.size, "threads": options.threads, "rounds": options.repeat}
-    results |= {"backends": {}, "refused": {}}
+    results |= {"clipped": clipped, "backends": {}, "refused": {}}
     for backend in options.backend or BACKENDS:
         outcome = await pool.bench(replace(_request(options, data, backend), fresh=True), options.repeat)
         if isinstance(outcome, Described):

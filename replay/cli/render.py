@@ -140,6 +140,9 @@ def bench(results: Mapping[str, Any]) -> None:
         _pairs(console, {f"beside {backend}": seconds or "no ordinary torch"})
         _pairs(console, {f"{backend}, {what} left out": why for what, why in found["refused"].items()})
     _pairs(console, {f"{backend} refused": why for backend, why in results["refused"].items()})
+    _pairs(
+        console, {f"{name} is at most": f"{most}, not {results['size']}" for name, most in results["clipped"].items()}
+    )
     console.print(
         f"÷: times the same program in ordinary torch fp32, linear layers by the library named; "
         f"size {results['size']}, {results['threads']} thread(s), medians of {results['rounds']} rounds",

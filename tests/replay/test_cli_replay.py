@@ -139,10 +139,12 @@ def test_selftest_and_bench_print_tables(model, capsys):
     for row in found["grids"].values():
         assert row["replays_per_second"] > 0
         assert set(row["cost"]) == set(found["ordinary_seconds"])
-    assert main(["bench", str(model), "--backend", "numpy", "--size", "3", "--repeat", "1"]) == 0
+    assert timed["clipped"] == {}
+    assert main(["bench", str(model), "--backend", "numpy", "--size", "100000", "--repeat", "1"]) == 0
     shown = capsys.readouterr().out
     assert "÷ torch_fp32_mkl" in shown
     assert "÷ torch_fp32_onednn" in shown
+    assert "B is at most 4096, not 100000" in " ".join(shown.split())
 
 
 ODD = ("nan", "snan", "inf", "-0.5", "1e99999999999", "1e-99999999999", "1001", "")
