@@ -48,7 +48,11 @@ ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
-ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.recording", "challenger.hardening"}
+ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
+    "challenger.sim",
+    "challenger.recording",
+    "challenger.hardening",
+}
 ALLOWED["challenger"] = set()
 ALLOWED["challenger.__main__"] = {"challenger.cli"}
 
