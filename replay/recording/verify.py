@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,12 +58,15 @@ class InProcess:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One run compared. ``differs`` is empty where every bit agrees; else what differs ("model", "input", "output",
-    "state"). ``explanation``: lines for a person; ``divergence``: the place, where it was found."""
+    "state"). ``explanation``: lines for a person; ``divergence``: the place, where it was found, and ``recorded`` and
+    ``here`` the two values there, as bits and as numbers."""
 
     run: int
     differs: tuple[str, ...] = ()
     explanation: tuple[str, ...] = ()
     divergence: Divergence | None = None
+    recorded: str = ""
+    here: str = ""
 
     def __bool__(self) -> bool:
         return not self.differs
@@ -127,18 +130,20 @@ def explained(run: RecordedRun, outcome: Outcome, now: Path, then: Path | None) 
         return _with(outcome, None, f"the place cannot be found: {refuted.where}")
     except ReplayError as error:
         return _with(outcome, None, f"the place cannot be found: {error}")
-    return outcome if found is None else _with(outcome, found, place_in_words(found, mine))
-
-
-def place_in_words(found: Divergence, mine: Witness) -> str:
-    """``operator 2 (linear, value h), tile 0, element 7: 3f800000 (1.0) recorded, 3f800001 (1.0000001) here``."""
+    if found is None:
+        return outcome
     tensor = mine.tensor(found.operator) if 0 <= found.operator < len(mine.program.operators) else None
     kind = "" if tensor is None else tensor.dtype.str.lstrip("<|")
+    recorded, here = _value(found.theirs, kind), _value(found.mine, kind)
+    words = f"{place_in_words(found)}: {recorded} recorded, {here} here" + (f" ({found.note})" if found.note else "")
+    return replace(_with(outcome, found, f"first at {words}"), recorded=recorded, here=here)
+
+
+def place_in_words(found: Divergence) -> str:
+    """``operator 2 (linear, value h), tile 0, element 7``."""
     place = f"operator {found.operator} ({found.kind}" + (f", value {found.value})" if found.value else ")")
     place += f", tile {found.tile}" if found.tile >= 0 else ""
-    place += f", element {found.element}" if found.element >= 0 else ""
-    note = f" ({found.note})" if found.note else ""
-    return f"first at {place}: {_value(found.theirs, kind)} recorded, {_value(found.mine, kind)} here{note}"
+    return place + (f", element {found.element}" if found.element >= 0 else "")
 
 
 def first_element(recorded: bytes, computed: bytes) -> str:
@@ -161,7 +166,7 @@ def first_element(recorded: bytes, computed: bytes) -> str:
 
 
 def _with(outcome: Outcome, found: Divergence | None, line: str) -> Outcome:
-    return Outcome(outcome.run, outcome.differs, (*outcome.explanation, line), found)
+    return replace(outcome, explanation=(*outcome.explanation, line), divergence=found)
 
 
 def _value(bits: str, kind: str) -> str:

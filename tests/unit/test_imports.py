@@ -53,6 +53,7 @@ ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.recording",
     "challenger.hardening",
 }
+ALLOWED["challenger.pytest_plugin"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.recording"}
 ALLOWED["challenger"] = set()
 ALLOWED["challenger.__main__"] = {"challenger.cli"}
 
@@ -123,8 +124,9 @@ def test_no_circles():
         walk(name, ())
 
 
-@pytest.mark.parametrize("module", ["challenger.cli", "replay.cli"])
-def test_commands_start_without_heavy_libraries(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'web3', 'sqlalchemy', 'onnx') if m in sys.modules])"
+@pytest.mark.parametrize("module", ["challenger.cli", "replay.cli", "challenger.pytest_plugin", "replay.pytest_plugin"])
+def test_commands_and_plugins_start_without_heavy_libraries(module):
+    heavy = ("torch", "web3", "sqlalchemy", "onnx", *(("numpy", "eth") if "plugin" in module else ()))
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
