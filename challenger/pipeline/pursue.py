@@ -25,6 +25,7 @@ from challenger.errors import Expected, StaleRow
 from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
 from challenger.store.subjects import subject_of
+from challenger.store.unit import Unit
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
@@ -93,19 +94,32 @@ class Pursuer:
     async def _closed_by_others(self, head: Block) -> bool:
         async with self._store.read() as view:
             items = await view.work.closed_on_chain(since=self._closed.since(head.number))
+        ended = [item for item in items if State(item.work.state) in _NOT_OURS]
+        if not ended:
+            return False
         moved = False
-        for item in items:
-            state = State(item.work.state)
-            if state not in _NOT_OURS:
-                continue
-            status = JobStatus(item.commitment.status)
-            new, why = _ON_CLOSE[status], f"the job is {status}"
-            if status is not JobStatus.FRAUD and state is State.CONFIRMED:
-                kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
-                new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
-                self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
-            moved |= await self._move(item, head.time, new, why, on=item.commitment.closed_block)
+        async with self._store.begin(head.time) as unit:
+            for item in ended:
+                moved |= await self._ended(unit, item)
         return moved
+
+    async def _ended(self, unit: Unit, item: Item) -> bool:
+        """One that the chain has closed; False where its row moved meanwhile."""
+        status, state = JobStatus(item.commitment.status), State(item.work.state)
+        new, why = _ON_CLOSE[status], f"the job is {status}"
+        missed = status is not JobStatus.FRAUD and state is State.CONFIRMED
+        if missed:
+            kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
+            new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
+        try:
+            await unit.work.move(
+                CommitmentId(item.work.commitment), state, new, detail=why, on=item.commitment.closed_block
+            )
+        except StaleRow:
+            return False
+        if missed:
+            self._telemetry.missed(subject_of(item.work.commitment), state, why)
+        return True
 
     async def _follow(self, item: Item, head: Block, account: Address) -> bool:
         commitment = CommitmentId(item.work.commitment)

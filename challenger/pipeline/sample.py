@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import Any, Protocol
 
 from challenger.domain import (
     Action,
@@ -25,7 +25,6 @@ from challenger.domain import (
     UnixTime,
     Wei,
 )
-from challenger.errors import StaleRow
 from challenger.protocols.base import NO_DEADLINE
 from challenger.sampling.draw import Epoch, draw, selects
 from challenger.sampling.policy import Inputs, Policy, rate
@@ -131,19 +130,20 @@ class Sampler:
         ready = [(item, epoch) for item in items if (epoch := _epoch_of(epochs, item)) is not None]
         if not ready:
             return False
+        policies = {epoch.number: _policy_of(epoch) for _, epoch in ready}
+        notes: list[tuple[CommitmentId, State, dict[str, Any]]] = []
+        for item, epoch in ready:
+            sampled, frauds = records[item.commitment.provider]
+            inputs = Inputs(sampled, frauds, fees[item.work.commitment], self._burnt)
+            changes = {
+                "epoch": epoch.number,
+                "inputs": inputs.as_json(),
+                "p_millionths": rate(policies[epoch.number], inputs),
+                "draw_block": item.commitment.block + epoch.delay,
+            }
+            notes.append((CommitmentId(item.work.commitment), State.OBSERVED, changes))
         async with self._store.begin(head.time) as unit:
-            for item, epoch in ready:
-                sampled, frauds = records[item.commitment.provider]
-                inputs = Inputs(sampled, frauds, fees[item.work.commitment], self._burnt)
-                await unit.work.note(
-                    item.work.commitment,
-                    State.OBSERVED,
-                    epoch=epoch.number,
-                    inputs=inputs.as_json(),
-                    p_millionths=rate(_policy_of(epoch), inputs),
-                    draw_block=item.commitment.block + epoch.delay,
-                )
-        return True
+            return await unit.work.many(State.OBSERVED, notes) > 0
 
     async def _draw(self, head: Block) -> bool:
         async with self._store.read() as view:
@@ -160,28 +160,18 @@ class Sampler:
         missing = [number for number in numbers if number not in ledger]
         below = await self._headers.blocks(missing) if missing else []
         hashes = ledger | {block.number: block.hash for block in below}
-        moved = False
+        draws: list[tuple[CommitmentId, State, dict[str, Any]]] = []
+        for item in rated:
+            row = item.work
+            found = hashes.get(row.draw_block) if row.draw_block is not None else None
+            if found is None or row.epoch is None or row.p_millionths is None:
+                continue
+            value = draw(secrets_by_epoch[row.epoch], CommitmentId(row.commitment), found)
+            chosen = selects(value, row.p_millionths)
+            told = {"draw_hash": found, "drawn": value.to_bytes(32, "big"), "selected": chosen}
+            draws.append((CommitmentId(row.commitment), State.SAMPLED if chosen else State.SKIPPED, told))
         async with self._store.begin(head.time) as unit:
-            for item in rated:
-                row = item.work
-                found = hashes.get(row.draw_block) if row.draw_block is not None else None
-                if found is None or row.epoch is None or row.p_millionths is None:
-                    continue
-                value = draw(secrets_by_epoch[row.epoch], CommitmentId(row.commitment), found)
-                chosen = selects(value, row.p_millionths)
-                try:
-                    await unit.work.move(
-                        row.commitment,
-                        State.OBSERVED,
-                        State.SAMPLED if chosen else State.SKIPPED,
-                        draw_hash=found,
-                        drawn=value.to_bytes(32, "big"),
-                        selected=chosen,
-                    )
-                except StaleRow:
-                    continue  # a reorg came between
-                moved = True
-        return moved
+            return await unit.work.many(State.OBSERVED, draws) > 0  # those that a reorg took away meanwhile stay
 
     async def _note_anchors(self, head: Block) -> bool:
         """Takes down in which block an epoch's anchor was mined, once that is final."""

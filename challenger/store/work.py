@@ -28,7 +28,7 @@ from challenger.domain import (
 )
 from challenger.errors import IllegalMove, StaleRow
 from challenger.store.bulk import chunks
-from challenger.store.journal import Journal, canonical
+from challenger.store.journal import Entry, Journal, canonical
 from challenger.store.rows import CommitmentRow, WorkRow
 from challenger.store.schema import chain_moves, commitments, demands, disputes, tasks, verdicts, work
 from challenger.store.subjects import subject_of
@@ -121,17 +121,44 @@ class Work:
         """
         await self._write(commitment, state, changes, "note")
 
+    async def many(self, old: State, rows: Sequence[tuple[CommitmentId, State, Mapping[str, Any]]]) -> int:
+        """Many rows of state ``old`` at once, each to its state (``old`` again: as ``note``) with its changes; all change
+        the same columns. Rows that are not in ``old`` are passed over. Gives how many were changed.
+
+        Raises IllegalMove."""
+        for commitment, new, _ in rows:
+            if new is not old and (new is State.ORPHANED or not may_move(old, new)):
+                raise IllegalMove(commitment=subject_of(commitment), old=old, new=new)
+        there: set[CommitmentId] = set()
+        for chunk in chunks([commitment for commitment, _, _ in rows]):
+            query = select(work.c.commitment).where(work.c.commitment.in_(chunk), work.c.state == old.value)
+            there |= set((await self._connection.execute(query)).scalars())
+        fresh = [(one, {**changes, "state": new.value}, new) for one, new, changes in rows if one in there]
+        if fresh:
+            # nothing comes between the look and the change: there is one writer
+            values = [self._values(commitment, old, changes) for commitment, changes, _ in fresh]
+            await self._connection.execute(_update_of(tuple(fresh[0][1])), values)
+        entries = [self._entry(one, old, changes, "note" if new is old else new.value) for one, changes, new in fresh]
+        await self._journal.append(entries)
+        return len(fresh)
+
     async def _write(self, commitment: CommitmentId, old: State, changes: dict[str, Any], kind: str) -> None:
+        values = self._values(commitment, old, changes)
+        if (await self._connection.execute(_update_of(tuple(changes)), values)).rowcount != 1:
+            raise StaleRow(commitment=subject_of(commitment), expected=old)
+        await self._journal.append([self._entry(commitment, old, changes, kind)])
+
+    def _values(self, commitment: CommitmentId, old: State, changes: Mapping[str, Any]) -> dict[str, Any]:
         unknown = changes.keys() - _FIELDS - {"state"}
         if unknown:
             raise TypeError(f"work has no columns {sorted(unknown)}")
         values = {f"new_{name}": canonical(v) if isinstance(v, Mapping) else v for name, v in changes.items()}
-        values |= {"which": commitment, "old": old.value, "now": self._now}
-        if (await self._connection.execute(_update_of(tuple(changes)), values)).rowcount != 1:
-            raise StaleRow(commitment=subject_of(commitment), expected=old)
+        return values | {"which": commitment, "old": old.value, "now": self._now}
+
+    def _entry(self, commitment: CommitmentId, old: State, changes: Mapping[str, Any], kind: str) -> Entry:
         # the HMAC would help nobody before the reveal and follows from the secret after it
         told = {name: value for name, value in changes.items() if name not in ("state", "drawn")}
-        await self._journal.write(self._now, kind, subject_of(commitment), {"from": old.value, **told})
+        return Entry(self._now, kind, subject_of(commitment), canonical({"from": old.value, **told}))
 
     async def items(
         self,

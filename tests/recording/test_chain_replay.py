@@ -107,17 +107,16 @@ async def test_twice_the_same_journal_whatever_was_known(by_hand, tmp_path) -> N
 
 async def test_time_is_the_recordings(by_hand, tmp_path) -> None:
     """What replays take is simulated: with slow ones the windows close over what is drawn."""
-    settings = replace(ALL, replay=replace(ALL.replay, attempts=1))
     pace = Pace(every=60, replay=1_000.0)
     path = tmp_path / "long.tar"
     written.write(path, tmp_path / "model", 40, tail=400)
-    async with replayed(path, tmp_path / "a", HereWorkers(), settings=settings, pace=pace) as watch:
+    async with replayed(path, tmp_path / "a", HereWorkers(), pace=pace) as watch:
         found = await watch.play()
         async with watch.app.store.read() as view:
             first = (await view.verdicts.of((await view.work.listing(limit=1_000))[-1].work.commitment))[0]
     assert first.microseconds == 1_000_000_000
-    assert found.states.get("expired", 0) + found.states.get("shed", 0) > 20
-    assert found.states["replayed"] + found.states.get("confirmed", 0) < 12
+    assert sum(found.verdicts.values()) < 12  # the others' windows closed first
+    assert found.states == {"finalised": 36, "filed_by_other": 4}
 
 
 async def test_another_seed_draws_others_and_a_policy_draws_fewer(by_hand, tmp_path) -> None:

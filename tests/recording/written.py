@@ -1,7 +1,8 @@
 """Chain recordings written by hand, as docs/recordings.md has them: a market without an EVM, thousands of jobs a second.
 
 The model is a real one (two dense layers), its inputs are small and stand inline, and every ``cheat``-th answer has a
-wrong bit. Blocks come every twelve seconds and their hashes are made up, so there are no proofs.
+wrong bit. A job is closed when its window is over: final, or as a fraud that somebody else has proved. Blocks come every
+twelve seconds and their hashes are made up, so there are no proofs.
 """
 
 from __future__ import annotations
@@ -100,13 +101,16 @@ def write(
                 add(answer.as_line())
             add(_block(3, [_event("ModelRegistered", [identity, bytes(20)], [spec], 3, 0)]))
             add(_block(first - 1, []))
-            waiting = iter(made)
-            job = next(waiting, None)
+            waiting, closing = iter(made), iter(made)
+            job, done = next(waiting, None), next(closing, None)
             for number in range(first, last + 1):
                 logs: list[dict[str, Any]] = []
                 while job is not None and job.block == number:
                     logs += _logs(job, identity, prepared, len(logs))
                     job = next(waiting, None)
+                while done is not None and time_of(done.block) + WINDOW <= time_of(number):
+                    logs.append(_event("JobClosed", [done.commitment], [1 if done.honest else 2], number, len(logs)))
+                    done = next(closing, None)
                 add(_block(number, logs))
     return made
 
