@@ -21,6 +21,8 @@ from replay.recording import Recording, RecordingDamaged, RecordingMalformed
 T = TypeVar("T")
 CHAIN = "chain"
 PART = "chain.jsonl.zst"
+#: Block numbers and times stay below: a clock that counts seconds in a float must come to the end.
+_FAR = 1 << 40
 _LOG_FIELDS = ("address", "topics", "data", "logIndex", "transactionHash")
 #: Methods whose answers are of the contract and not of a block.
 STATE = ("eth_getCode", "eth_getStorageAt", "eth_call")
@@ -166,12 +168,16 @@ def _block(header: dict[str, Any], rest: dict[str, Any], deployment: Deployment)
     if not header.keys() <= HEADER_FIELDS:
         raise ValueError(f"a block has no field {ascii(min(header.keys() - HEADER_FIELDS))[:60]}")
     block = wire.block(header)
+    if block.number >= _FAR or block.time >= _FAR:
+        raise ValueError(f"block {block.number} at second {block.time} is beyond all time")
     logs = _logs(block, rest.get("logs", []))
     if any(log.address != deployment.market for log in logs):
         raise ValueError("a log is not the market's")
     receipts = rest.get("receipts", [])
     if not isinstance(receipts, list) or not all(isinstance(one, dict) for one in receipts):
         raise ValueError("receipts are not a list of objects")
+    for receipt in receipts:
+        wire.hash32(wire.field(receipt, "transactionHash"))
     if deployment.proofs:
         _prove(block, header, logs, receipts)
     elif receipts:

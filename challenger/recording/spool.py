@@ -109,6 +109,14 @@ class Spool:
         (time,) = self._base.execute("SELECT time FROM blocks WHERE number = ?", (number,)).fetchone()
         return UnixTime(time)
 
+    def time_after(self, now: float) -> UnixTime | None:
+        """Of the first block that is newer than ``now``."""
+        head = self.head(now)
+        (low, _) = self._ends()
+        following = "SELECT time FROM blocks WHERE number >= ? ORDER BY number LIMIT 1"
+        row = self._base.execute(following, (low if head is None else head + 1,)).fetchone()
+        return None if row is None else UnixTime(row[0])
+
     def header(self, number: int) -> dict[str, Any] | None:
         return self._object(_BLOCK + "number = ?", number)
 

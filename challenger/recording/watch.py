@@ -9,6 +9,7 @@ nothing is filed: what our transactions would have changed, no recording can tel
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -133,8 +134,16 @@ class RecordedWatch:
             told(head)
             if not moved and clock.now >= end and head.number >= last:
                 return await self.told()
-            if not moved or clock.now >= looked + self._every:
-                clock.now = max(clock.now, min(looked + self._every, end))
+            if not moved:
+                clock.now = max(clock.now, self._news_after(looked, end))
+            elif clock.now < looked + self._every:
+                clock.now = min(looked + self._every, max(end, clock.now))
+
+    def _news_after(self, looked: float, end: float) -> float:
+        """The time of the next look that finds another block: those between would find what the last one found."""
+        following = self._spool.time_after(looked)
+        looks = 1 if following is None else max(1, math.ceil((following - looked) / self._every))
+        return min(looked + looks * self._every, end)
 
     async def look(self) -> bool:
         """At the chain, until it has no news for this time; whether there were any. The data is fetched at once."""

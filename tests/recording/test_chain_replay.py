@@ -344,21 +344,23 @@ async def test_a_log_that_was_altered_does_not_fit_its_receipts(tmp_path) -> Non
 # the commands
 
 
-def test_the_command_tells_the_same_twice(by_hand, tmp_path, capsys, monkeypatch) -> None:
+def test_the_command_tells_the_same_twice(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    recording = str(tmp_path / "chain.tar")
+    written.write(tmp_path / "chain.tar", tmp_path / "model", 12, cheat=0)
     told = []
     for name in ("one.jsonl", "two.jsonl"):
-        assert main(["replay", str(by_hand[0]), "--json", "--journal", name]) == 0
+        assert main(["replay", recording, "--json", "--journal", name]) == 0
         told.append(json.loads(capsys.readouterr().out))
     assert told[0]["journal"] == told[1]["journal"]
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert told[1]["replays_run"] == 0 < told[0]["replays_run"]
     head = told[0]["journal"]["head"]
-    assert main(["replay", str(by_hand[0]), "--expect", head]) == 0
+    assert main(["replay", recording, "--expect", head]) == 0
     assert head[2:] in capsys.readouterr().out
-    assert main(["replay", str(by_hand[0]), "--expect", "00" * 32]) == 1
+    assert main(["replay", recording, "--expect", "00" * 32]) == 1
     assert "another one than expected" in capsys.readouterr().err
-    assert main(["replay", str(by_hand[0]), "--journal", "one.jsonl"]) == 2
+    assert main(["replay", recording, "--journal", "one.jsonl"]) == 2
     assert "something is there already" in capsys.readouterr().err
     assert main(["replay", str(tmp_path / "nothing.tar")]) == 1
     said = capsys.readouterr().err
