@@ -111,6 +111,12 @@ class SmallWorld:
         """Chain time goes on by ``seconds``, and a block is mined there."""
         await self._world.blocks.travel(await self._world.blocks.now() + seconds)
 
+    async def reorg(self, depth: int, *, keep: bool = True) -> None:
+        """The last ``depth`` blocks are replaced by one more. ``keep``: their transactions are mined again, all in the
+        first of them; else they are gone. Everybody but the challenger reads the chain anew."""
+        await self.devnet.reorg(depth, keep=keep)
+        self._world.reread()
+
     async def accused(self, event: str, by: Address | None = None) -> list[CommitmentId]:
         """Commitments of the market's events ``Challenged`` or ``Demanded`` in chain order; ``by``: of one account."""
         await self._world.refresh()

@@ -160,6 +160,43 @@ async def test_in_watch_mode_nothing_is_filed_and_time_stands_still_between_turn
             assert await challenger.filings() == await challenger.demands() == []
 
 
+async def test_a_reorganisation_under_a_filing_accuses_nobody_twice(tmp_path):
+    async with small_world(tmp_path / "w", ["nudge"]) as world, world.challenger() as challenger:
+        await world.play()
+        while not await challenger.filings():
+            await challenger.turn()
+        before = await world.rpc.block("latest")
+        await world.reorg(2)
+        assert (await world.rpc.block(before.number)).hash != before.hash
+        await challenger.until_quiet()
+        assert await challenger.filings() == list(world.frauds)
+
+
+async def test_a_backend_that_lies_accuses_nobody(tmp_path):
+    async with small_world(tmp_path / "w", ["nudge"]) as world, world.challenger() as challenger:
+        world.workers.lies.add("torch")
+        await world.play()
+        for _ in range(4):
+            await challenger.turn()
+        assert set((await challenger.verdicts()).values()) == {VerdictKind.INCONCLUSIVE}
+
+
+@pytest.mark.slow
+def test_a_recorded_chain_is_run_by_confined_workers(project):
+    jobs = written.write(project.path / "chain.tar", project.path / "model", 12)
+    test = """
+        from tests.recording.test_chain_replay import ALL
+        async def test_it(chain_recording):
+            found = await chain_recording("chain.tar", settings=ALL)
+            print(dict(found.verdicts))
+    """
+    result = project(test, "-o", "asyncio_mode=auto", "-s")
+    result.assert_outcomes(passed=1)
+    frauds = sum(not job.honest for job in jobs)
+    assert frauds > 0
+    result.stdout.fnmatch_lines([f"*{{'FRAUD': {2 * frauds}, 'VALID': {12 - frauds}}}*"])
+
+
 async def test_an_unknown_cheat_is_named(tmp_path):
     with pytest.raises(ValueError, match="no cheat 'nudje': known are int8, older, nudge, truncate, copy, withhold"):
         async with small_world(tmp_path / "w", ["nudje"]):
