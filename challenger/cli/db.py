@@ -8,20 +8,29 @@ from pathlib import Path
 
 from challenger.cli.common import print_json, settings_of
 
-#: What the second word is, for the actions that take one.
-_NEEDS = {
-    "downgrade": "db downgrade needs a revision, or base; downgrading drops what newer tables hold",
-    "backup": "db backup needs the file to write",
-    "restore": "db restore needs the backup to read",
+#: action → its argument (empty: none), what it is, and what the action does
+_ACTIONS = {
+    "upgrade": ("", "", "bring the schema to this program's, creating the database where there is none"),
+    "downgrade": ("REVISION", "the revision to go back to, or base", "go back; what newer tables hold is dropped"),
+    "current": ("", "", "print the schema's revision"),
+    "backup": ("FILE", "the file to write", "copy a live database"),
+    "restore": ("FILE", "the backup to read", "put a copy in the database's place"),
 }
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("what", choices=["upgrade", "downgrade", "current", "backup", "restore"])
-    sub.add_argument(
-        "argument", nargs="?", default="", help="downgrade: the revision to go back to, or base; backup, restore: FILE"
-    )
-    sub.add_argument("--force", action="store_true", help="backup, restore: replace what is there")
+    actions = sub.add_subparsers(dest="what", required=True, metavar="ACTION")
+    for name, (argument, meaning, line) in _ACTIONS.items():
+        action = actions.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        # before the action or after it; there is no default here, which would overwrite what came before
+        action.add_argument(
+            "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="settings file"
+        )
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="machine-readable output")
+        if argument:
+            action.add_argument("argument", metavar=argument, help=meaning)
+        if argument == "FILE":
+            action.add_argument("--force", action="store_true", help="replace what is there")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,18 +38,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    from challenger.errors import ConfigError
     from challenger.store import migrate
 
     url = settings_of(options).store.url
-    if options.argument and options.what not in _NEEDS:
-        raise ConfigError(f"db {options.what} takes no revision", got=options.argument)
-    if not options.argument and options.what in _NEEDS:
-        raise ConfigError(_NEEDS[options.what])
     if options.what in ("backup", "restore"):
         return await asyncio.to_thread(_copies, options, url)
-    if options.force:
-        raise ConfigError(f"db {options.what} takes no --force")
     if options.what == "upgrade":
         await migrate.upgrade(url)
     elif options.what == "downgrade":

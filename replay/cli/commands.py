@@ -32,7 +32,7 @@ _Value = TypeVar("_Value")
 
 def import_(options: argparse.Namespace) -> int:
     with drafted(options.source, options.folder, options.grid) as manifest:
-        facts = _within(argparse.Namespace(**{**vars(options), "manifest": manifest, "digest": None}), _facts)
+        facts = within_limits(argparse.Namespace(**{**vars(options), "manifest": manifest, "digest": None}), described)
     told = {"manifest": str(options.folder / manifest.name)}
     told |= {name: str(facts[name]) for name in ("grid", "file_digest", "program_root", "artefact_root")}
     print(json.dumps(told)) if options.json else render.pairs(told)
@@ -40,13 +40,13 @@ def import_(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    facts = _within(options, _facts)
+    facts = within_limits(options, described)
     print(json.dumps(facts)) if options.json else render.program(facts)
     return 0
 
 
 def run(options: argparse.Namespace) -> int:
-    receipt, text = _within(options, _told)
+    receipt, text = within_limits(options, _told)
     outputs = decode_bundle(receipt.output)
     if options.json:
         print(
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def commit(options: argparse.Namespace) -> int:
-    receipt = _within(options, _replayed)
+    receipt = within_limits(options, _replayed)
     if options.output is not None:
         _write(options.output, receipt.output)
     if options.json:
@@ -85,7 +85,7 @@ def verify(options: argparse.Namespace) -> int:
     claim = b"" if options.output is None else read_bounded(options.output, MAX_INPUT_BYTES)
     if options.output is not None and _root_of(claim) != options.output_root:
         raise UsageError("the output given does not hash to the output root given")
-    verdict = _within(options, lambda pool, opts: _verdict(pool, opts, claimed, claim))
+    verdict = within_limits(options, lambda pool, opts: _verdict(pool, opts, claimed, claim))
     print(json.dumps(verdict)) if options.json else render.verdict(verdict)
     return 0 if verdict["verdict"] == "VALID" else 1
 
@@ -107,7 +107,7 @@ def selftest(options: argparse.Namespace) -> int:
                 failures.setdefault(backend, f"{refusal.reason}: {refusal.detail}")
         return pool.isolation()
 
-    isolation = _within(options, confined)
+    isolation = within_limits(options, confined)
     good = not failures and all(ok for answers in rows.values() for _, ok, _ in answers)
     if options.json:
         answers = {
@@ -121,7 +121,7 @@ def selftest(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    results = _within(options, _timed)
+    results = within_limits(options, _timed)
     print(json.dumps(results)) if options.json else render.bench(results)
     return 0
 
@@ -137,7 +137,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def _within(
+def within_limits(
     options: argparse.Namespace, act: Callable[[ReplayPool, argparse.Namespace], Coroutine[Any, Any, _Value]]
 ) -> _Value:
     """The value of ``act`` with a pool that has the limits asked for."""
@@ -155,15 +155,15 @@ def _within(
     return asyncio.run(inside())
 
 
-async def _facts(pool: ReplayPool, options: argparse.Namespace, backend: str = "numpy") -> dict[str, Any]:
-    described = await pool.describe(_request(options, b"", backend))
-    if isinstance(described, Inconclusive):
-        raise Failure(f"{described.reason}: {described.detail}", described.reason)
-    return described.facts
+async def described(pool: ReplayPool, options: argparse.Namespace, backend: str = "numpy") -> dict[str, Any]:
+    outcome = await pool.describe(_request(options, b"", backend))
+    if isinstance(outcome, Inconclusive):
+        raise Failure(f"{outcome.reason}: {described.detail}", described.reason)
+    return outcome.facts
 
 
 async def _replayed(pool: ReplayPool, options: argparse.Namespace) -> Receipt:
-    outcome = await pool.replay(await _asked(pool, options))
+    outcome = await pool.replay(await asked_for(pool, options))
     if isinstance(outcome, Inconclusive):
         raise Failure(f"{outcome.reason}: {outcome.detail}", outcome.reason)
     return outcome.receipt
@@ -216,18 +216,18 @@ async def _tokenised(pool: ReplayPool, options: argparse.Namespace, facts: dict[
     return from_ids(told.facts["ids"])
 
 
-async def _asked(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
+async def asked_for(pool: ReplayPool, options: argparse.Namespace) -> ReplayRequest:
     if (options.input is None) == (options.text is None):
         raise UsageError("give INPUT or --text, one of them")
     _sampling_is_used(options)
-    facts = await _facts(pool, options, options.backend)
+    facts = await described(pool, options, options.backend)
     if options.input is None:
         data = await _tokenised(pool, options, facts)
     else:
         data = await asyncio.to_thread(read_input, options.input, facts["inputs"])
     if options.generate is not None:
         data = _generating(options, data)
-    elif options.seed is not None and options.command != "verify" and not _asks_for_text(data):
+    elif options.seed is not None and options.command != "verify" and not asks_for_text(data):
         raise UsageError("--seed is for --generate")
     return replace(_request(options, data, options.backend), seed=options.seed or bytes(32))
 
@@ -271,7 +271,7 @@ async def _verdict(
 ) -> dict[str, Any]:
     """VALID when this machine computes both roots; FRAUD when a fresh process on the other backend, which shares no
     kernel code with the first, computes the same other roots; INCONCLUSIVE otherwise."""
-    request = replace(await _asked(pool, options), claim=claim)
+    request = replace(await asked_for(pool, options), claim=claim)
     if _draws(request.input) and options.seed is None:
         raise UsageError("the text is drawn: give the task's --seed; another seed's text would look like fraud")
     first = await pool.replay(request)
@@ -312,7 +312,7 @@ def _draws(data: bytes) -> bool:
         return False  # the worker says what is wrong with it
 
 
-def _asks_for_text(data: bytes) -> bool:
+def asks_for_text(data: bytes) -> bool:
     """Whether the input may ask for a generation itself."""
     try:
         return SAMPLING in decode_bundle(data)
@@ -322,7 +322,7 @@ def _asks_for_text(data: bytes) -> bool:
 
 async def _timed(pool: ReplayPool, options: argparse.Namespace) -> dict[str, Any]:
     """A fresh worker for each backend; one that cannot be had is left out, unless it was asked for by name."""
-    facts = await _facts(pool, options)
+    facts = await described(pool, options)
     data = sample(facts, options.size)
     clipped = {name: most for name, most in facts["symbols"].items() if most < options.size}
     results: dict[str, Any] = {"size": options.size, "threads": options.threads, "rounds": options.repeat}

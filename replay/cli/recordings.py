@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from replay.cli import Failure
-from replay.cli.commands import _asked, _asks_for_text, _facts, _within
+from replay.cli.commands import asked_for, asks_for_text, described, within_limits
 from replay.errors import ReplayError
 from replay.kernels.spec import SPEC_VERSION
 from replay.recording import RecordingError, RecordingWriter, open_recording
@@ -25,7 +25,7 @@ def record(options: argparse.Namespace) -> int:
         with RecordingWriter(options.out, [RUNS]) as writer, RunRecorder(writer) as recorder:
             if options.with_model:
                 recorder.embed(options.manifest)
-            count = _within(options, lambda pool, opts: _record(pool, opts, recorder))
+            count = within_limits(options, lambda pool, opts: _record(pool, opts, recorder))
         with open_recording(options.out) as made:
             told = {"recording": str(options.out), "runs": count, "digest": made.manifest.digest}
     except RecordingError as error:
@@ -39,16 +39,16 @@ def record(options: argparse.Namespace) -> int:
 
 
 async def _record(pool: ReplayPool, options: argparse.Namespace, recorder: RunRecorder) -> int:
-    identity = _identity(await _facts(pool, options, options.backend))
+    identity = _identity(await described(pool, options, options.backend))
     for path in options.inputs:
-        request = await _asked(pool, argparse.Namespace(**{**vars(options), "input": path, "text": None}))
-        seed = request.seed if _asks_for_text(request.input) else b""
+        request = await asked_for(pool, argparse.Namespace(**{**vars(options), "input": path, "text": None}))
+        seed = request.seed if asks_for_text(request.input) else b""
         recorder.add(identity, request.input, seed, await _replayed(pool, request))
     return len(options.inputs)
 
 
 def verify_recording(options: argparse.Namespace) -> int:
-    return _within(options, _verify)
+    return within_limits(options, _verify)
 
 
 async def _verify(pool: ReplayPool, options: argparse.Namespace) -> int:

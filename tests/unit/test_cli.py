@@ -83,3 +83,10 @@ def test_json_says_large_numbers_and_bytes_exactly():
         "b": str(2**60),
         "c": [True, None, 1.5],
     }
+
+
+@pytest.mark.parametrize("argv", [["db", "-c", "x.toml", "backup", "F"], ["db", "backup", "-c", "x.toml", "F"]])
+def test_a_databases_settings_stand_before_or_after_the_action(argv):
+    options = parser().parse_args([*argv, "--force"])
+    assert (options.config, options.what, options.argument, options.force) == (Path("x.toml"), "backup", "F", True)
+    assert options.json is False
