@@ -158,7 +158,7 @@ def within_limits(
 async def described(pool: ReplayPool, options: argparse.Namespace, backend: str = "numpy") -> dict[str, Any]:
     outcome = await pool.describe(_request(options, b"", backend))
     if isinstance(outcome, Inconclusive):
-        raise Failure(f"{outcome.reason}: {described.detail}", described.reason)
+        raise Failure(f"{outcome.reason}: {outcome.detail}", outcome.reason)
     return outcome.facts
 
 
