@@ -12,6 +12,7 @@ import pytest
 from challenger.cli import main
 from challenger.domain import Committed, Millionths, Mode
 from challenger.endpoints import open_endpoints
+from challenger.errors import ChallengerError
 from challenger.recording import history
 from challenger.recording.lines import PART, Deployment, RecordedBlock, recorded_lines
 from challenger.recording.record import Wanted, record
@@ -366,3 +367,27 @@ def test_the_command_tells_the_same_twice(tmp_path, capsys, monkeypatch) -> None
     said = capsys.readouterr().err
     assert said.startswith("challenger: nothing was done:")
     assert said.count("\n") == 1
+
+
+async def test_a_recording_of_version_1_still_replays(tmp_path) -> None:
+    """Written when the format was new; it stays as it is, whatever becomes of the code."""
+    path = Path(__file__).parent / "data" / "chain_v1.tar"
+    async with replayed(path, tmp_path / "a", HereWorkers()) as watch:
+        found = await watch.play()
+        said = await verdicts(watch)
+    assert found.commitments == len(said) == 10
+    frauds = [written.Job(number, 0, b"", honest=False).commitment for number in (4, 9)]
+    assert {one for one, kind in said.items() if kind == "FRAUD"} == set(frauds)
+
+
+async def test_a_database_in_use_is_refused(by_hand, tmp_path) -> None:
+    url = f"sqlite:///{tmp_path}/kept.sqlite"
+    for name, wanted in (("a", ""), ("b", "the database is not empty")):
+        try:
+            async with replayed(by_hand[0], tmp_path / name, HereWorkers(), database=url) as watch:
+                await watch.play()
+            said = ""
+        except ChallengerError as error:
+            said = str(error)
+        assert wanted in said
+        assert bool(wanted) == bool(said)
