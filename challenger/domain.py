@@ -417,3 +417,58 @@ class PlantId:
 def is_planted(intent: Intent) -> bool:
     """Whether this wish is about a planted item: nothing may ever be sent for it."""
     return intent.subject.startswith(_PLANTED)
+
+
+class Source(StrEnum):
+    """Where an audit has its facts from: our own index; the chain's logs, proved against their blocks' hashes; or logs
+    as an endpoint serves them, where it serves no receipts that prove them."""
+
+    RECORD = "record"
+    CHAIN = "chain"
+    SERVED = "chain-unproved"
+
+
+#: How every subject of an audit begins: no aggregate of the chain has such a name.
+_AUDIT = "audit/"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditId:
+    """The commitment that an audit speaks ``about``. No ``CommitmentId``, so that nothing that accuses can be made of it."""
+
+    about: bytes
+
+    @property
+    def subject(self) -> str:
+        """How the journal calls it."""
+        return f"{_AUDIT}0x{self.about.hex()}"
+
+
+def is_audit(intent: Intent) -> bool:
+    """Whether this wish is about what an audit found: nothing may ever be sent for it."""
+    return intent.subject.startswith(_AUDIT)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """What a replay says of a past commitment, for the record and never for a filing: no ``Verdict``.
+
+    ``committed_…`` are the provider's roots, the others the computed ones (None without a replay). ``confirmed``: the
+    second backend that reproduced a FRAUD in a fresh process, empty where none was asked. ``environment``: by backend.
+    """
+
+    audit: AuditId
+    source: Source
+    block: BlockNumber
+    block_hash: Hash32
+    provider: Address
+    committed_output: Hash32
+    committed_state: Hash32
+    kind: VerdictKind
+    detail: str
+    backend: str
+    output_root: Hash32 | None
+    state_root: Hash32 | None
+    confirmed: str
+    environment: dict[str, dict[str, str]]
+    seconds: float

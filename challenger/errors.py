@@ -65,6 +65,10 @@ class UnknownBlock(EndpointError):
     """the JSON-RPC endpoint does not know this block"""
 
 
+class NoHistory(EndpointError):
+    """the JSON-RPC endpoint does not keep the state of this block: name one that does, an archive node, in [chain] rpc"""
+
+
 class Unproven(EndpointError):
     """what the JSON-RPC endpoint serves of a block does not fit the block's hash"""
 
@@ -164,5 +168,13 @@ class FilingRefused(Expected):
     """a rule of safety forbids to file now"""
 
 
-class PlantedRefused(ChallengerError):
+class NeverFiled(ChallengerError):
+    """what is no case of a watcher was about to be filed: refused; the program has a fault, nothing was sent"""
+
+
+class AuditRefused(NeverFiled):
+    """an audit's finding was about to be filed: refused; the program has a fault, nothing was sent"""
+
+
+class PlantedRefused(NeverFiled):
     """a planted item of the self-test was about to be filed: refused; the program has a fault, nothing was sent"""

@@ -14,7 +14,7 @@ from challenger.chain.sender import Sender
 from challenger.chain.wakeup import pause
 from challenger.domain import Block, Cursor, State, UnixTime
 from challenger.endpoints import wakeup
-from challenger.errors import ChallengerError, Expected, PlantedRefused, StoreError, TakenOver
+from challenger.errors import ChallengerError, Expected, NeverFiled, StoreError, TakenOver
 from challenger.lease import until_lost
 from challenger.parts import (
     tune_collector,
@@ -154,7 +154,7 @@ class App:
                 continue
             try:
                 moved |= await stage(head)
-            except PlantedRefused as error:
+            except NeverFiled as error:
                 # nothing was written and nothing sent; the service goes on, for all else is in order
                 self.telemetry.alerts.alert("planted-filing", why=str(error))
             except Expected as error:
@@ -249,7 +249,7 @@ class App:
                 why=move.detail,
             )
         for trouble in report.troubles:
-            if trouble.kind == "planted":
+            if trouble.kind in ("planted", "audit"):
                 self.telemetry.alerts.alert("planted-filing", why=trouble.detail)
             self._once(f"transaction {trouble.row}", Expected(f"{trouble.kind}: {trouble.detail}"))
         self._waiting = bool(report.troubles)

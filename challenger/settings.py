@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -274,6 +274,11 @@ def check(settings: Settings) -> Settings:
                 hosts=hosts,
             )
     return settings
+
+
+def without_key(settings: Settings) -> Settings:
+    """For what signs nothing: no key is loaded, whatever the settings name."""
+    return replace(settings, signer=SignerSettings(), filing=replace(settings.filing, mode=Mode.WATCH))
 
 
 def host_of(url: str) -> str:

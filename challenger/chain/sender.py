@@ -40,7 +40,7 @@ from challenger.chain.step import (
     outbid,
     replacement,
 )
-from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei, is_planted
+from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei, is_audit, is_planted
 from challenger.errors import ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
@@ -123,6 +123,9 @@ class Sender:
     async def _guarded(self, view: View, row: Row, act: Callable[[View, Row], Awaitable[None]]) -> None:
         if is_planted(row.intent):
             view.trouble(row, "planted", f"{row.intent.subject} is a planted item of the self-test: never signed")
+            return
+        if is_audit(row.intent):
+            view.trouble(row, "audit", f"{row.intent.subject} is what an audit found: never signed")
             return
         try:
             await act(view, row)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from challenger.cli import audit_replay
 from challenger.cli.common import print_json, print_table, settings_of
 from challenger.cli.reach import reached
 from challenger.errors import NotInRecord
@@ -17,13 +19,27 @@ if TYPE_CHECKING:
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("what", choices=["sampling", "journal"])
-    sub.add_argument("--epoch", type=int, default=None, help="sampling: this epoch alone")
-    sub.add_argument("--offline", action="store_true", help="sampling: do not ask the chain")
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, line in (
+        ("sampling", "was each draw as promised?"),
+        ("journal", "does the hash chain hold, and do the published heads fit?"),
+        ("replay", "run past commitments again, whatever their windows, and record what comes of it"),
+    ):
+        kind = kinds.add_parser(name, help=line, description=line[0].upper() + line[1:])
+        # said before or after WHAT
+        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="machine-readable output")
+        kind.add_argument("-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="settings file")
+        if name == "sampling":
+            kind.add_argument("--epoch", type=int, default=None, help="this epoch alone")
+            kind.add_argument("--offline", action="store_true", help="do not ask the chain")
+        elif name == "replay":
+            audit_replay.arguments(kind)
 
 
 def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
+    if options.what == "replay":
+        return audit_replay.run(settings, options)
     if options.what == "journal":
         return asyncio.run(_journal(settings, as_json=options.json))
     return asyncio.run(_sampling(addresses(settings), options))

@@ -7,11 +7,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from challenger.cli.audit_replay import told, why
 from challenger.cli.common import address, ether, positive, print_json, print_table, settings_of, short, utc
-from challenger.domain import Address, CommitmentId, DisputeOutcome, State
+from challenger.domain import Address, AuditId, CommitmentId, DisputeOutcome, State
 from challenger.errors import NotInRecord
 
 if TYPE_CHECKING:
+    from challenger.store.audits import AuditRow
     from challenger.store.unit import View
 
 
@@ -172,13 +174,17 @@ async def _commitments(view: View, options: argparse.Namespace) -> None:
 async def _one(view: View, options: argparse.Namespace) -> None:
     found = await _find(view, options.id)
     item = await view.work.item(found)
-    assert item is not None
+    audits = await view.audits.of(AuditId(found))
+    if item is None:
+        _audited_alone(audits, as_json=options.json)
+        return
     verdicts = await view.verdicts.of(found)
     journal = await view.journal.about("0x" + found.hex())
     facts = {
         "commitment": item.commitment._asdict(),
         "work": item.work._asdict(),
         "verdicts": [{**v._asdict(), "environment": json.loads(v.environment)} for v in verdicts],
+        "audits": [told(row) for row in audits],
         "disputes": [_exact(d) for d in await view.chain.disputes(commitment=found)],
         "demands": [_exact(d) for d in await view.chain.demands(commitment=found)],
         "transactions": [
@@ -198,25 +204,39 @@ async def _one(view: View, options: argparse.Namespace) -> None:
         ["kind", "detail", "backend", "output root", "state root"],
         [(v.kind, v.detail, v.backend, short(v.output_root), short(v.state_root)) for v in verdicts],
     )
+    if audits:
+        _print_audits(audits)
     print_table("Its life", ["chain time", "what", "payload"], [(utc(j.time), j.kind, j.payload) for j in journal])
 
 
 async def _find(view: View, text: str) -> CommitmentId:
-    """The commitment whose id begins with ``text``. ConfigError when none or several do."""
+    """The commitment, indexed or audited, whose id begins with ``text``. NotInRecord when none or several do."""
     wanted = text.lower().removeprefix("0x")
-    if not wanted or any(c not in "0123456789abcdef" for c in wanted):
+    if not wanted or len(wanted) > 64 or any(c not in "0123456789abcdef" for c in wanted):
         raise NotInRecord("a commitment's id is hex, or a beginning of it", asked=text)
-    matches = [
-        row.commitment
-        for row in await view.chain.commitments(limit=1_000_000)
-        if row.commitment.hex().startswith(wanted)
-    ]
+    audited = [audit.about for audit in await view.audits.beginning(wanted)]
+    matches = sorted({*await view.chain.commitments_beginning(wanted), *audited})
     if not matches:
         raise NotInRecord("no commitment begins with this", asked=text)
     if len(matches) > 1:
         some = ", ".join("0x" + match.hex()[:16] for match in matches[:3])
-        raise NotInRecord(f"{len(matches)} commitments begin with this: {some}, …", asked=text)
-    return matches[0]
+        raise NotInRecord(f"several commitments begin with this: {some}, …", asked=text)
+    return CommitmentId(matches[0])
+
+
+def _audited_alone(audits: list[AuditRow], *, as_json: bool) -> None:
+    """Of a commitment that is not in the index: it never was, or a reorganisation took it away."""
+    if as_json:
+        print_json({"commitment": None, "audits": [told(row) for row in audits]})
+        return
+    print("Not in the index (never indexed, or taken away by a reorganisation); audited all the same:")
+    _print_audits(audits)
+
+
+def _print_audits(audits: list[AuditRow]) -> None:
+    rows = [(utc(a.time), a.kind, why(a), a.source, short(a.output_root), short(a.state_root)) for a in audits]
+    columns = ["chain time", "verdict", "why", "from", "output root", "state root"]
+    print_table("Audits, which file nothing", columns, rows)
 
 
 def _exact(row: Any) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from challenger.cli.common import natural, print_json, settings_of
-from challenger.domain import BlockNumber, ChainId, Mode
+from challenger.domain import BlockNumber, ChainId
 from challenger.errors import ConfigError, RecordingUnusable
-from challenger.settings import Settings, SignerSettings, addresses
+from challenger.settings import addresses, without_key
 
 if TYPE_CHECKING:
     from challenger.domain import Block
@@ -63,7 +62,7 @@ async def _record(options: argparse.Namespace) -> Recorded:
     from challenger.recording.record import Wanted, record
     from challenger.telemetry.instruments import Instruments
 
-    settings = _without_key(addresses(settings_of(options)))
+    settings = without_key(addresses(settings_of(options)))
     chain = settings.chain
     async with AsyncExitStack() as stack:
         endpoints = await stack.enter_async_context(open_endpoints(settings, Instruments()))
@@ -93,11 +92,6 @@ async def _record(options: argparse.Namespace) -> Recorded:
         return await record(
             endpoints.rpc, reader, deployment, chain.start_block, wanted, options.output, _progress(last)
         )
-
-
-def _without_key(settings: Settings) -> Settings:
-    """Nothing is signed here: no key is loaded, whatever the settings name."""
-    return replace(settings, signer=SignerSettings(), filing=replace(settings.filing, mode=Mode.WATCH))
 
 
 def _progress(last: int) -> Callable[[Block, Recorded], None]:

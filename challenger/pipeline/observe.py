@@ -6,6 +6,7 @@ commitment, while what comes of it can accuse nobody.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
@@ -13,7 +14,7 @@ from challenger.errors import FetchRefused
 from challenger.pipeline.engine import Engine, ModelFacts
 from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.store.engine import Store
-from challenger.store.rows import CommitmentRow
+from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
 
 #: Beginnings of reasons that may pass with time.
@@ -61,28 +62,42 @@ async def question_of(view: View, row: CommitmentRow) -> Question | None:
     facts = await model_facts(view, row)
     if task is None or facts is None:
         return None
-    answered = await answers(view, CommitmentId(row.commitment))
+    return question_from(
+        facts,
+        task,
+        b"" if task.input_uri else await view.chain.data(task),
+        row,
+        b"" if row.output_uri else await view.chain.data(row),
+        await answers(view, CommitmentId(row.commitment)),
+    )
+
+
+def question_from(
+    facts: ModelFacts, task: TaskRow, given: bytes, row: CommitmentRow, shown: bytes, posted: Mapping[Part, bytes]
+) -> Question:
+    """The question from facts at hand. ``given`` and ``shown``: input and output as the chain has them inline;
+    ``posted``: data that was posted in answer to demands, by part."""
     return Question(
         facts,
         task.seed or b"",
         task.input_root,
-        answered.get(Part.INPUT) or (b"" if task.input_uri else await view.chain.data(task)),
+        posted.get(Part.INPUT) or given,
         task.input_uri,
         task.input_length,
         row.output_root,
         row.state_root,
-        answered.get(Part.OUTPUT) or (b"" if row.output_uri else await view.chain.data(row)),
+        posted.get(Part.OUTPUT) or shown,
         row.output_uri,
         row.output_length,
-        Part.OUTPUT in answered,
+        Part.OUTPUT in posted,
     )
 
 
-async def verdict_on(engine: Engine, asked: Question, backend: str, *, fresh: bool) -> Verdict:
+async def verdict_on(engine: Engine, question: Question, backend: str, *, fresh: bool) -> Verdict:
     """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch is INCONCLUSIVE; a full disk of ours
     raises OwnDisk."""
     try:
-        return await _verdict(engine, asked, backend, fresh=fresh)
+        return await _verdict(engine, question, backend, fresh=fresh)
     except FetchRefused as error:
         return inconclusive(f"fetch: {error}", backend)
 
@@ -109,18 +124,21 @@ async def _verdict(engine: Engine, asked: Question, backend: str, *, fresh: bool
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:
     found = await view.chain.model(row.model)
-    if found is None:
-        return None
+    return None if found is None else facts_of(found, await view.chain.data(found))
+
+
+def facts_of(row: ModelRow, known_input: bytes) -> ModelFacts:
+    """What the engine needs of a registered model."""
     return ModelFacts(
-        found.model,
-        found.uri,
-        found.file_digest,
-        found.artefact_root,
-        found.program_root,
-        found.spec_version,
-        found.mode,
-        await view.chain.data(found),
-        found.known_output_root,
+        row.model,
+        row.uri,
+        row.file_digest,
+        row.artefact_root,
+        row.program_root,
+        row.spec_version,
+        row.mode,
+        known_input,
+        row.known_output_root,
     )
 
 

@@ -14,6 +14,7 @@ from challenger.chain.answers import RawLog
 from challenger.chain.hashing import keccak
 from challenger.domain import (
     Address,
+    AuditId,
     Block,
     Capability,
     ChainEvent,
@@ -31,7 +32,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
-from challenger.errors import PlantedRefused
+from challenger.errors import AuditRefused, PlantedRefused
 
 #: The deadline of what may be done at any later time.
 NO_DEADLINE = UnixTime(2**62)
@@ -99,7 +100,10 @@ class Accusation:
     evidence: Hash32
 
     def __post_init__(self) -> None:
-        """Raises PlantedRefused for what has no commitment behind it, should a type checker have been passed by."""
+        """Raises AuditRefused for what an audit found and PlantedRefused for what has no commitment behind it, should a
+        type checker have been passed by."""
+        if isinstance(self.commitment, AuditId):
+            raise AuditRefused(subject=self.commitment.subject)
         if not isinstance(self.commitment, bytes):
             raise PlantedRefused(got=type(self.commitment).__name__)
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from challenger.chain.abi import signature
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import EventDecoder
+from challenger.chain.hashing import keccak
 from challenger.contracts import artifact
 from challenger.domain import (
     Address,
@@ -57,8 +59,14 @@ class MarketLogs:
 
     def __init__(self, market: Address) -> None:
         self._market = market
-        self._decoder = EventDecoder([e for e in artifact("InferenceMarket").abi if e.get("name") in _MEANINGS])
+        events = [e for e in artifact("InferenceMarket").abi if e.get("name") in _MEANINGS and e["type"] == "event"]
+        self._decoder = EventDecoder(events)
         self.topics = self._decoder.topics
+        self._topics = {event["name"]: keccak(signature(event).encode()) for event in events}
+
+    def topics_of(self, *names: str) -> list[bytes]:
+        """First topics of the events with these names."""
+        return [self._topics[name] for name in names]
 
     def decode(self, log: RawLog) -> ChainEvent | None:
         """None for what another contract wrote or what says nothing neutral; ``MalformedLog`` as above."""

@@ -29,6 +29,7 @@ from challenger.store.bulk import rows_by
 from challenger.store.codec import subject_bytes
 from challenger.store.rows import CommitmentRow, DemandRow, DisputeRow, ModelRow, TaskRow
 from challenger.store.schema import blocks, commitments, demands, disputes, events, models, tasks
+from challenger.store.subjects import hex_range
 
 R = TypeVar("R")
 
@@ -111,6 +112,11 @@ class ChainView:
             query = query.where(commitments.c.status == status.value)
         rows = await self._all(_page(query, commitments, before, limit))
         return [CommitmentRow(*row) for row in rows]
+
+    async def commitments_beginning(self, digits: str, limit: int = 4) -> list[CommitmentId]:
+        """Ids that begin with these hex digits."""
+        query = select(commitments.c.commitment).where(commitments.c.commitment.between(*hex_range(digits)))
+        return list((await self._connection.execute(query.order_by(commitments.c.commitment).limit(limit))).scalars())
 
     async def tasks(
         self,

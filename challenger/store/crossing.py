@@ -53,6 +53,7 @@ KINDS = frozenset(
         "adopted",
         "selftest-planted",
         "selftest-ended",
+        "audit-verdict",
     }
 )
 #: What writes without a journal entry and says so itself (``Unit.mark``).

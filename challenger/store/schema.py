@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0005"
+HEAD = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -441,6 +441,29 @@ selftests = Table(
     _text("detail"),
     _integer("microseconds", nullable=False),
     _optional_integer("ended"),
+)
+
+# verdicts on past commitments: no decision rests on them, and a commitment need not be in the index
+audits = Table(
+    "audits",
+    metadata,
+    _serial(),
+    _hash("commitment", nullable=False, index=True),
+    _word("source"),
+    _integer("block", nullable=False),
+    _hash("block_hash", nullable=False),
+    _address("provider"),
+    _hash("committed_output", nullable=False),
+    _hash("committed_state", nullable=False),
+    _word("kind"),
+    _text("detail"),
+    _word("backend"),
+    _optional_hash("output_root"),
+    _optional_hash("state_root"),
+    _word("confirmed"),
+    _text("environment"),
+    _integer("microseconds", nullable=False),
+    _integer("time", nullable=False),
 )
 
 # --- the record ---------------------------------------------------------------------------------------------------

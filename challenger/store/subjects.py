@@ -17,3 +17,8 @@ def prefix_range(identity: bytes) -> tuple[str, str]:
     """``low ≤ s < high`` holds for the subjects of ``identity`` and its parts, and no others of this length."""
     head = subject_of(identity)
     return head, head + "0"  # "/" sorts right before "0"
+
+
+def hex_range(digits: str) -> tuple[bytes, bytes]:
+    """``low ≤ id ≤ high`` holds for the 32-byte ids that begin with these hex digits (64 at most), and no others."""
+    return bytes.fromhex(digits.ljust(64, "0")), bytes.fromhex(digits.ljust(64, "f"))

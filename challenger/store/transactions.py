@@ -26,9 +26,10 @@ from challenger.domain import (
     TxState,
     UnixTime,
     Wei,
+    is_audit,
     is_planted,
 )
-from challenger.errors import IllegalMove, PlantedRefused, StaleRow
+from challenger.errors import AuditRefused, IllegalMove, PlantedRefused, StaleRow
 from challenger.store.bulk import rows_by
 from challenger.store.journal import Journal
 from challenger.store.rows import AttemptRow, TransactionRow
@@ -78,9 +79,11 @@ class Transactions:
         """The row with this intent's key, made in state INTENT if there is none. With ``again`` a row that is
         abandoned, reverted or replaced goes back to INTENT with this call and deadline; its attempts stay.
 
-        Raises PlantedRefused for a planted item of the self-test."""
+        Raises PlantedRefused for a planted item of the self-test, AuditRefused for what an audit found."""
         if is_planted(intent):
             raise PlantedRefused(subject=intent.subject, action=intent.action)
+        if is_audit(intent):
+            raise AuditRefused(subject=intent.subject, action=intent.action)
         there = await self.find(intent.protocol, intent.subject, intent.action)
         wish = {
             "account": account,

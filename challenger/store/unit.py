@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import UnixTime
+from challenger.store.audits import Audits
 from challenger.store.chainview import ChainView
 from challenger.store.epochs import Epochs
 from challenger.store.fences import Fences
@@ -34,6 +35,7 @@ class View:
         self.settings = Settings(connection, self.journal, now)
         self.latencies = Latencies(connection, now)
         self.selftests = SelfTests(connection, self.journal, now)
+        self.audits = Audits(connection, self.journal, now)
 
 
 class Unit(View):

@@ -11,6 +11,8 @@ from sqlalchemy import select
 
 from challenger.domain import (
     At,
+    AuditId,
+    AuditVerdict,
     Block,
     ChainEvent,
     Committed,
@@ -25,9 +27,11 @@ from challenger.domain import (
     ModelDisabled,
     ModelRegistered,
     Part,
+    Source,
     TaskClosed,
     TaskOpened,
     TaskTaken,
+    VerdictKind,
     WindowExtended,
 )
 from challenger.store import Store, schema
@@ -75,6 +79,27 @@ def committed(where: Block, name: object = "c", log_index: int = 0, **changes: A
         where.time + WINDOW,
     )
     return replace(event, **changes)
+
+
+def audit_verdict(about: bytes, kind: VerdictKind = VerdictKind.VALID, **changes: Any) -> AuditVerdict:
+    found = AuditVerdict(
+        audit=AuditId(about),
+        source=Source.RECORD,
+        block=1,
+        block_hash=h("block"),
+        provider=THEM,
+        committed_output=h("output"),
+        committed_state=h("state"),
+        kind=kind,
+        detail="",
+        backend="torch",
+        output_root=h("output"),
+        state_root=h("state"),
+        confirmed="",
+        environment={"torch": {"cpu": "some"}},
+        seconds=0.25,
+    )
+    return replace(found, **changes)
 
 
 def dispute_opened(where: Block, commitment: bytes, dispute: int = 1, log_index: int = 0, **changes: Any) -> Any:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from challenger.domain import Address, At, ChainEvent
 from challenger.store import codec, rows, schema
+from challenger.store.audits import AuditRow
 from challenger.store.projection import FOLDS, storable
 
 _HASH = st.binary(min_size=32, max_size=32)
@@ -30,6 +31,7 @@ _ROWS = {
     "journal": rows.JournalRow,
     "journal_heads": rows.HeadRow,
     "events": codec.EventRow,
+    "audits": AuditRow,
 }
 
 

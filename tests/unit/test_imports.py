@@ -46,12 +46,14 @@ ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
 }
 ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service"}
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
+ALLOWED["challenger.auditing"] = ALLOWED["challenger.endpoints"] | {"challenger.endpoints", "challenger.parts"}
 ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.sim",
     "challenger.recording",
     "challenger.hardening",
+    "challenger.auditing",
 }
 ALLOWED["challenger.pytest_plugin"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.recording"}
 ALLOWED["challenger"] = set()
