@@ -23,7 +23,6 @@ from challenger.domain import (
     DemandId,
     Hash32,
     Intent,
-    Millionths,
     Mode,
     Part,
     State,
@@ -56,8 +55,8 @@ SAYS = {Truth.HONEST: "VALID", Truth.WRONG: "FRAUD", Truth.WITHHELD: "UNAVAILABL
 async def small(folder: Any, *cheats: Kind):
     """A world of a few tasks, played to the end of its rounds, whose watcher draws nothing."""
     async with scene(folder, seed=3, tasks=4 + len(cheats), round_size=9, cheats=cheats) as s:
-        nothing = replace(s.settings.sampling, base=Millionths(0), newcomer=Millionths(0), offender=Millionths(0))
-        s.settings = replace(s.settings, sampling=replace(nothing, margin=Millionths(0)))
+        # the blocks whose hashes would draw are far away
+        s.settings = replace(s.settings, sampling=replace(s.settings.sampling, delay=200))
         await s.world.play()
         assert len(s.jobs(Truth.HONEST)) == 4
         await s.world.blocks.tick()
@@ -255,14 +254,15 @@ async def test_nothing_is_filed_for_what_was_audited(tmp_path, fresh):
         s.settings = replace(s.settings, store=replace(s.settings.store, url=fresh()))
         async with s.watcher() as app:
             await s.until_quiet(app)
-            assert (await s.states(app)) == {State.SKIPPED: 6}
+            assert (await s.states(app)) == {State.OBSERVED: 6}
             for when in ("open", "closed"):
                 results, _ = await asyncio.gather(audited(s, Wanted(ids(s)), confirm=True), s.until_quiet(app))
                 assert {one.row.commitment for one in results if one.row.kind == "FRAUD"} == s.jobs(Truth.WRONG), when
-                await s.until_quiet(app)
+                for _ in range(3):
+                    await s.turn(app)
                 assert not await s.accused()
                 async with app.store.read() as view:
-                    assert set(await view.work.counts()) <= {State.SKIPPED, State.FINALISED}
+                    assert set(await view.work.counts()) <= {State.OBSERVED, State.FINALISED}
                     assert not [t for label in s.world.labels for t in await view.transactions.about(label.job)]
                     assert not await view.approvals.active(), "they count for no correlated accusation"
                     assert not [v for label in s.world.labels for v in await view.verdicts.of(label.job)]
