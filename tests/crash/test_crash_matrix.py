@@ -40,6 +40,7 @@ NEVER = {
         "tx:reverted",
     },
     "needs workers that rest (tests/integration/test_selftest.py)": {"selftest-planted", "selftest-ended"},
+    "is no watcher's, and one transaction alone (tests/integration/test_audit_replay.py)": {"audit-verdict"},
     "needs an answered demand or a longer life": {"chain-window-extended", "epoch-revealed"},
 }
 #: Ends in which nothing was filed, or nothing was won: no money moves on these arrows.
