@@ -25,13 +25,13 @@ from challenger.domain import Block, Mode
 from challenger.errors import ConfigError, Expected
 from challenger.pipeline.engine import Files
 from challenger.recording.files import RecordedFiles
-from challenger.recording.inline import quick
 from challenger.recording.lines import Deployment
 from challenger.recording.provider import RecordedProvider
 from challenger.recording.results import KnownWorkers, Results, Workers
 from challenger.recording.spool import Spool
 from challenger.settings import SelftestSettings, Settings, SignerSettings, StoreSettings, TelemetrySettings
 from challenger.store import migrate
+from challenger.store.inline import passing
 from challenger.store.schema import commitments, verdicts
 from replay.recording import Recording
 
@@ -216,7 +216,7 @@ async def watching(
             rpc=rpc,
             files=RecordedFiles(spool, recording, folder / "models", fallback),
             workers=known,
-            engine=quick,
+            engine=passing,
             entropy=_entropy((seed or recording.manifest.digest).encode()),
             monotonic=clock,
             replaying=Replaying("recording", believed=not deployment.proofs),

@@ -24,13 +24,12 @@ from challenger.settings import Settings
 from challenger.sim import files
 from challenger.sim.data import DataRoom
 from challenger.sim.deploy import MarketParams
-from challenger.sim.faults import sql
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.scenario import CHEATS, DIGITS, Kind, Knobs, plan
 from challenger.sim.scoreboard import Label, Truth
 from challenger.sim.toy import ToyBench, ToyFiles, ToyWorkers, kits
 from challenger.sim.world import WATCHER, World
-from challenger.store import migrate
+from challenger.store import inline, migrate
 
 #: Seconds from block to block.
 BLOCK = 12
@@ -249,4 +248,4 @@ def _kind(name: str) -> Kind:
 
 
 def _in_our_own_turn(url: URL, _busy_seconds: float) -> AsyncEngine:
-    return sql.engine(url, lambda _statement: None)
+    return inline.engine(url)

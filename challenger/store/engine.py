@@ -63,16 +63,14 @@ def create_engine(
     *,
     foreign_keys: bool = True,
     connect_args: Mapping[str, Any] | None = None,
-    connect: Callable[[], Awaitable[Any]] | None = None,
 ) -> AsyncEngine:
     """An engine whose transactions begin as the module says; both drivers wait ``busy_seconds`` for a lock.
-    ``connect_args`` are SQLite's driver's; ``connect`` makes its connections in the driver's place."""
+    ``connect_args`` are SQLite's driver's."""
     if url.get_backend_name() == "postgresql":
         milliseconds = int(busy_seconds * 1000)
         options = f"-c lock_timeout={milliseconds} -c timezone=UTC"
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
-    driver = {"async_creator": connect} if connect is not None else {"connect_args": dict(connect_args or {})}
-    engine = create_async_engine(url, **driver)
+    engine = create_async_engine(url, connect_args=dict(connect_args or {}))
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

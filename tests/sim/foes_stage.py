@@ -17,10 +17,9 @@ from challenger.domain import CommitmentId, State
 from challenger.settings import Settings
 from challenger.sim import files
 from challenger.sim.deploy import MarketParams
-from challenger.sim.faults import sql
 from challenger.sim.foes.arena import BLOCK, WATCHER, Arena
 from challenger.sim.toy import ToyFiles, ToyWorkers
-from challenger.store import migrate
+from challenger.store import inline, migrate
 from challenger.store.journal import canonical
 from challenger.store.subjects import subject_of
 
@@ -117,7 +116,7 @@ async def make_template(path: Path) -> Path:
 
 def _in_our_own_turn(url: URL, _: float) -> AsyncEngine:
     """SQLite without a thread of its own: most of a turn would go by in waiting for it."""
-    return sql.engine(url, lambda _statement: None)
+    return inline.engine(url)
 
 
 async def _nothing() -> None:

@@ -12,12 +12,13 @@ from challenger.errors import EndpointError, RateLimited, RpcError, StoreError
 from challenger.sim.campaign.life import FaultyWorkers
 from challenger.sim.campaign.plan import plan
 from challenger.sim.campaign.play import make_template
-from challenger.sim.faults import answers, sql
+from challenger.sim.faults import answers
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.faults.engine import Engine, Killed
 from challenger.sim.faults.kinds import NOWHERE, OF_ENDPOINTS, ROGUE, Episode, Fault, draw, parse
 from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.wallet import Wallet
+from challenger.store import inline
 from challenger.store.engine import open_store
 from replay.sandbox import Inconclusive, ReplayRequest
 
@@ -195,7 +196,7 @@ async def test_the_database_refuses(tmp_path, fault: Fault, said: str) -> None:
     await make_template(tmp_path / "db.sqlite")
     engine = Engine(1, [Episode(fault, 5, ALWAYS)])
     url = f"sqlite+aiosqlite:///{tmp_path}/db.sqlite"
-    async with open_store(url, engine=lambda parsed, _: sql.engine(parsed, engine.gate)) as store:
+    async with open_store(url, engine=lambda parsed, _: inline.engine(parsed, engine.gate)) as store:
         async with store.begin(UnixTime(1)) as unit:
             await unit.settings.put("a", "b")
         engine.height = 5
@@ -213,7 +214,7 @@ async def test_slow_commits_let_blocks_come_and_dead_processes_write_nothing(tmp
     blocks = []
     engine.block = lambda: blocks.append(1)
     url = f"sqlite+aiosqlite:///{tmp_path}/db.sqlite"
-    async with open_store(url, engine=lambda parsed, _: sql.engine(parsed, engine.gate)) as store:
+    async with open_store(url, engine=lambda parsed, _: inline.engine(parsed, engine.gate)) as store:
         for number in range(10):
             async with store.begin(UnixTime(number)) as unit:
                 await unit.settings.put("a", str(number))

@@ -11,11 +11,11 @@ from challenger.app import App, opened
 from challenger.chain.rpc import Rpc
 from challenger.errors import ChallengerError, Expected, StoreError, TakenOver
 from challenger.settings import Settings
-from challenger.sim.faults import sql
 from challenger.sim.faults.engine import Engine, Killed
 from challenger.sim.faults.kinds import Fault
 from challenger.sim.faults.provider import PATIENCE, FaultyProvider
 from challenger.sim.toy import ToyFiles, ToyWorkers
+from challenger.store import inline
 from replay.sandbox import Completed, Inconclusive, Reason, ReplayRequest
 
 
@@ -83,7 +83,7 @@ class Life:
                     others=rpcs[1:],
                     files=self._files,
                     workers=self._workers,
-                    engine=lambda url, _: sql.engine(url, self._engine.gate),
+                    engine=lambda url, _: inline.engine(url, self._engine.gate),
                     entropy=self._secrets.randbytes,
                     monotonic=self._engine.clock,
                 )

@@ -88,7 +88,7 @@ class Engine:
     # the database
 
     def gate(self, statement: str) -> None:
-        """In front of every statement; see ``sql.Gate``."""
+        """In front of every statement; see ``store.inline.Gate``."""
         if statement == "committed":
             if self.strikes(Fault.SLOW_DISK, "disk") is not None:
                 self.spend(self.dice("disk").uniform(0.5, 6.0))

@@ -1,6 +1,7 @@
-"""SQLite in the caller's own turn, behind the seam where SQLAlchemy expects aiosqlite, and the faults of a database.
+"""SQLite in the caller's own turn, behind the seam where SQLAlchemy expects aiosqlite.
 
-A simulation gains twice: no thread is waited for, and every statement passes one place, where it may be told that the
+aiosqlite hands each call to a thread, so that the service's loop never waits for a disk. What is simulated gains without:
+no thread is waited for, all happens in one order, and every statement passes one place, where it may be told that the
 disk is full, or that the process has died.
 """
 
@@ -10,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Self
 
-from sqlalchemy import URL
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from challenger.store.engine import create_engine
@@ -20,9 +21,29 @@ from challenger.store.engine import create_engine
 Gate = Callable[[str], None]
 
 
-def engine(url: URL, gate: Gate) -> AsyncEngine:
+def _open(_: str) -> None:
+    return
+
+
+def engine(url: URL, gate: Gate = _open) -> AsyncEngine:
     """As ``store.engine.create_engine`` for an SQLite file, with ``gate`` in front of every statement."""
     return create_engine(url, connect_args={"async_creator_fn": lambda path, **_: _connected(str(path), gate)})
+
+
+def passing(url: URL, busy_seconds: float) -> AsyncEngine:
+    """For a database that can be had again: nothing is forced to the disk, and a power cut may take it. Another
+    database than SQLite is used as it always is."""
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, busy_seconds)
+    made = engine(url)
+
+    @event.listens_for(made.sync_engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = OFF")
+        cursor.close()
+
+    return made
 
 
 async def _connected(path: str, gate: Gate) -> _Connection:
