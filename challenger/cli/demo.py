@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from challenger.errors import ChallengerError, ConfigError
 
 if TYPE_CHECKING:
+    from challenger.settings import Settings
     from challenger.sim.demo import Outcome
     from challenger.sim.files import Folder
 
@@ -33,6 +34,13 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
         default=None,
         metavar="DIR",
         help="an empty folder for the record (default: challenger-demo)",
+    )
+    sub.add_argument(
+        "--record",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="keep its chain, models and data in a recording: `challenger replay FILE`",
     )
     sub.add_argument("--plain", action="store_true", help="lines instead of a live table")
     sub.add_argument("--keep", action="store_true", help="keep models and cache in the folder too")
@@ -89,7 +97,15 @@ async def _play(folder: Folder, options: argparse.Namespace, seen: Any) -> Outco
         seen.phase("cheats", "running int8 weights and an older model, for those who cheat so")
         await stage.rehearse(kits, workshop, scenario.plan(knobs))
         opened = demo.Stage(devnet, kits, workshop)
-        return await demo.play(opened, folder, demo.Options(options.rate, knobs), watching, seen)
+
+        async def recorded(settings: Settings) -> None:
+            from challenger.recording.ranges import Range, record_range
+
+            seen.phase("recording", f"{options.record}: every block with its proofs, all data and models")
+            await record_range(settings, Range(), options.record, rpc=devnet.rpc)
+
+        afterwards = None if options.record is None else recorded
+        return await demo.play(opened, folder, demo.Options(options.rate, knobs, afterwards), watching, seen)
 
 
 def _places(folder: Folder, outcome: Outcome) -> dict[str, str]:

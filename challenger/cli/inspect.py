@@ -155,20 +155,19 @@ async def _commitments(view: View, options: argparse.Namespace) -> None:
     if options.json:
         print_json(rows)
         return
-    columns = ["id", "block", "provider", "state", "verdict", "detail", "on chain"]
+    columns = ["id", "block", "provider", "state", "verdict", "detail"]
     body = [
         (
             short(r["id"]),
             r["block"],
-            r["provider"][:10] + "…",
+            r["provider"][:8] + "…",
             r["state"],
             r["verdict"] or "",
             r["detail"],
-            r["on_chain"],
         )
         for r in rows
     ]
-    print_table(f"Commitments ({len(rows)} newest)", columns, body)
+    print_table(f"Commitments ({len(rows)} newest)", columns, body, whole=5)
 
 
 async def _one(view: View, options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``rate``: the share of commitments that is drawn, 0 to 1."""
+    """``rate``: the share of commitments that is drawn, 0 to 1. ``afterwards`` is called when all is over, while the
+    chain is still there."""
 
     rate: float = 1.0
     knobs: Knobs = Knobs()
+    afterwards: Callable[[Settings], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ async def play(
         screen.phase("accounts", "the summary is computed anew, from chain events and labels alone")
         outcome = await _outcome(stage.devnet.rpc, world, watcher, every_one=options.rate >= 1)
         await show.frame()
+        if options.afterwards is not None:
+            await options.afterwards(settings)
     return outcome
 
 

@@ -16,11 +16,15 @@ from web3 import AsyncWeb3
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.cli import main
 from challenger.contracts import artifact
+from challenger.domain import Committed, DisputeClosed
 from challenger.errors import ConfigError
-from challenger.settings import load
+from challenger.recording import history
+from challenger.recording.ranges import Range, record_range
+from challenger.settings import Settings, load
 from challenger.sim import demo, files, report, screen
 from challenger.sim.scenario import Knobs
 from challenger.sim.toy import ToyBench, kits
+from replay.recording import open_recording
 from tests.sim.watchman import posted
 
 FEW = Knobs(tasks=16, round_size=8)
@@ -36,13 +40,13 @@ def text_of(shown: Console) -> str:
 
 
 async def played(
-    devnet: EmbeddedDevnet, folder: Path, watching: demo.WatcherFactory, rate: float = 1.0
+    devnet: EmbeddedDevnet, folder: Path, watching: demo.WatcherFactory, rate: float = 1.0, afterwards: Any = None
 ) -> tuple[demo.Outcome, str]:
     shown = console()
     with screen.PlainScreen(shown) as seen:
         stage = demo.Stage(devnet, kits(), ToyBench())
         made = files.make(folder / "out")
-        outcome = await demo.play(stage, made, demo.Options(rate, FEW), watching, seen)
+        outcome = await demo.play(stage, made, demo.Options(rate, FEW, afterwards), watching, seen)
     shown.print(screen.summary(outcome.report, outcome.window, [], []))
     return outcome, text_of(shown)
 
@@ -190,3 +194,17 @@ def test_without_the_extra_one_line_says_what_to_install(
     assert said.count("\n") == 1
     assert "pip install '.[demo]'" in said
     assert "no_such_package_here" in said
+
+
+async def test_its_chain_can_be_recorded_at_the_end(devnet: EmbeddedDevnet, tmp_path: Path) -> None:
+    path = tmp_path / "demo.tar"
+
+    async def recorded(settings: Settings) -> None:
+        found = await record_range(settings, Range(data=False), path, rpc=devnet.rpc)
+        assert found.commitments == FEW.tasks
+
+    await played(devnet, tmp_path, posted(), afterwards=recorded)
+    with open_recording(path) as recording:
+        events = [event for _, found in history(recording) for event in found]
+    assert sum(isinstance(event, Committed) for event in events) == FEW.tasks
+    assert any(isinstance(event, DisputeClosed) for event in events)
