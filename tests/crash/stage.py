@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("kind", choices=[kind.name for kind in Kind])
     parser.add_argument("--points", default="distinct", help="all, distinct, or names, comma-separated")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th point, from the K-th on")
     parser.add_argument("--seconds", default="0", help="second deaths for each first: a number of samples, or all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -55,7 +56,8 @@ def main() -> None:
     if whole["error"]:
         return
     reference = [(tuple(names), moment) for names, moment in whole["crossed"][0]]
-    firsts = _chosen(options.points, reference)
+    part, parts = map(int, options.part.split("/"))
+    firsts = _chosen(options.points, reference)[part - 1 :: parts]
     running: list[tuple[int, int]] = []
     while firsts or running:
         while firsts and len(running) < options.jobs:
