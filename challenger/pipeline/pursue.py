@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from challenger.domain import (
     Action,
@@ -25,7 +25,6 @@ from challenger.errors import Expected, StaleRow
 from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
 from challenger.store.subjects import subject_of
-from challenger.store.unit import Unit
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
@@ -94,32 +93,23 @@ class Pursuer:
     async def _closed_by_others(self, head: Block) -> bool:
         async with self._store.read() as view:
             items = await view.work.closed_on_chain(since=self._closed.since(head.number))
-        ended = [item for item in items if State(item.work.state) in _NOT_OURS]
+        ended: dict[State, list[Item]] = {}
+        for item in items:
+            if (state := State(item.work.state)) in _NOT_OURS:
+                ended.setdefault(state, []).append(item)
         if not ended:
             return False
-        moved = False
+        moved: set[CommitmentId] = set()
         async with self._store.begin(head.time) as unit:
-            for item in ended:
-                moved |= await self._ended(unit, item)
-        return moved
-
-    async def _ended(self, unit: Unit, item: Item) -> bool:
-        """One that the chain has closed; False where its row moved meanwhile."""
-        status, state = JobStatus(item.commitment.status), State(item.work.state)
-        new, why = _ON_CLOSE[status], f"the job is {status}"
-        missed = status is not JobStatus.FRAUD and state is State.CONFIRMED
-        if missed:
-            kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
-            new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
-        try:
-            await unit.work.move(
-                CommitmentId(item.work.commitment), state, new, detail=why, on=item.commitment.closed_block
-            )
-        except StaleRow:
-            return False
-        if missed:
-            self._telemetry.missed(subject_of(item.work.commitment), state, why)
-        return True
+            for state, some in ended.items():
+                # rows that the chain has closed say in which block
+                on = {CommitmentId(i.work.commitment): BlockNumber(i.commitment.closed_block or 0) for i in some}
+                moved |= await unit.work.many(state, [_end_of(item) for item in some], on=on)
+        for item in ended.get(State.CONFIRMED, ()):
+            commitment, new, told = _end_of(item)
+            if new is State.EXPIRED and commitment in moved:
+                self._telemetry.missed(subject_of(commitment), State.CONFIRMED, told["detail"])
+        return bool(moved)
 
     async def _follow(self, item: Item, head: Block, account: Address) -> bool:
         commitment = CommitmentId(item.work.commitment)
@@ -225,6 +215,16 @@ class Pursuer:
         except StaleRow:
             return False
         return True
+
+
+def _end_of(item: Item) -> tuple[CommitmentId, State, dict[str, Any]]:
+    """Where one ends that the chain has closed, as ``Work.many`` takes it."""
+    status = JobStatus(item.commitment.status)
+    new, why = _ON_CLOSE[status], f"the job is {status}"
+    if status is not JobStatus.FRAUD and item.work.state == State.CONFIRMED:
+        kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
+        new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
+    return CommitmentId(item.work.commitment), new, {"detail": why}
 
 
 class _Watermark:

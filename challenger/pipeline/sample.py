@@ -119,9 +119,7 @@ class Sampler:
         async with self._store.read() as view:
             items = [i for i in await view.work.items([State.OBSERVED], limit=BATCH) if i.work.p_millionths is None]
             epochs = {e.number: e for e in await view.epochs.all()} if items else {}
-            records = {i.commitment.provider: (0, 0) for i in items}
-            for provider in records:
-                records[provider] = await view.work.provider_record(provider)
+            records = await view.work.provider_records({i.commitment.provider for i in items})
             fees = {}
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in items])
             for item in items:
@@ -143,7 +141,7 @@ class Sampler:
             }
             notes.append((CommitmentId(item.work.commitment), State.OBSERVED, changes))
         async with self._store.begin(head.time) as unit:
-            return await unit.work.many(State.OBSERVED, notes) > 0
+            return bool(await unit.work.many(State.OBSERVED, notes))
 
     async def _draw(self, head: Block) -> bool:
         async with self._store.read() as view:
@@ -171,7 +169,7 @@ class Sampler:
             told = {"draw_hash": found, "drawn": value.to_bytes(32, "big"), "selected": chosen}
             draws.append((CommitmentId(row.commitment), State.SAMPLED if chosen else State.SKIPPED, told))
         async with self._store.begin(head.time) as unit:
-            return await unit.work.many(State.OBSERVED, draws) > 0  # those that a reorg took away meanwhile stay
+            return bool(await unit.work.many(State.OBSERVED, draws))  # those that a reorg took away meanwhile stay
 
     async def _note_anchors(self, head: Block) -> bool:
         """Takes down in which block an epoch's anchor was mined, once that is final."""

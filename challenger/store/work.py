@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Update, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import (
@@ -121,9 +121,16 @@ class Work:
         """
         await self._write(commitment, state, changes, "note")
 
-    async def many(self, old: State, rows: Sequence[tuple[CommitmentId, State, Mapping[str, Any]]]) -> int:
+    async def many(
+        self,
+        old: State,
+        rows: Sequence[tuple[CommitmentId, State, Mapping[str, Any]]],
+        *,
+        on: Mapping[CommitmentId, BlockNumber] | None = None,
+    ) -> set[CommitmentId]:
         """Many rows of state ``old`` at once, each to its state (``old`` again: as ``note``) with its changes; all change
-        the same columns. Rows that are not in ``old`` are passed over. Gives how many were changed.
+        the same columns. ``on`` as in ``move``, for all of them or none. Rows that are not in ``old`` are passed over.
+        Gives those that were changed.
 
         Raises IllegalMove."""
         for commitment, new, _ in rows:
@@ -140,7 +147,10 @@ class Work:
             await self._connection.execute(_update_of(tuple(fresh[0][1])), values)
         entries = [self._entry(one, old, changes, "note" if new is old else new.value) for one, changes, new in fresh]
         await self._journal.append(entries)
-        return len(fresh)
+        if on is not None and fresh:
+            resting = [{"commitment": one, "block": on[one], "before": old.value} for one, _, _ in fresh]
+            await self._connection.execute(insert(chain_moves), resting)
+        return {one for one, _, _ in fresh}
 
     async def _write(self, commitment: CommitmentId, old: State, changes: dict[str, Any], kind: str) -> None:
         values = self._values(commitment, old, changes)
@@ -268,33 +278,30 @@ class Work:
         query = select(work.c.state, func.count()).group_by(work.c.state)
         return {State(state): count for state, count in await self._connection.execute(query)}
 
-    async def provider_record(self, provider: Address) -> tuple[int, int]:
-        """(commitments of ``provider`` that a replay has judged, those with a confirmed fraud): what a policy looks at.
+    async def provider_records(self, providers: Collection[Address]) -> dict[Address, tuple[int, int]]:
+        """Of each provider: (commitments that a replay has judged, those with a confirmed fraud): what a policy looks at.
         What was drawn and never judged earns no trust."""
-        drawn = (
-            select(func.count())
-            .select_from(
-                work.join(commitments, commitments.c.commitment == work.c.commitment).join(
-                    verdicts, verdicts.c.id == work.c.verdict
-                )
-            )
-            .where(
-                commitments.c.provider == provider,
-                work.c.selected.is_(True),
-                verdicts.c.kind.in_([VerdictKind.VALID.value, VerdictKind.FRAUD.value]),
-            )
+        judged = [VerdictKind.VALID.value, VerdictKind.FRAUD.value]
+        sampled = await self._per_provider(
+            providers,
+            verdicts.c.id == work.c.verdict,
+            work.c.selected.is_(True),
+            verdicts.c.kind.in_(judged),
         )
-        frauds = (
-            select(func.count())
-            .select_from(
-                work.join(commitments, commitments.c.commitment == work.c.commitment).join(
-                    verdicts, verdicts.c.id == work.c.confirmation
-                )
-            )
-            .where(commitments.c.provider == provider, verdicts.c.kind == VerdictKind.FRAUD.value)
+        frauds = await self._per_provider(
+            providers, verdicts.c.id == work.c.confirmation, verdicts.c.kind == VerdictKind.FRAUD.value
         )
-        sampled = (await self._connection.execute(drawn)).scalar_one()
-        return sampled, (await self._connection.execute(frauds)).scalar_one()
+        return {one: (sampled.get(one, 0), frauds.get(one, 0)) for one in providers}
+
+    async def _per_provider(self, providers: Collection[Address], *where: ColumnElement[bool]) -> dict[Address, int]:
+        joined = verdicts.join(work, work.c.commitment == verdicts.c.commitment)
+        joined = joined.join(commitments, commitments.c.commitment == verdicts.c.commitment)
+        found: dict[Address, int] = {}
+        for chunk in chunks(list(providers)):
+            query = select(commitments.c.provider, func.count()).select_from(joined)
+            query = query.where(commitments.c.provider.in_(chunk), *where).group_by(commitments.c.provider)
+            found |= {row[0]: row[1] for row in await self._connection.execute(query)}
+        return found
 
     async def _items(self, query: Select[Any]) -> list[Item]:
         cut = len(WorkRow._fields)

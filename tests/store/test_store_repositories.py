@@ -142,8 +142,12 @@ async def test_verdicts_stay_and_accuse(store: Store) -> None:
         assert await unit.verdicts.accused(h("model"), T0 + 100) == {events[0].provider, events[1].provider}
         assert await unit.verdicts.accused(h("model"), T0 + 101) == frozenset()
         assert await unit.verdicts.accused(h("another"), T0) == frozenset()
-        assert await unit.work.provider_record(events[0].provider) == (1, 1)
-        assert await unit.work.provider_record(events[2].provider) == (1, 0)
+        asked = {events[0].provider, events[2].provider, "0x" + "99" * 20}
+        assert await unit.work.provider_records(asked) == {
+            events[0].provider: (1, 1),
+            events[2].provider: (1, 0),
+            "0x" + "99" * 20: (0, 0),
+        }
         one, two = await unit.verdicts.of(events[0].commitment)
     assert (one.kind, one.backend, one.fresh, one.microseconds, one.state_root) == (
         "FRAUD",
