@@ -63,11 +63,21 @@ def _print(options: argparse.Namespace, found: Recorded) -> None:
         print(file=sys.stderr)
     if options.json:
         facts = {name: getattr(found, name) for name in ("blocks", "logs", "commitments", "data", "away", "models")}
-        print_json({"file": str(options.output), "digest": digest, **facts, "left_out": found.left_out})
+        print_json(
+            {
+                "file": str(options.output),
+                "digest": digest,
+                **facts,
+                "left_out": found.left_out,
+                "left_out_more": found.not_told,
+            }
+        )
         return
     print(f"{options.output}: {found.blocks} blocks, {found.logs} logs, {found.commitments} commitments")
     away = f", {found.away} could not be had" if found.away else ""
     print(f"{found.data} pieces of data{away}, {found.models} models")
     for line in found.left_out:
         print(f"left out: {line}")
+    if found.not_told:
+        print(f"left out: {found.not_told} more")
     print(f"digest {digest}")

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
@@ -78,6 +79,8 @@ async def _replay(options: argparse.Namespace) -> Replayed:
     from replay.recording import open_recording
 
     given = settings_of(options)
+    if options.journal is not None:
+        _must_be_free(options.journal)
     async with AsyncExitStack() as stack:
         recording = stack.enter_context(open_recording(options.recording))
         fallback = await stack.enter_async_context(artifact_store(given)) if options.fetch else None
@@ -99,32 +102,38 @@ async def _replay(options: argparse.Namespace) -> Replayed:
         found = await watch.play(_progress(deployment_of(recording).last))
         if options.journal is not None:
             await _write_journal(watch.app, options.journal)
+        if isinstance(known, Results) and known.trouble:
+            print(f"challenger: the known results were left aside: {known.trouble}", file=sys.stderr)
         return found
 
 
 async def _write_journal(app: App, path: Path) -> None:
-    """An entry a line, as it is hashed; nothing is written over."""
-    seq = 0
+    """An entry a line, as it is hashed. It is at its place when it is whole."""
+    draft, seq = path.with_name(f".{path.name}.{os.getpid()}"), 0
     try:
-        with path.open("x", encoding="utf-8") as target:
+        with draft.open("w", encoding="utf-8") as target:
             while True:
                 async with app.store.read() as view:
                     rows = await view.journal.after(seq)
                 if not rows:
-                    return
+                    break
                 for row in rows:
-                    told = {
-                        "seq": row.seq,
-                        "hash": row.hash.hex(),
-                        "time": row.time,
-                        "kind": row.kind,
-                        "subject": row.subject,
-                    }
-                    line = json.dumps(told, sort_keys=True)[:-1] + ', "payload": ' + row.payload + "}"
-                    target.write(line + "\n")
+                    told = {"seq": row.seq, "hash": row.hash.hex(), "time": row.time, "kind": row.kind}
+                    line = json.dumps(told | {"subject": row.subject}, sort_keys=True)[:-1]
+                    target.write(line + ', "payload": ' + row.payload + "}\n")
                 seq = rows[-1].seq
-    except FileExistsError:
-        raise ConfigError("--journal: something is there already", file=path) from None
+        _must_be_free(path)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _must_be_free(path: Path) -> None:
+    """Before the work is done, not after it."""
+    if os.path.lexists(path):
+        raise ConfigError("--journal: something is there already", file=path)
+    if not path.parent.is_dir():
+        raise ConfigError("--journal: there is no such folder", file=path)
 
 
 def _progress(last: int) -> Callable[[Block], None]:

@@ -105,10 +105,11 @@ class Pursuer:
                 # rows that the chain has closed say in which block
                 on = {CommitmentId(i.work.commitment): BlockNumber(i.commitment.closed_block or 0) for i in some}
                 moved |= await unit.work.many(state, [_end_of(item) for item in some], on=on)
-        for item in ended.get(State.CONFIRMED, ()):
-            commitment, new, told = _end_of(item)
-            if new is State.EXPIRED and commitment in moved:
-                self._telemetry.missed(subject_of(commitment), State.CONFIRMED, told["detail"])
+            # told before it is written: a death in between says it twice, and never not at all
+            for item in ended.get(State.CONFIRMED, ()):
+                commitment, new, told = _end_of(item)
+                if new is State.EXPIRED and commitment in moved:
+                    self._telemetry.missed(subject_of(commitment), State.CONFIRMED, told["detail"])
         return bool(moved)
 
     async def _follow(self, item: Item, head: Block, account: Address) -> bool:

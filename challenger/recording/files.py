@@ -49,22 +49,23 @@ class RecordedFiles:
             return await self._fallback.fetch_bundle(uri, root, length, max_bytes)
         if kept is None:
             raise _not_held(uri)
+        if kept.away:
+            raise ArtifactMissing(ArtifactReason(kept.away), "as recorded", uri=uri)
         content = kept.content
-        if kept.part:
-            content = await asyncio.to_thread(self._part, kept.part, max_bytes)
         if content is None:
-            raise ArtifactMissing(ArtifactReason.NOT_FOUND, f"as recorded: {kept.away}", uri=uri)
+            content = await asyncio.to_thread(self._part, kept.part, max_bytes)
         try:
             fits = bundle_root(content) == root and len(content) == length
         except LayoutError:
             fits = False
         if not fits:
-            raise ArtifactMissing(ArtifactReason.DIGEST, "as recorded", uri=uri)
+            raise _not_held(uri)
         return content
 
-    def _part(self, name: str, max_bytes: int) -> bytes | None:
-        part = self._recording.manifest.parts.get(name)
-        return None if part is None or part.plain > max_bytes else b"".join(self._recording.unpacked(name))
+    def _part(self, name: str, max_bytes: int) -> bytes:
+        """Empty, which is no bundle, where it is more than is wanted."""
+        large = self._recording.manifest.parts[name].plain > max_bytes
+        return b"" if large else b"".join(self._recording.unpacked(name))
 
 
 def _not_held(uri: str) -> ArtifactRefused:

@@ -10,12 +10,16 @@ import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from challenger.chain import wire
 from challenger.chain.answers import RawLog, parse_logs
-from challenger.chain.receipts import HEADER_FIELDS, parse_header, proven_logs
+from challenger.chain.receipts import HEADER_FIELDS, may_hold, parse_header, proven_logs
 from challenger.domain import Address, Block, BlockNumber, ChainId, Hash32
+from challenger.pipeline.engine import WITHHELD
+from challenger.protocols.reference_logs import MarketLogs
+from replay.layout import LayoutError, bundle_root
 from replay.recording import Recording, RecordingDamaged, RecordingMalformed
 
 T = TypeVar("T")
@@ -23,6 +27,8 @@ CHAIN = "chain"
 PART = "chain.jsonl.zst"
 #: Block numbers and times stay below: a clock that counts seconds in a float must come to the end.
 _FAR = 1 << 40
+#: Why data may be away: what says something of whoever should serve it.
+_AWAY = frozenset(reason.value for reason in WITHHELD)
 _LOG_FIELDS = ("address", "topics", "data", "logIndex", "transactionHash")
 #: Methods whose answers are of the contract and not of a block.
 STATE = ("eth_getCode", "eth_getStorageAt", "eth_call")
@@ -179,25 +185,43 @@ def _block(header: dict[str, Any], rest: dict[str, Any], deployment: Deployment)
     for receipt in receipts:
         wire.hash32(wire.field(receipt, "transactionHash"))
     if deployment.proofs:
-        _prove(block, header, logs, receipts)
+        _prove(deployment, block, header, logs, receipts)
     elif receipts:
         raise ValueError("there are receipts, and the first line says that there are no proofs")
     return RecordedBlock(block, header, tuple(logs), tuple(receipts))
 
 
-def _prove(block: Block, header: dict[str, Any], logs: list[RawLog], receipts: list[dict[str, Any]]) -> None:
+def _prove(
+    deployment: Deployment, block: Block, header: dict[str, Any], logs: list[RawLog], receipts: list[dict[str, Any]]
+) -> None:
+    """The logs are the market's, all of them: the header's bloom says whether there may be any, the receipts which. Below
+    the first block some are chosen, and only those that are there have to be true."""
     whole = parse_header({**header, "transactions": []})
     if not whole.bound:
         raise _Differs(f"the fields of block {block.number} do not hash to its hash")
-    if not logs and not receipts:
+    topics = market_topics(deployment.market)
+    chosen = block.number < deployment.first
+    if not (logs or receipts) and (chosen or not may_hold(whole.bloom, [deployment.market], topics)):
         return
+    if not receipts:
+        raise _Differs(f"block {block.number} may hold logs of the market, and its receipts are not there")
     try:
         proven = proven_logs(whole, receipts)
     except ValueError as error:
         raise _Differs(f"block {block.number}: {error}") from error
-    there = {_place_less(log) for log in proven}
-    if not {_place_less(log) for log in logs} <= there:
+    ours = [log for log in proven if log.address == deployment.market and log.topics[:1] and log.topics[0] in topics]
+    there = [_place_less(log) for log in ours]
+    told = [_place_less(log) for log in logs]
+    if not set(told) <= set(there):
         raise _Differs(f"a log of block {block.number} is in none of its receipts")
+    if not chosen and told != there:
+        raise _Differs(f"block {block.number} has {len(told)} of the {len(there)} logs that its receipts hold")
+
+
+@cache
+def market_topics(market: Address) -> tuple[bytes, ...]:
+    """First topics of the market's logs that mean something."""
+    return MarketLogs(market).topics
 
 
 def _place_less(log: RawLog) -> tuple[object, ...]:
@@ -227,15 +251,27 @@ def _log_line(log: RawLog) -> dict[str, Any]:
 def _data(root: Any, rest: Mapping[Any, Any]) -> Data:
     match rest:
         case {"bytes": str(text)}:
-            try:
-                return Data(wire.hash32(root), base64.b64decode(text, validate=True))
-            except binascii.Error:
-                raise ValueError("bytes are not base64") from None
+            return _content(wire.hash32(root), text)
         case {"part": str(part)} if part:
             return Data(wire.hash32(root), None, "", part)
-        case {"away": str(why)}:
+        case {"away": str(why)} if why in _AWAY:
             return Data(wire.hash32(root), None, why)
+        case {"away": _}:
+            raise ValueError(f"data is away for one of {', '.join(sorted(_AWAY))}")
     raise ValueError('data has "root", and "bytes" in base64, "part" or "away" with the reason')
+
+
+def _content(root: Hash32, text: str) -> Data:
+    try:
+        content = base64.b64decode(text, validate=True)
+        found = bundle_root(content)
+    except binascii.Error:
+        raise ValueError("bytes are not base64") from None
+    except LayoutError as error:
+        raise ValueError(f"data is no bundle: {error.detail}") from None
+    if found != root:
+        raise _Differs("data does not have the root that it is told under")
+    return Data(root, content)
 
 
 def _deployment(line: dict[str, Any]) -> Deployment:

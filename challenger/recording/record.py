@@ -11,6 +11,7 @@ Before the range stand, sparsely, the blocks in which its models were registered
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -49,6 +50,10 @@ _PAGE = 200
 _IN_LINE = 1 << 20
 #: Fetches under way at a time.
 _FETCHES = 8
+#: Roots of data that are known to be written already.
+_REMEMBERED = 100_000
+#: What was left out is told so many times, and counted from then on.
+_TOLD = 20
 
 
 class Files(Protocol):
@@ -71,7 +76,8 @@ class Logs(Protocol):
 
 @dataclass
 class Recorded:
-    """What went in. ``away``: data that could not be had; ``left_out``: models and data that were not fetched, and why."""
+    """What went in. ``away``: data that could not be had; ``left_out``: models and data that were not fetched, and why;
+    ``not_told``: how many more."""
 
     blocks: int = 0
     logs: int = 0
@@ -80,6 +86,13 @@ class Recorded:
     away: int = 0
     models: int = 0
     left_out: list[str] = field(default_factory=list)
+    not_told: int = 0
+
+    def leave_out(self, what: str) -> None:
+        if len(self.left_out) < _TOLD:
+            self.left_out.append(what)
+        else:
+            self.not_told += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +146,8 @@ class _Recorder:
         self._wanted = wanted
         self._market = MarketLogs(deployment.market)
         self._span = Span(widest=_PAGE * 10)
-        self._seen: set[bytes] = set()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._models: set[bytes] = set()
         self.recorded = Recorded()
 
     async def page(self, first: int, last: int) -> Block:
@@ -196,7 +210,7 @@ class _Recorder:
         known = {name: words[name] for name in HEADER_FIELDS & words.keys() if words[name] is not None}
         if not self._deployment.proofs:
             known = {name: known[name] for name in ("number", "hash", "parentHash", "timestamp")}
-        plain = [{name: value for name, value in one.items() if name != "logsBloom"} for one in receipts if logs]
+        plain = [{name: value for name, value in one.items() if name != "logsBloom"} for one in receipts]
         self.add(RecordedBlock(block, known, tuple(logs), tuple(plain)).as_line())
         self.recorded.blocks += 1
         self.recorded.logs += len(logs)
@@ -241,22 +255,31 @@ class _Recorder:
                     places[root] = uri, length
                 case ModelRegistered():
                     await self._model(event)
-        new = {root: place for root, place in places.items() if root not in self._seen}
-        self._seen |= new.keys()
+        new = {root: place for root, place in places.items() if self._is_new(root)}
         for found in await asyncio.gather(*(fetch(uri, root, length) for root, (uri, length) in new.items())):
             if found is not None:
                 self._keep(found)
 
+    def _is_new(self, root: bytes) -> bool:
+        """Whether it was not written lately: what is written twice is only longer, and memory must not grow."""
+        if root in self._seen:
+            self._seen.move_to_end(root)
+            return False
+        self._seen[root] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
+
     async def _fetched(self, uri: str, root: Hash32, length: int) -> Data | None:
         assert self._wanted.files is not None
         if length > self._wanted.bundle_bytes:
-            self.recorded.left_out.append(f"data of {length} bytes at {uri}: larger than [replay] input_bytes")
+            self.recorded.leave_out(f"data of {length} bytes at {uri}: larger than [replay] input_bytes")
             return None
         try:
             return Data(root, await self._wanted.files.fetch_bundle(uri, root, length, self._wanted.bundle_bytes))
         except ArtifactError as error:
             if error.reason not in WITHHELD:
-                self.recorded.left_out.append(f"data at {uri}: {error}")
+                self.recorded.leave_out(f"data at {uri}: {error}")
                 return None
             return Data(root, None, str(error.reason))
 
@@ -273,13 +296,13 @@ class _Recorder:
 
     async def _model(self, event: ModelRegistered) -> None:
         assert self._wanted.files is not None
-        if event.file_digest in self._seen:
+        if event.file_digest in self._models:
             return
-        self._seen.add(event.file_digest)
+        self._models.add(event.file_digest)
         try:
             manifest = await self._wanted.files.fetch_model(event.uri, event.file_digest, self._wanted.model_bytes)
         except ArtifactError as error:
-            self.recorded.left_out.append(f"model {wire.to_hex(event.model)[:12]}…: {error}")
+            self.recorded.leave_out(f"model {wire.to_hex(event.model)[:12]}…: {error}")
             return
         await asyncio.to_thread(embed_model, self.writer, manifest)
         self.recorded.models += 1

@@ -18,8 +18,8 @@ from typing import Any, Self
 from challenger.chain import wire
 from challenger.chain.answers import RawLog
 from challenger.domain import Block, Hash32, UnixTime
-from challenger.recording.lines import Answer, Data, Deployment, RecordedBlock, deployment_of, recorded_lines
-from replay.recording import Recording
+from challenger.recording.lines import PART, Answer, Data, Deployment, RecordedBlock, deployment_of, recorded_lines
+from replay.recording import Recording, RecordingMalformed
 
 _TABLES = """
 CREATE TABLE blocks (number INTEGER PRIMARY KEY, hash BLOB UNIQUE, time INTEGER, header TEXT, receipts BLOB);
@@ -47,7 +47,11 @@ class Spool:
             self.deployment: Deployment = deployment_of(self._recording)
             self._base.execute("BEGIN")
             for line in recorded_lines(self._recording):
-                self._take(line)
+                try:
+                    self._take(line)
+                except sqlite3.IntegrityError:
+                    what = f"block {line.block.number}" if isinstance(line, RecordedBlock) else "a line"
+                    raise RecordingMalformed(f"{what} has a hash that an earlier one has", part=PART) from None
             self._base.execute("COMMIT")
         except BaseException:
             self.close()
@@ -67,7 +71,9 @@ class Spool:
             case Answer():
                 put("INSERT OR REPLACE INTO answers VALUES (?, ?)", (question(line.method, line.params), line.result))
             case Data():
-                put("INSERT OR REPLACE INTO data VALUES (?, ?, ?, ?)", (line.root, line.content, line.away, line.part))
+                if line.part and line.part not in self._recording.manifest.parts:
+                    raise RecordingMalformed("data is in a part that is not there", part=line.part)
+                put("INSERT OR IGNORE INTO data VALUES (?, ?, ?, ?)", (line.root, line.content, line.away, line.part))
             case RecordedBlock():
                 block, receipts = line.block, zlib.compress(_json(line.receipts).encode(), 1) if line.receipts else None
                 put(

@@ -210,6 +210,8 @@ async def watching(
         clock.now = float(spool.time(max(0, deployment.first - 1)))
         rpc = Rpc(RecordedProvider(spool, clock), name="recording", attempts=1)
         known = KnownWorkers(workers, results, pace.replay, clock.pass_time)
+        if await migrate.current(settings.store.url) is not None:
+            raise ConfigError("the database is not empty: a recording is replayed into a new one")
         await migrate.upgrade(settings.store.url)
         async with opened(
             settings,
@@ -229,8 +231,6 @@ async def _found(app: App, spool: Spool) -> None:
     """What was registered before the first block: into the index as it is, since the blocks between were not recorded."""
     index = app.store.index()
     cursor = await index.cursor()
-    if cursor is not None:
-        raise ConfigError("the database is not empty: a recording is replayed into a new one")
     page: list[Block] = []
     for block in spool.below(spool.deployment.first):
         page.append(block)

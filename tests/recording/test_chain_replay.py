@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,9 +272,14 @@ def block_at(lines, number):
     return next(line for line in lines if line.get("block", {}).get("number") == hex(number))
 
 
-def edited(at, **fields):
+def edited(at, *, then=0, **fields):
+    """``then``: a block that gets the hash of ``at``, and whose child knows it by that."""
+
     def change(lines):
         block_at(lines, at)["block"].update(fields)
+        if then:
+            block_at(lines, then)["block"]["hash"] = fields["hash"]
+            block_at(lines, at)["block"]["parentHash"] = fields["hash"]
         return lines
 
     return change
@@ -311,7 +318,14 @@ def deployed(**fields):
         (edited(20, surprise="0x1"), "a block has no field 'surprise'"),
         (lambda lines: [*lines, {"what": 1}], "a line is a block, an answer or data"),
         (lambda lines: [*lines, {"data": {"root": "0x" + "11" * 32, "bytes": "%%"}}], "not base64"),
-        (lambda lines: [*lines, {"data": {"root": "0x11", "away": "x"}}], "not a hash"),
+        (lambda lines: [*lines, {"data": {"root": "0x11", "away": "digest"}}], "not a hash"),
+        (
+            lambda lines: [*lines, {"data": {"root": "0x" + "11" * 32, "away": "lost"}}],
+            "data is away for one of digest",
+        ),
+        (lambda lines: [*lines, {"data": {"root": "0x" + "11" * 32, "part": "data/x"}}], "in a part that is not there"),
+        (lambda lines: [*lines, {"data": {"root": "0x" + "11" * 32, "bytes": "AAAA"}}], "data is no bundle"),
+        (edited(50, hash="0x" + "aa" * 32, then=49), "block 50 has a hash that an earlier one has"),
         (lambda lines: [*lines, {"answer": {"method": "eth_sendTransaction", "params": [], "result": "0x"}}], "one of"),
         (lambda lines: [*lines, {"block": 7}], "a line is a block"),
         (lambda lines: [*lines, {"block": {}, "logs": 7}], "field number is missing"),
@@ -327,19 +341,72 @@ async def test_lines_that_are_wrong_are_refused_and_nothing_is_imported(by_hand,
     assert not list((tmp_path / "a").iterdir())
 
 
-async def test_a_log_that_was_altered_does_not_fit_its_receipts(tmp_path) -> None:
-    async with scene(tmp_path, seed=3, tasks=4, round_size=4) as s:
-        await s.world.play()
-        await recorded(s, tmp_path / "world.tar")
+def altered(log):
+    log["data"] = log["data"][:-1] + ("1" if log["data"][-1] == "0" else "0")
 
-    def change(lines):
-        log = next(line for line in lines if line.get("logs"))["logs"][0]
-        log["data"] = log["data"][:-1] + ("1" if log["data"][-1] == "0" else "0")
+
+def hidden(lines):
+    line = next(line for line in lines if len(line.get("logs", ())) > 1)
+    del line["logs"][-1]
+
+
+def stripped(lines):
+    line = next(line for line in lines if line.get("logs"))
+    del line["logs"], line["receipts"]
+
+
+def lied(lines):
+    line = next(line for line in lines if line.get("logs"))
+    line["receipts"][0]["cumulativeGasUsed"] = "0x1"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            lambda lines: altered(next(line for line in lines if line.get("logs"))["logs"][0]),
+            "is in none of its receipts",
+        ),
+        (hidden, "logs that its receipts hold"),
+        (stripped, "may hold logs of the market, and its receipts are not there"),
+        (lied, "do not hash to the header's receiptsRoot"),
+    ],
+)
+async def test_what_a_proved_recording_hides_or_alters_shows(proved, tmp_path, change, why) -> None:
+    def changed(lines):
+        change(lines)
         return lines
 
-    altered = rewritten(tmp_path / "world.tar", tmp_path / "altered.tar", change)
-    with open_recording(altered) as recording, pytest.raises(RecordingError, match="is in none of its receipts"):
+    path = rewritten(proved, tmp_path / "changed.tar", changed)
+    with open_recording(path) as recording, pytest.raises(RecordingError, match=why):
         list(recorded_lines(recording))
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory):
+    """A recording of a small world, with proofs."""
+    folder = tmp_path_factory.mktemp("proved")
+
+    async def make() -> None:
+        async with scene(folder, seed=3, tasks=4, round_size=4) as s:
+            await s.world.play()
+            await recorded(s, folder / "world.tar")
+
+    asyncio.run(make())
+    return folder / "world.tar"
+
+
+async def test_results_that_are_damaged_are_computed_again(by_hand, tmp_path) -> None:
+    with Results(tmp_path / "results.sqlite") as results:
+        async with replayed(by_hand[0], tmp_path / "a", HereWorkers(), results=results) as watch:
+            first = await watch.play()
+        with closing(sqlite3.connect(tmp_path / "results.sqlite")) as base:
+            base.execute("UPDATE results SET receipt = substr(receipt, 1, 40)")
+            base.commit()
+        async with replayed(by_hand[0], tmp_path / "b", HereWorkers(), results=results) as watch:
+            second = await watch.play()
+        assert results.trouble
+    assert (second.run, second.head) == (first.run, first.head)
 
 
 # the commands
