@@ -73,10 +73,8 @@ _PLANNED = 16
 class Replaying:
     """The chain is a recording: everything happens in one order, so that equal recordings give equal journals.
 
-    ``holder``: how the lease calls this process; ``believed``: the recording holds no receipts, so that nothing can be
-    proved or held against its logs."""
+    ``believed``: the recording holds no receipts, so that nothing can be proved or held against its logs."""
 
-    holder: str
     believed: bool
 
 
@@ -98,11 +96,11 @@ async def opened(
     """The watcher that ``settings`` describe, everything checked that must hold before it starts. While another
     process works for its account it stands by, until ``stop`` is set; without ``stop`` it raises HeldElsewhere.
 
-    ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers`` for the artefact store
-    and the replay pool, ``crossing`` is told of every persisted transition, ``engine``
-    makes the database's connections, ``entropy`` the epochs' secrets; ``monotonic``
-    is the clock of what takes time here, and tells when an endpoint that failed is tried again. Raises ConfigError, WrongChain, WrongContract,
-    EndpointError or StoreError, one line each.
+    ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers``
+    for the artefact store and the replay pool; ``crossing`` is told of every persisted transition, ``engine`` makes the
+    database's connections, ``entropy`` the epochs' secrets; ``monotonic`` is the clock of what takes time here, and tells
+    when an endpoint that failed is tried again; ``replaying``: that chain is a recording. Raises ConfigError,
+    WrongChain, WrongContract, EndpointError or StoreError, one line each.
     """
     addresses(settings)
     chain = settings.chain
@@ -133,7 +131,7 @@ async def opened(
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
         seconds = settings.filing.lease_seconds
         lease, keeper = await stack.enter_async_context(
-            leased(store, account or "watch", seconds, stop, replaying.holder if replaying else "")
+            leased(store, account or "watch", seconds, stop, "recording" if replaying else "")
         )
         if files is None:
             files = await stack.enter_async_context(artifact_store(settings))

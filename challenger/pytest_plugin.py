@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from challenger.recording.results import Workers
+    from challenger.pipeline.engine import Workers
     from challenger.recording.watch import Replayed
     from challenger.settings import Settings
     from challenger.sim.deploy import MarketParams

@@ -23,6 +23,11 @@ class RawLog(NamedTuple):
     tx_hash: Hash32
 
     @property
+    def content(self) -> tuple[object, ...]:
+        """What a receipt binds: all but the transaction's hash, which stands in none."""
+        return self.log_index, self.address, self.topics, self.data
+
+    @property
     def at(self) -> At:
         return At(self.block, self.block_hash, self.log_index, self.tx_hash)
 

@@ -131,7 +131,7 @@ class CheckedReader:
         if truth is None:
             return
         ours = [log for log in truth if log.address in query.emitters and log.topics and log.topics[0] in query.firsts]
-        if list(map(_content, ours)) != list(map(_content, served)):
+        if [log.content for log in ours] != [log.content for log in served]:
             why = f"it serves {len(served)} of our logs in block {block.number}, which holds {len(ours)}; or others"
             self._caught(witnesses[0].name, why)
             raise IncompleteLogs("another endpoint is read from", block=block.number, endpoint=witnesses[0].name)
@@ -183,9 +183,5 @@ def _query(addresses: Sequence[Address], topics: Topics | None) -> _Query | None
 def _by_block(logs: Sequence[RawLog]) -> dict[int, list[tuple[object, ...]]]:
     found: dict[int, list[tuple[object, ...]]] = {}
     for log in logs:
-        found.setdefault(log.block, []).append((log.block_hash, *_content(log)))
+        found.setdefault(log.block, []).append((log.block_hash, *log.content))
     return found
-
-
-def _content(log: RawLog) -> tuple[object, ...]:
-    return log.log_index, log.address, log.topics, log.data

@@ -183,13 +183,11 @@ class Rpc:
 
     async def headers(self, which: Iterable[int | bytes]) -> list[Header]:
         """As ``blocks``, with what the hash binds."""
-        wanted = list(which)
-        answers = await self._ask_many([_block_request(one) for one in wanted])
-        return [self._parsed("a header", a, partial(_header, w)) for w, a in zip(wanted, answers, strict=True)]
+        return [header for header, _ in await self.headers_served(which)]
 
-    async def headers_served(self, first: int, last: int) -> list[tuple[Header, dict[str, Any]]]:
-        """Blocks ``first ≤ n ≤ last``, each with the endpoint's own words. ``UnknownBlock`` when one is not there."""
-        wanted = range(first, last + 1)
+    async def headers_served(self, which: Iterable[int | bytes]) -> list[tuple[Header, dict[str, Any]]]:
+        """As ``headers``, each with the endpoint's own words."""
+        wanted = list(which)
         answers = await self._ask_many([_block_request(one) for one in wanted])
         return [(self._parsed("a header", a, partial(_header, w)), a) for w, a in zip(wanted, answers, strict=True)]
 

@@ -8,7 +8,7 @@ behind it: text is escaped by the codec, and a deadline beyond all time is broug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from challenger.chain.abi import signature
@@ -67,6 +67,10 @@ class MarketLogs:
     def topics_of(self, *names: str) -> list[bytes]:
         """First topics of the events with these names."""
         return [self._topics[name] for name in names]
+
+    def among(self, logs: Iterable[RawLog]) -> list[RawLog]:
+        """Those that mean something, by emitter and first topic."""
+        return [log for log in logs if log.address == self._market and log.topics[:1] and log.topics[0] in self.topics]
 
     def decode(self, log: RawLog) -> ChainEvent | None:
         """None for what another contract wrote or what says nothing neutral; ``MalformedLog`` as above."""

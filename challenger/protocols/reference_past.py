@@ -161,12 +161,12 @@ class Past:
         for block_hash, served in places.items():
             try:
                 block = await self._chain.block(block_hash)
-                there = {_content(log) for log in await prove(self._chain, block)}
+                there = {log.content for log in await prove(self._chain, block)}
             except RateLimited:
                 raise
             except (Unproven, RpcError):
                 return False  # an endpoint without receipts, or a chain whose receipts prove nothing
-            if not {_content(log) for log in served} <= there:
+            if not {log.content for log in served} <= there:
                 raise EndpointError("it serves a log that the block does not hold", block=block.number)
         return True
 
@@ -196,7 +196,3 @@ class Past:
                 continue
             first = until + 1
         return found
-
-
-def _content(log: RawLog) -> tuple[object, ...]:
-    return log.log_index, log.address, log.topics, log.data

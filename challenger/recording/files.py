@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Protocol
 
+from challenger.pipeline.engine import Files
 from challenger.recording.spool import Spool
 from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused
 from replay.layout import LayoutError, bundle_root
@@ -13,19 +13,11 @@ from replay.recording import Recording
 from replay.recording.runs import unpack_model
 
 
-class Fallback(Protocol):
-    """Where models are looked for that the recording does not hold."""
-
-    async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = ...) -> Path: ...
-
-    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = ...) -> bytes: ...
-
-
 class RecordedFiles:
     """``folder``: where embedded models are unpacked. ``fallback`` None: nothing is fetched from anywhere; what the
     recording does not hold is refused, which is nobody's withholding."""
 
-    def __init__(self, spool: Spool, recording: Recording, folder: Path, fallback: Fallback | None) -> None:
+    def __init__(self, spool: Spool, recording: Recording, folder: Path, fallback: Files | None) -> None:
         self._spool = spool
         self._recording = recording
         self._folder = folder

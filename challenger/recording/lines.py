@@ -199,9 +199,9 @@ def _prove(
     whole = parse_header({**header, "transactions": []})
     if not whole.bound:
         raise _Differs(f"the fields of block {block.number} do not hash to its hash")
-    topics = market_topics(deployment.market)
+    market = _market(deployment.market)
     chosen = block.number < deployment.first
-    if not (logs or receipts) and (chosen or not may_hold(whole.bloom, [deployment.market], topics)):
+    if not (logs or receipts) and (chosen or not may_hold(whole.bloom, [deployment.market], market.topics)):
         return
     if not receipts:
         raise _Differs(f"block {block.number} may hold logs of the market, and its receipts are not there")
@@ -209,23 +209,16 @@ def _prove(
         proven = proven_logs(whole, receipts)
     except ValueError as error:
         raise _Differs(f"block {block.number}: {error}") from error
-    ours = [log for log in proven if log.address == deployment.market and log.topics[:1] and log.topics[0] in topics]
-    there = [_place_less(log) for log in ours]
-    told = [_place_less(log) for log in logs]
+    there = [log.content for log in market.among(proven)]
+    told = [log.content for log in logs]
     if not set(told) <= set(there):
         raise _Differs(f"a log of block {block.number} is in none of its receipts")
     if not chosen and told != there:
         raise _Differs(f"block {block.number} has {len(told)} of the {len(there)} logs that its receipts hold")
 
 
-@cache
-def market_topics(market: Address) -> tuple[bytes, ...]:
-    """First topics of the market's logs that mean something."""
-    return MarketLogs(market).topics
-
-
-def _place_less(log: RawLog) -> tuple[object, ...]:
-    return log.log_index, log.address, log.topics, log.data
+#: Making one reads the contract's ABI.
+_market = cache(MarketLogs)
 
 
 def _logs(block: Block, logs: Any) -> list[RawLog]:

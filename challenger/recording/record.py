@@ -35,7 +35,7 @@ from challenger.domain import (
     TaskTaken,
 )
 from challenger.errors import MalformedLog, RangeTooLarge, Unproven
-from challenger.pipeline.engine import WITHHELD
+from challenger.pipeline.engine import WITHHELD, Files
 from challenger.protocols.base import code_hashes
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.protocols.reference_views import MarketViews
@@ -54,12 +54,6 @@ _FETCHES = 8
 _REMEMBERED = 100_000
 #: What was left out is told so many times, and counted from then on.
 _TOLD = 20
-
-
-class Files(Protocol):
-    async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = ...) -> Path: ...
-
-    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = ...) -> bytes: ...
 
 
 class Logs(Protocol):
@@ -148,10 +142,11 @@ class _Recorder:
         self._span = Span(widest=_PAGE * 10)
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._models: set[bytes] = set()
+        self._parts: set[str] = set()  # no more than a recording may have parts
         self.recorded = Recorded()
 
     async def page(self, first: int, last: int) -> Block:
-        served = await self._rpc.headers_served(first, last)
+        served = await self._rpc.headers_served(range(first, last + 1))
         logs: dict[int, list[RawLog]] = {}
         if not self._deployment.proofs:
             for log in await self._logs(first, last, [self._market.topics]):
@@ -183,7 +178,7 @@ class _Recorder:
         for log in [*models, *(log for logs in tasks.values() for log in logs)]:
             kept.setdefault(log.block, []).append(log)
         for number in sorted(kept):
-            ((header, words),) = await self._rpc.headers_served(number, number)
+            ((header, words),) = await self._rpc.headers_served([number])
             await self._block(header, words, sorted(kept[number], key=lambda log: log.log_index), chosen=True)
 
     async def _block(self, header: Header, words: dict[str, Any], logs: list[RawLog], *, chosen: bool = False) -> None:
@@ -201,11 +196,7 @@ class _Recorder:
                     proven = proven_logs(header, receipts)
                 except ValueError as error:
                     raise Unproven(str(error), block=block.number, endpoint=self._rpc.name) from None
-                ours = [
-                    log
-                    for log in proven
-                    if log.address == market and log.topics[:1] and log.topics[0] in self._market.topics
-                ]
+                ours = self._market.among(proven)
                 logs = [log for log in ours if log in logs] if chosen else ours
         known = {name: words[name] for name in HEADER_FIELDS & words.keys() if words[name] is not None}
         if not self._deployment.proofs:
@@ -286,7 +277,9 @@ class _Recorder:
     def _keep(self, found: Data) -> None:
         if found.content is not None and len(found.content) > _IN_LINE:
             name = f"data/{found.root.hex()}"
-            self.writer.raw(name, [found.content])
+            if name not in self._parts:  # a root that was forgotten since may come again
+                self._parts.add(name)
+                self.writer.raw(name, [found.content])
             found = Data(found.root, None, "", name)
         self.add(found.as_line())
         if found.away:

@@ -16,16 +16,13 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
+from challenger.pipeline.engine import Workers
 from replay.sandbox import Completed, Inconclusive, Receipt, ReplayRequest
 
 _TABLE = "CREATE TABLE IF NOT EXISTS results (question BLOB PRIMARY KEY, receipt TEXT NOT NULL) WITHOUT ROWID"
 _FIELDS = ("input_root", "output_root", "state_root")
-
-
-class Workers(Protocol):
-    async def replay(self, request: ReplayRequest) -> Completed | Inconclusive: ...
 
 
 class Results:

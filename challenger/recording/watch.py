@@ -23,11 +23,11 @@ from challenger.chain.answers import parse_logs
 from challenger.chain.rpc import Rpc
 from challenger.domain import Block, Mode
 from challenger.errors import ConfigError, Expected
-from challenger.pipeline.engine import Files
+from challenger.pipeline.engine import Files, Workers
 from challenger.recording.files import RecordedFiles
 from challenger.recording.lines import Deployment
 from challenger.recording.provider import RecordedProvider
-from challenger.recording.results import KnownWorkers, Results, Workers
+from challenger.recording.results import KnownWorkers, Results
 from challenger.recording.spool import Spool
 from challenger.settings import SelftestSettings, Settings, SignerSettings, StoreSettings, TelemetrySettings
 from challenger.store import migrate
@@ -221,7 +221,7 @@ async def watching(
             engine=passing,
             entropy=_entropy((seed or recording.manifest.digest).encode()),
             monotonic=clock,
-            replaying=Replaying("recording", believed=not deployment.proofs),
+            replaying=Replaying(believed=not deployment.proofs),
         ) as app:
             await _found(app, spool)
             yield RecordedWatch(app, spool, clock, known, pace.every)

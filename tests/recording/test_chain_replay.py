@@ -16,7 +16,8 @@ from challenger.domain import Committed, Millionths, Mode
 from challenger.endpoints import open_endpoints
 from challenger.errors import ChallengerError
 from challenger.recording import history
-from challenger.recording.lines import PART, Deployment, RecordedBlock, recorded_lines
+from challenger.recording import record as recorder
+from challenger.recording.lines import PART, Data, Deployment, RecordedBlock, recorded_lines
 from challenger.recording.record import Wanted, record
 from challenger.recording.results import Results
 from challenger.recording.watch import Pace, watching
@@ -246,6 +247,27 @@ async def test_a_later_beginning_keeps_models_and_open_tasks(tmp_path) -> None:
     assert {label.job for label in s.world.labels if label.truth is Truth.WRONG} & set(said) == {
         job for job, kind in said.items() if kind == "FRAUD"
     }
+
+
+async def test_large_data_that_comes_again_is_in_one_part(tmp_path, monkeypatch) -> None:
+    """A root that the recorder no longer remembers, as after 100,000 others: here each page is recorded twice."""
+    monkeypatch.setattr(recorder, "_IN_LINE", 0)
+    monkeypatch.setattr(recorder, "_REMEMBERED", 0)
+    plain = recorder._Recorder._data
+
+    async def twice(self, logs) -> None:
+        await plain(self, logs)
+        await plain(self, logs)
+
+    monkeypatch.setattr(recorder._Recorder, "_data", twice)
+    async with scene(tmp_path, seed=3) as s:
+        await s.world.play()
+        found = await recorded(s, tmp_path / "parts.tar")
+    with open_recording(tmp_path / "parts.tar") as recording:
+        told = [line for line in recorded_lines(recording) if isinstance(line, Data) and not line.away]
+        parts = [name for name in recording.manifest.parts if name.startswith("data/")]
+    assert len(told) == found.data == 2 * len(parts) > 0
+    assert {line.part for line in told} == set(parts)
 
 
 async def committed_blocks(app) -> list[int]:
