@@ -133,7 +133,7 @@ class App:
             before, self._indexed = self._indexed, await index.cursor()
             if before is not None and self._indexed is not None and self._indexed.block < before.block:
                 # the index went back: how deep a reorganisation goes here is learned, in seconds
-                seconds = (before.block - self._indexed.block) * self.learned.block_time
+                seconds = (before.block - self._indexed.block) * self.learned.now.block_time
                 async with self.store.begin(self.clock.latest) as unit:
                     await self.learned.add(unit, "depth", seconds)
         return True

@@ -12,7 +12,7 @@ from typing import Any
 
 from challenger.domain import CommitmentId, DisputeOutcome, Part, State, UnixTime, Wei
 from challenger.pipeline.learned import Learned
-from challenger.pipeline.schedule import Ahead, Item, admit, crowded, due, order, readmit
+from challenger.pipeline.schedule import Ahead, Item, arrange, due
 from challenger.store.engine import Store
 from challenger.store.subjects import subject_of
 from challenger.store.work import Waiting
@@ -76,23 +76,17 @@ class Backlog:
         ready = [row for row in open_rows if row.next_try <= now]
         accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
         sampled = [row for row in ready if row.state == State.SAMPLED]
-        queue = crowded([self._item(row) for row in sampled if not withheld(row)], now)
-        busy = sum(self._learned.confirm(row.model) for row in accused)
-        kept, shed, hopeless = admit(queue, now, self._workers, busy)
-        back: list[Item] = []
-        if aside and not shed:
-            waiting = crowded([self._item(row) for row in aside if row.closes > now], now)
-            back = readmit(kept, waiting, now, self._workers, busy)
-            if not (back or kept or hopeless or accused):
-                # predictions are careful: while nobody else wants a worker, what is late by them is tried all the same
-                back = order(waiting, now)[:1]
+        queue = [self._item(row) for row in sampled if not withheld(row)]
+        put_by = [self._item(row) for row in aside if row.closes > now]
+        busy = sum(self._learned.now.confirm(row.model) for row in accused)
+        found = arrange(queue, put_by, now, self._workers, busy, idle=not accused)
         return Plan(
             accused=[row.commitment for row in accused],
-            replays=[item.commitment for item in (*kept, *hopeless)],
+            replays=[item.commitment for item in found.replays],
             late=late,
-            shed=[item.commitment for item in shed],
-            back=[item.commitment for item in back],
-            aside=len(shed) + sum(row.closes > now for row in aside) - len(back),
+            shed=[item.commitment for item in found.shed],
+            back=[item.commitment for item in found.back],
+            aside=len(found.shed) + len(put_by) - len(found.back),
         )
 
     async def _over(self, rows: Sequence[Waiting]) -> list[Waiting]:
@@ -105,16 +99,16 @@ class Backlog:
 
     def _item(self, row: Waiting) -> Item:
         value = self._reward + (row.fee or 0)
-        return Item(row.commitment, row.closes, value, self._learned.ahead(row.model), row.provider)
+        return Item(row.commitment, row.closes, value, self._learned.now.ahead(row.model), row.provider)
 
     def _due(self, row: Waiting) -> tuple[float, bytes]:
         return due(self._item(row)), row.commitment
 
     def _ahead(self, row: Waiting) -> Ahead:
         """What is still before this row, by its state."""
-        ahead = self._learned.ahead(row.model)
+        ahead = self._learned.now.ahead(row.model)
         if row.state == State.UNAVAILABLE:
-            return self._learned.demand(row.model)
+            return self._learned.now.demand(row.model)
         replay = ahead.replay if row.state == State.SAMPLED else 0.0
         confirm = ahead.confirm if row.state in (State.SAMPLED, State.REPLAYED) else 0.0
         return Ahead(replay, confirm, ahead.inclusion, ahead.depth)

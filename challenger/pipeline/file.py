@@ -125,7 +125,7 @@ class Filer:
             return await self._closed(item, head, f"window: it closed over this: {reason}")
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
-            demand = self._learned.demand(item.commitment.model)
+            demand = self._learned.now.demand(item.commitment.model)
             until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
             again: dict[str, Any] = {
                 "attempts": 1,
@@ -172,7 +172,7 @@ class Filer:
         """Settles the disputes of others that keep ours waiting, where they can be settled and nobody does: a rival in
         league with the provider has no haste. Left to them while there is time, since whoever won it will."""
         commitment = CommitmentId(item.work.commitment)
-        ahead = self._learned.ahead(item.commitment.model)
+        ahead = self._learned.now.ahead(item.commitment.model)
         urgent = item.commitment.closes - head.time <= _HASTE * (ahead.inclusion + ahead.depth) + self._patience.lead
         async with self._store.read() as view:
             found = await view.chain.disputes(commitment=commitment, outcome=DisputeOutcome.OPEN)
@@ -202,7 +202,7 @@ class Filer:
     async def _note_slack(self, unit: Unit, item: Item, part: Part | None) -> None:
         """Seconds to spare as the filing begins, measured and in the journal: kind ``slack``."""
         model, action = item.commitment.model, Action.CHALLENGE if part is None else Action.DEMAND
-        ahead = self._learned.ahead(model) if part is None else self._learned.demand(model)
+        ahead = self._learned.now.ahead(model) if part is None else self._learned.now.demand(model)
         spare = int(item.commitment.closes - unit.now - ahead.inclusion - ahead.depth)
         told = {
             "action": action.value,

@@ -277,8 +277,8 @@ class Investigator:
         """Until when another try makes sense: a demand, or the rest of the way to a challenge, must still fit."""
         row = item.commitment
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            return demand_by(row.closes, self._learned.demand(row.model), self._pace.margin)
-        return UnixTime(int(row.closes - self._learned.ahead(row.model).total()))
+            return demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
+        return UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
 
     def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker
@@ -335,7 +335,7 @@ class Investigator:
         if away:
             async with self._store.begin(now) as unit:
                 for item in away:
-                    until = demand_by(item.commitment.closes, self._learned.demand(item.commitment.model), 0)
+                    until = demand_by(item.commitment.closes, self._learned.now.demand(item.commitment.model), 0)
                     again = look_again(now, until, 3, self._pace.retry)
                     with suppress(StaleRow):
                         await unit.work.move(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from sqlalchemy import select
@@ -56,19 +56,56 @@ def action_of(stage: str, model: ModelId, backend: str) -> str:
     return f"{stage}/{model.hex()[:16]}/{backend}"[:40]
 
 
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Seconds that things take, as far as ``samples`` (by action: their number and p99) tell; ``block_time``: seconds
+    between two blocks; ``backends``: of the replay and of its confirmation. Pure."""
+
+    course: Course
+    backends: tuple[str, str]
+    samples: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    block_time: float = BLOCK_TIME
+
+    def replay(self, model: ModelId) -> float:
+        return predict(REPLAY, self.samples.get(action_of("replay", model, self.backends[0])))
+
+    def confirm(self, model: ModelId) -> float:
+        return predict(CONFIRM, self.samples.get(action_of("confirm", model, self.backends[1])))
+
+    def inclusion(self) -> float:
+        """One transaction: from the wish to a block."""
+        return predict(INCLUSION_BLOCKS * self.block_time, self.samples.get("inclusion"))
+
+    def depth(self) -> float:
+        """How long a block may still be taken back."""
+        return predict(self.course.confirmations * self.block_time, self.samples.get("depth"))
+
+    def ahead(self, model: ModelId) -> Ahead:
+        """All that is before a commitment of ``model`` whose replay has not begun."""
+        filing = self.course.transactions * self.inclusion() + self.course.blocks * self.block_time
+        return Ahead(self.replay(model), self.confirm(model), filing, self.depth())
+
+    def demand(self, model: ModelId) -> Ahead:
+        """What is before a demand for data: one transaction."""
+        return Ahead(self.replay(model), 0.0, self.inclusion(), self.depth())
+
+
+def gap(times: Sequence[tuple[int, int]]) -> float | None:
+    """Seconds between two blocks, the median of what (number, time) of blocks in order show; None where they show none."""
+    gaps = [abs(late[1] - early[1]) for early, late in pairwise(times) if abs(late[0] - early[0]) == 1]
+    return max(0.1, float(statistics.median(gaps))) if gaps else None
+
+
 class Learned:
-    """``ahead`` and the like answer from memory; ``refresh`` reads the store where something may be new."""
+    """The predictions that hold ``now``, from memory; ``refresh`` reads the store where something may be new."""
 
     def __init__(
         self, store: Store, course: Course, backends: tuple[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
-        self._course = course
-        self._backend, self._confirm_backend = backends
         self._clock = clock
-        self._samples: Mapping[str, tuple[int, float]] = {}
         self._loaded: float | None = None
-        self.block_time = BLOCK_TIME
+        self.now = Predictions(course, backends)
 
     async def refresh(self) -> None:
         now = self._clock()
@@ -76,37 +113,12 @@ class Learned:
             return
         newest = select(blocks.c.number, blocks.c.time).order_by(blocks.c.number.desc()).limit(_NEWEST)
         async with self._store.read() as view:
-            self._samples = await view.latencies.all()
-            rows = (await view.connection.execute(newest)).all()
-        gaps = [late.time - early.time for late, early in pairwise(rows) if late[0] == early[0] + 1]
-        if gaps:
-            self.block_time = max(0.1, float(statistics.median(gaps)))
+            samples = await view.latencies.all()
+            rows = [(row.number, row.time) for row in await view.connection.execute(newest)]
+        self.now = replace(self.now, samples=samples, block_time=gap(rows) or self.now.block_time)
         self._loaded = now
 
     async def add(self, unit: Unit, action: str, seconds: float) -> None:
         """Keeps a sample, in the transaction of what it measured."""
         await unit.latencies.add(action, seconds)
         self._loaded = None
-
-    def replay(self, model: ModelId) -> float:
-        return predict(REPLAY, self._samples.get(action_of("replay", model, self._backend)))
-
-    def confirm(self, model: ModelId) -> float:
-        return predict(CONFIRM, self._samples.get(action_of("confirm", model, self._confirm_backend)))
-
-    def inclusion(self) -> float:
-        """One transaction: from the wish to a block."""
-        return predict(INCLUSION_BLOCKS * self.block_time, self._samples.get("inclusion"))
-
-    def depth(self) -> float:
-        """How long a block may still be taken back."""
-        return predict(self._course.confirmations * self.block_time, self._samples.get("depth"))
-
-    def ahead(self, model: ModelId) -> Ahead:
-        """All that is before a commitment of ``model`` whose replay has not begun."""
-        filing = self._course.transactions * self.inclusion() + self._course.blocks * self.block_time
-        return Ahead(self.replay(model), self.confirm(model), filing, self.depth())
-
-    def demand(self, model: ModelId) -> Ahead:
-        """What is before a demand for data: one transaction."""
-        return Ahead(self.replay(model), 0.0, self.inclusion(), self.depth())

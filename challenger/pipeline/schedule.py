@@ -112,6 +112,31 @@ def readmit(kept: Sequence[Item], away: Sequence[Item], now: UnixTime, workers: 
     return [item for item in away if item.commitment in back]
 
 
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """``replays`` in order, what is predicted to be late at the end; ``shed``: put aside now; ``back``: taken up again."""
+
+    replays: list[Item]
+    shed: list[Item]
+    back: list[Item]
+
+
+def arrange(
+    queue: Sequence[Item], aside: Sequence[Item], now: UnixTime, workers: int, busy: float = 0.0, *, idle: bool = True
+) -> Arranged:
+    """What is to be done with ``queue`` and with what was put ``aside`` before, both with open windows. ``busy`` as in
+    ``admit``; ``idle``: nothing else wants a worker."""
+    kept, shed, hopeless = admit(crowded(queue, now), now, workers, busy)
+    back: list[Item] = []
+    if aside and not shed:
+        waiting = crowded(aside, now)
+        back = readmit(kept, waiting, now, workers, busy)
+        if idle and not (back or kept or hopeless):
+            # predictions are careful: while nobody else wants a worker, what is late by them is tried all the same
+            back = order(waiting, now)[:1]
+    return Arranged([*kept, *hopeless], shed, back)
+
+
 def demand_by(closes: UnixTime, ahead: Ahead, margin: int) -> UnixTime:
     """When withheld data must be demanded at the latest, for the demand to stand before the window closes."""
     return UnixTime(int(closes - ahead.inclusion - ahead.depth - margin))
