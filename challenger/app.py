@@ -28,12 +28,12 @@ from challenger.parts import (
     Anchoring,
     JournalSink,
     artifact_store,
-    bounty,
-    burnt_share,
     course,
     instruments,
     left_out,
+    limits_of,
     load_signer,
+    policy_of,
     replay_pool,
 )
 from challenger.pipeline.agree import Believed
@@ -41,7 +41,6 @@ from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.pipeline.file import Filer
-from challenger.pipeline.gates import Limits
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Learned
@@ -51,7 +50,7 @@ from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.pipeline.selftest import SelfTest
 from challenger.protocols.reference import ReferenceAdapter, explain
-from challenger.sampling.policy import Policy
+from challenger.protocols.reference_views import TERMS
 from challenger.service import App
 from challenger.settings import Settings, addresses
 from challenger.store.crossing import BROADCAST, Hook, after_act
@@ -126,6 +125,7 @@ async def opened(
         head = await endpoints.rpc.block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
+            await unit.settings.keep(TERMS, adapter.params.as_text())
         telemetry.alerts.send_to(JournalSink(store))
         if isinstance(telemetry.metrics, Prometheus):
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
@@ -192,30 +192,19 @@ async def _wire(
         planned=0 if replaying is None else _PLANNED,
     )
     backends = (settings.replay.backend, settings.replay.confirm_backend)
-    learned = Learned(store, course(adapter, chain.confirmations), backends, monotonic)
+    learned = Learned(store, course(adapter.params, chain.confirmations), backends, monotonic)
     backlog = Backlog(
         store,
         learned,
         telemetry,
-        reward=bounty(adapter),
+        reward=adapter.params.reward,
         workers=settings.replay.workers,
         files=pace.demands,
         margin=lead,
     )
     filer = sender = None
     if account is not None and signer is not None and settings.mode is not Mode.WATCH:
-        limits = Limits(
-            settings.mode,
-            filing.exposure,
-            filing.min_value,
-            filing.certainty,
-            filing.correlated_providers,
-            filing.safety_seconds,
-            filing.per_provider,
-            filing.per_day,
-            filing.keep_balance,
-            filing.max_fee,
-        )
+        limits = limits_of(settings)
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)
         outbox = Outbox(store, account, lease.token)
@@ -235,10 +224,10 @@ async def _wire(
     sampler = Sampler(
         store,
         rpc,
-        Policy(rates.base, rates.newcomer, rates.trusted_after, rates.offender, margin=rates.margin),
+        policy_of(settings),
         Anchoring(adapter, live=live),
         account=account,
-        burnt=burnt_share(adapter),
+        burnt=adapter.params.burnt,
         start=BlockNumber(chain.start_block),
         length=rates.epoch_blocks,
         delay=rates.delay,

@@ -12,10 +12,13 @@ from challenger.chain import signers
 from challenger.chain.external import ExternalSigner
 from challenger.chain.follower import Malformed
 from challenger.chain.signers import WatcherKey
-from challenger.domain import Hash32, Intent, UnixTime, Wei
+from challenger.domain import Hash32, Intent, UnixTime
 from challenger.hardening import no_core_dumps
+from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course
 from challenger.protocols.reference import ReferenceAdapter
+from challenger.protocols.reference_views import Params
+from challenger.sampling.policy import Policy
 from challenger.settings import Settings
 from challenger.store.engine import Store
 from challenger.telemetry.alerts import Alerts, Notice
@@ -25,7 +28,8 @@ from challenger.telemetry.logs import say
 from challenger.telemetry.metrics import Prometheus, Silent
 from challenger.telemetry.serve import loopback
 from replay.artifacts import ArtifactStore
-from replay.sandbox import Limits, ReplayPool
+from replay.sandbox import Limits as SandboxLimits
+from replay.sandbox import ReplayPool
 
 
 class Anchoring:
@@ -58,12 +62,6 @@ def load_signer(settings: Settings) -> WatcherKey | None:
     return signers.from_environment(where.key_env)
 
 
-def burnt_share(adapter: ReferenceAdapter) -> Wei:
-    """What a slashed provider loses even if it challenges itself."""
-    collateral = adapter.params.job_collateral
-    return Wei(collateral - adapter.params.bounty_of(collateral))
-
-
 class JournalSink:
     """Alerts into the journal, at the chain time of the index."""
 
@@ -93,14 +91,31 @@ def instruments(settings: Settings, clock: Callable[[], float] = time.monotonic)
     return Instruments(metrics, alerts)
 
 
-def bounty(adapter: ReferenceAdapter) -> Wei:
-    """What a won dispute brings."""
-    return adapter.params.bounty_of(adapter.params.job_collateral)
+def policy_of(settings: Settings) -> Policy:
+    rates = settings.sampling
+    return Policy(rates.base, rates.newcomer, rates.trusted_after, rates.offender, margin=rates.margin)
 
 
-def course(adapter: ReferenceAdapter, confirmations: int) -> Course:
+def limits_of(settings: Settings) -> Limits:
+    """Before money: what the operator allows."""
+    filing = settings.filing
+    return Limits(
+        settings.mode,
+        filing.exposure,
+        filing.min_value,
+        filing.certainty,
+        filing.correlated_providers,
+        filing.safety_seconds,
+        filing.per_provider,
+        filing.per_day,
+        filing.keep_balance,
+        filing.max_fee,
+    )
+
+
+def course(params: Params, confirmations: int) -> Course:
     """Seal, wait, challenge."""
-    return Course(2, adapter.params.seal_age, confirmations)
+    return Course(2, params.seal_age, confirmations)
 
 
 def artifact_store(settings: Settings) -> ArtifactStore:
@@ -116,7 +131,7 @@ def artifact_store(settings: Settings) -> ArtifactStore:
 
 def replay_pool(settings: Settings) -> ReplayPool:
     wanted = settings.replay
-    limits = Limits(
+    limits = SandboxLimits(
         memory_bytes=wanted.memory_bytes, cpu_seconds=int(2 * wanted.seconds) + 1, wall_seconds=wanted.seconds
     )
     return ReplayPool(limits=limits, workers=wanted.workers)

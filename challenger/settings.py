@@ -281,6 +281,17 @@ def without_key(settings: Settings) -> Settings:
     return replace(settings, signer=SignerSettings(), filing=replace(settings.filing, mode=Mode.WATCH))
 
 
+def override(settings: Settings, changes: Mapping[str, str], source: str) -> Settings:
+    """``settings`` with some fields changed (``section.field`` → text), checked anew. Raises ConfigError."""
+    sections = get_type_hints(Settings)
+    for name, text in changes.items():
+        section, _, key = name.partition(".")
+        hint = get_type_hints(sections[section])[key]
+        value = _convert(text, hint, f"[{section}] {key}", source)
+        settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
+    return check(settings)
+
+
 def host_of(url: str) -> str:
     """What makes an endpoint independent, as far as a name can tell: its host; on this machine with the port, since two
     nodes of one's own are two nodes."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from challenger.chain.codec import decode_result, encode_call
@@ -31,6 +32,8 @@ from challenger.protocols.reference_logs import DEMAND_OUTCOMES, DISPUTE_OUTCOME
 
 _MARKET = artifact("InferenceMarket").abi
 _ADJUDICATOR = artifact("IAdjudicator").abi
+#: Under which key a database keeps the parameters of the market that it follows.
+TERMS = "terms"
 _NOBODY = "0x" + "00" * 20
 T = TypeVar("T")
 
@@ -65,6 +68,24 @@ class Params:
     def bounty_of(self, amount: int) -> Wei:
         """The winner's share of a loser's ``amount``; the rest is burnt."""
         return Wei(amount * self.bounty // 1_000_000)
+
+    @property
+    def reward(self) -> Wei:
+        """What a won dispute brings."""
+        return self.bounty_of(self.job_collateral)
+
+    @property
+    def burnt(self) -> Wei:
+        """What a slashed provider loses even if it challenges itself."""
+        return Wei(self.job_collateral - self.reward)
+
+    def as_text(self) -> str:
+        """JSON, for the record."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> Params:
+        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,11 @@ class Settings:
         await self._connection.execute(insert(settings).values(key=key, value=value))
         await self._journal.write(self._now, "setting", key, {"value": value})
 
+    async def keep(self, key: str, value: str) -> None:
+        """As ``put``, where it is not so already."""
+        if await self.get(key) != value:
+            await self.put(key, value)
+
     async def pin(self, key: str, value: str) -> None:
         """Sets ``key`` once and for all: one database follows one chain and one deployment.
 

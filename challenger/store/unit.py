@@ -9,6 +9,7 @@ from challenger.store.audits import Audits
 from challenger.store.chainview import ChainView
 from challenger.store.epochs import Epochs
 from challenger.store.fences import Fences
+from challenger.store.hindsight import Hindsight
 from challenger.store.journal import Journal
 from challenger.store.keep import Approvals, Latencies, Settings
 from challenger.store.selftests import SelfTests
@@ -36,6 +37,7 @@ class View:
         self.latencies = Latencies(connection, now)
         self.selftests = SelfTests(connection, self.journal, now)
         self.audits = Audits(connection, self.journal, now)
+        self.hindsight = Hindsight(connection)
 
 
 class Unit(View):

@@ -48,10 +48,12 @@ ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.auditing"] = ALLOWED["challenger.endpoints"] | {"challenger.endpoints", "challenger.parts"}
 ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
+ALLOWED["challenger.backtest"] = ALLOWED["challenger.recording"] | {"challenger.recording"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.sim",
     "challenger.recording",
+    "challenger.backtest",
     "challenger.hardening",
     "challenger.auditing",
 }
