@@ -35,6 +35,11 @@ _SIZED = {"reshape": torch_shapes.reshape, "expand": torch_shapes.expand}
 _PLAIN: Mapping[str, Callable[..., Tensor]] = {**torch_arithmetic.TABLE, **torch_shapes.TABLE}
 
 
+#: Linear weights of a model that are kept as fp64, by their number: 128 MiB. Of a larger model twice the memory of fp32
+#: costs more than widening them anew at each use.
+_WIDE = 16 << 20
+
+
 class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
     """One program's weights, ready to run on CPU."""
 
@@ -45,6 +50,8 @@ class TorchKernels(NetworkKernels, AttentionKernels, FunctionKernels):
         super().__init__()
         torch.set_flush_denormal(False)
         self._lock = threading.Lock()
+        gridded_numbers = sum(weights[one.name].size for one in program.weights if one.form == "grid")
+        self._wide = gridded_numbers <= _WIDE
         self._weights: dict[str, Tensor | Gridded] = {}
         for weight in program.weights:
             tensor = self.load(weights[weight.name])

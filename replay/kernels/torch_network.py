@@ -13,34 +13,66 @@ from torch import Tensor
 
 from replay.kernels import spec
 from replay.kernels.state import State
-from replay.kernels.torch_core import F32, F64, I32, I64, LOG2E, TorchCore, double, finish, log64, rsqrt, single
+from replay.kernels.torch_core import (
+    F32,
+    F64,
+    I32,
+    I64,
+    LOG2E,
+    Buffers,
+    TorchCore,
+    double,
+    finish,
+    log64,
+    rsqrt,
+    single,
+)
 from replay.operators import Operator
 
+#: Rows of a weight that are widened at a time: 128 of 768 fp64 numbers stay in a core's cache until they are used.
+_BLOCK = 128
 _LN_WEIGHT_UNIT = double(spec.LN_WEIGHT_UNIT)
 
 
 @dataclass(frozen=True)
 class Gridded:
-    """A linear weight on its grid as fp64, seen as [K, N] (kept in memory as [N, K]). ``exponent``: int32 [N], of the units."""
+    """A linear weight on its grid, seen as [K, N] (kept in memory as [N, K]): as fp64, ready for dgemm, or as fp32 in half
+    the memory, widened block by block where it is used; a gridded value is exact in both. ``exponent``: int32 [N], of the
+    units."""
 
     values: Tensor
     exponent: Tensor
 
+    def multiply(self, a: Tensor, total: Tensor, buffers: Buffers) -> None:
+        """``a`` @ values into ``total``, fp64 both."""
+        if self.values.dtype is F64:
+            torch.mm(a, self.values, out=total)
+            return
+        rows = self.values.t()
+        for at in range(0, rows.shape[0], _BLOCK):
+            part = rows[at : at + _BLOCK]
+            block = buffers.take("linear.block", part.shape, F64).copy_(part)
+            torch.mm(a, block.t(), out=total[:, at : at + _BLOCK])
+
     def integers(self) -> tuple[Tensor, Tensor]:
         """(q int32 [N, K], exponent int32 [N])."""
         per_unit = ((1023 - self.exponent.to(I64)) << 52).view(F64)
-        return (self.values.t() * per_unit[:, None]).to(I32), self.exponent
+        return (self.values.t().to(F64) * per_unit[:, None]).to(I32), self.exponent
 
 
 class NetworkKernels(TorchCore):
     """Linear, matmul, norms, softmax, tables."""
+
+    #: Whether gridded weights are kept as fp64.
+    _wide = True
 
     def grid(self, weight: Tensor, bits: int) -> Gridded:
         """A weight [N, K] on its grid."""
         top = self._top(weight)
         magic = top.magic(bits)
         exponent = top.field.bitwise_right_shift(23).sub_(126 + bits).view(-1)
-        return Gridded((weight + magic).sub_(magic).to(F64).t(), exponent)
+        values = (weight + magic).sub_(magic)
+        return Gridded((values.to(F64) if self._wide else values).t(), exponent)
 
     # ---- dot products ------------------------------------------------------------------------------------------------
 
@@ -50,7 +82,7 @@ class NetworkKernels(TorchCore):
         top = self._top(rows)
         a = self._grid(rows, top, op.integer("a_bits"), "linear.a")
         total = self._buffers.take("linear.sum", (rows.shape[0], weight.values.shape[1]), F64)
-        torch.mm(a, weight.values, out=total)
+        weight.multiply(a, total, self._buffers)
         if bias is not None:
             total.add_(bias)
         y = torch.empty(total.shape, dtype=F32).copy_(total)

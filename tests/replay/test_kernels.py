@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from replay_programs import on_both, one, result
 
 from replay.errors import BackendRefused
-from replay.kernels import selftest, spec
+from replay.kernels import selftest, spec, torch_backend
 from replay.kernels.gridding import grid_rows
 from replay.kernels.known_cases import cases
 from replay.kernels.numpy_backend import NumpyKernels
@@ -237,6 +237,27 @@ def test_three_ways_to_grid_a_weight_agree(weight):
         torch.from_numpy(weight), bits
     )
     assert (theirs.values.t().numpy() == q * 2.0 ** e.astype(float)[:, None]).all()
+
+
+@pytest.mark.parametrize("wide", [0, 1 << 40])
+def test_weights_kept_in_half_the_memory_give_the_same_bits(monkeypatch, wide):
+    """Every known answer, and a layer of more than one block whose last is not full."""
+    monkeypatch.setattr(torch_backend, "_WIDE", wide)
+    assert [answer for answer in known_answers("torch") if not answer.ok] == []
+    rng = np.random.default_rng(7)
+    weight, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((300, 70), (300,)))
+    for rows in (1, 5, 64):
+        x = rng.standard_normal((rows, 70)).astype(np.float32)
+        network = one(x, lambda b: b.linear("x", "l", weight, bias))
+        ours, numpys = (execute(prepare_with(kind, network), {"x": x}) for kind in (TorchKernels, NumpyKernels))
+        assert ours.outputs["y"].tobytes() == numpys.outputs["y"].tobytes()
+    kernels = TorchKernels(network.program, network.weights)
+    assert kernels._weights["l.weight"].values.dtype is (torch.float64 if wide else torch.float32)
+    (q, exponent), (other, same) = (
+        kind(network.program, network.weights).gridded("l.weight") for kind in (TorchKernels, NumpyKernels)
+    )
+    assert (q == other).all()
+    assert (exponent == same).all()
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy"])
