@@ -33,6 +33,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Purse:
+    """What the caps are held against, in wei, the bond in question not included; see ``Situation``."""
+
+    outstanding: Wei
+    against: Wei
+    opened: Wei
+    balance: Wei
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour
     whom no person has looked at since. ``pinned``: the contract code is the one pinned.
@@ -69,18 +79,22 @@ def refusal(limits: Limits, at: Situation) -> str:
         return "window: too close to its end for a filing to land"
     if at.refused:
         return f"eligibility: {at.refused}"
-    if at.outstanding + at.stakes.bond > limits.exposure:
-        return f"exposure: {at.outstanding} + {at.stakes.bond} wei of bonds exceed the cap of {limits.exposure}"
-    if limits.per_provider and at.against + at.stakes.bond > limits.per_provider:
-        return (
-            f"provider: {at.against} + {at.stakes.bond} wei of bonds exceed the {limits.per_provider} for one provider"
-        )
-    if limits.per_day and at.opened + at.stakes.bond > limits.per_day:
-        return f"day: {at.opened} + {at.stakes.bond} wei of bonds exceed the {limits.per_day} for 24 hours"
-    if at.balance < at.stakes.bond + at.stakes.gas + limits.keep_balance:
+    purse = Purse(at.outstanding, at.against, at.opened, at.balance)
+    return overdrawn(limits, purse, at.stakes.bond, at.stakes.gas) or worthless(limits, at.stakes)
+
+
+def overdrawn(limits: Limits, at: Purse, bond: Wei, gas: Wei) -> str:
+    """Which cap has no room for one bond more; empty when all have."""
+    if at.outstanding + bond > limits.exposure:
+        return f"exposure: {at.outstanding} + {bond} wei of bonds exceed the cap of {limits.exposure}"
+    if limits.per_provider and at.against + bond > limits.per_provider:
+        return f"provider: {at.against} + {bond} wei of bonds exceed the {limits.per_provider} for one provider"
+    if limits.per_day and at.opened + bond > limits.per_day:
+        return f"day: {at.opened} + {bond} wei of bonds exceed the {limits.per_day} for 24 hours"
+    if at.balance < bond + gas + limits.keep_balance:
         kept = f" beside the {limits.keep_balance} to be kept" if limits.keep_balance else ""
         return f"balance: {at.balance} wei do not cover the bond and its gas{kept}"
-    return worthless(limits, at.stakes)
+    return ""
 
 
 def worthless(limits: Limits, stakes: Stakes) -> str:

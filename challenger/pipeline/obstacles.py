@@ -23,7 +23,7 @@ from challenger.domain import (
 )
 from challenger.errors import Expected
 from challenger.pipeline.bonds import Bonds
-from challenger.pipeline.gates import Limits, Situation, refusal, worthless
+from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, worthless
 from challenger.protocols.base import Accusation, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
@@ -101,9 +101,10 @@ class Obstacles:
         self._bonds = Bonds(store, adapter, account)
 
     async def in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
-        """What is being filed comes first. Of the rest what closes first, as long as the caps have room for all of it;
-        where they have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
-        ours = [item for item in items if item.work.state == State.FILING]
+        """What is being filed comes first, what closes last before the others: should a reorganisation have taken room
+        back, it gives way to them. Of the rest what closes first, as long as the caps have room for all of it; where they
+        have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
+        ours = [item for item in reversed(items) if item.work.state == State.FILING]
         rest = [item for item in items if item.work.state != State.FILING]
         if len(rest) < 2:
             return ours + rest
@@ -172,7 +173,8 @@ class Obstacles:
 
     async def to_next_step(self, item: Item, head: Block, accusation: Accusation, *, pinned: bool) -> str:
         """What speaks against the next transaction of a case that was let through: the bond goes with the challenge, so
-        what may have changed since is asked again."""
+        what may have changed since is asked again. The caps too: the room that they had may have been made by a settlement
+        that a reorganisation has taken back."""
         refused = await self._adapter.eligibility(accusation, 0)
         rival = await self.rival(CommitmentId(item.work.commitment))
         if not refused and rival.startswith("rival:"):
@@ -187,8 +189,23 @@ class Obstacles:
         if not refused:
             prospect = await self._adapter.prospect(CommitmentId(item.work.commitment))
             stakes = await self._stakes(prospect, DISPUTE_GAS)
-            refused = worthless(self._limits, stakes) or await self._quorum.refusal(item.commitment, head)
+            refused = await self._overdrawn(item, head.time, stakes) or worthless(self._limits, stakes)
+            refused = refused or await self._quorum.refusal(item.commitment, head)
         return refused
+
+    async def _overdrawn(self, item: Item, now: UnixTime, stakes: Stakes) -> str:
+        """Which cap has no room (any more) for a bond that is promised: of the others all count, those that are only
+        promised too, so that the first who asks gives way and the rest may go on."""
+        out = await self._bonds.out(item.commitment.provider, now)
+        own = stakes.bond
+        purse = Purse(
+            outstanding=Wei(out.everywhere - own),
+            against=Wei(out.against - own),
+            opened=Wei(out.opened - own),
+            balance=Wei(await self._chain.balance(self._account) - out.unpaid + own),
+        )
+        # at the present gas price: what it was reckoned at beyond that was for the time until now, and for the seal
+        return overdrawn(self._limits, purse, own, Wei(stakes.gas // STRESS))
 
     async def rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own

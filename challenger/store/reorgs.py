@@ -97,8 +97,10 @@ async def check_draws(unit: Unit, first: BlockNumber, last: BlockNumber) -> None
 
 async def take_back(unit: Unit, left: BlockNumber) -> None:
     """Takes back the moves that rest on blocks above ``left``: each row to where it stood before the first of them. Our
-    transactions that were settled there are open again: the new branch may have them reverted, or not at all."""
+    transactions that were settled there are open again: the new branch may have them reverted, or not at all. Bonds that
+    are only wished for, and not signed, are no more: the room that the caps had for them may be gone too."""
     await unit.transactions.reopen_above(left)
+    await unit.transactions.give_up_unsigned("a reorganisation came first: what speaks against it is asked again")
     above = chain_moves.c.block > left
     moves = (await unit.connection.execute(select(chain_moves).where(above).order_by(chain_moves.c.id))).all()
     first: dict[CommitmentId, str] = {}

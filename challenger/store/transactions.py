@@ -225,6 +225,12 @@ class Transactions:
         for row in await self._where(transactions.c.block > left, ended):
             await self.reopened(row.id)
 
+    async def give_up_unsigned(self, why: str) -> None:
+        """INTENT → ABANDONED for each wish that is to open a challenge or a demand."""
+        bonded = transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value])
+        for row in await self._where(transactions.c.state == TxState.INTENT.value, bonded):
+            await self._write(row.id, {TxState.INTENT}, TxState.ABANDONED, {"error": why})
+
     async def requeued(self, identity: int, detail: str) -> None:
         """SIGNED or SENT → INTENT, without a nonce; its attempts stay."""
         await self._write(identity, {TxState.SIGNED, TxState.SENT}, TxState.INTENT, {"nonce": None, "error": detail})

@@ -84,6 +84,11 @@ def test_a_wrong_list_of_faults_is_a_usage_error(capsys) -> None:
 
 
 @pytest.mark.slow
+def test_a_world_whose_settlements_are_taken_back_under_a_cap_of_two_bonds_holds() -> None:
+    assert run.world(1301, ALL, all_of=False).findings.broken == []
+
+
+@pytest.mark.slow
 def test_a_hundred_worlds_under_every_fault() -> None:
     _campaign(range(1, 101))
 

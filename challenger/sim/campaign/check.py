@@ -17,6 +17,7 @@ from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
 from challenger.domain import Action, CommitmentId, State
 from challenger.protocols.reference import ReferenceAdapter
+from challenger.sim.campaign.bonds import signatures
 from challenger.sim.campaign.plan import MARGIN
 from challenger.sim.campaign.play import Played
 from challenger.sim.scoreboard import Label, Truth
@@ -54,6 +55,7 @@ async def check(p: Played, template: Path) -> Findings:
     if p.restless:
         found.broken.append("the watcher never came to rest")
     found.broken += [f"bug: {' '.join(bug.split())[-300:]}" for bug in p.life.bugs]
+    p.bonds.look(p.devnet.node)
     if p.bonds.most > p.plan.exposure:
         found.broken.append(f"exposure: {p.bonds.most} wei of bonds were out, the cap is {p.plan.exposure}")
     p.world.reread()
@@ -63,6 +65,7 @@ async def check(p: Played, template: Path) -> Findings:
             items = {item.work.commitment: item for item in await view.work.listing(limit=1_000)}
             told = {job: list(await view.transactions.about(job)) for job in items}
         _filed(p, found, items, told)
+        await _signed(p, found, store)
         await _nonces(p, found, store)
         await _index(p, found, store, template)
         heads = await FilePublisher(p.settings.store.heads).published()
@@ -145,6 +148,14 @@ def hindered(p: Played, committed_at: int, closes: int) -> frozenset[str]:
 
 
 # what was signed and sent
+
+
+async def _signed(p: Played, found: Findings, store: Store) -> None:
+    async with store.read() as view:
+        rows = (await view.connection.execute(select(schema.journal).order_by(schema.journal.c.seq))).all()
+    for seq, bonds in signatures(rows):
+        if bonds > p.plan.exposure:
+            found.broken.append(f"exposure: {bonds} wei with what entry {seq} signs, the cap is {p.plan.exposure}")
 
 
 async def _nonces(p: Played, found: Findings, store: Store) -> None:
