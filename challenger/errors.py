@@ -128,6 +128,10 @@ class NotMigrated(StoreError):
     """the database has another schema than this program: run `challenger db upgrade`"""
 
 
+class NoDatabase(NotMigrated):
+    """there is no such database: `challenger db upgrade` makes it"""
+
+
 class JournalBroken(StoreError):
     """the journal does not verify"""
 

@@ -6,6 +6,7 @@ decides about draws, order and filing may be changed: the rest says where a watc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ USUAL = (
     "least:base=0,newcomer=0,trusted_after=0,offender=0",
 )
 CURRENT = "current"
+_NAME = re.compile(r"[\w.+-]{1,24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,11 @@ def _read(settings: Settings, text: str) -> Choice:
         path = Path(text)
         return _choice(path.stem, load(path, {}))
     name, colon, rest = text.partition(":")
-    if not (name and colon and rest):
-        raise ConfigError("a policy is NAME:key=value,… or a file of settings, FILE.toml", policy=text)
+    if not (_NAME.fullmatch(name) and colon and rest):
+        raise ConfigError(
+            "a policy is NAME:key=value,… (a name of up to 24 letters, digits and . + - _) or FILE.toml",
+            policy=ascii(text),
+        )
     changes = {}
     for item in rest.split(","):
         key, equals, value = (part.strip() for part in item.partition("="))
@@ -73,8 +78,13 @@ def _read(settings: Settings, text: str) -> Choice:
         section = _SECTION.get(plain)
         if not equals or section is None or key not in (plain, f"{section}.{plain}"):
             raise ConfigError(f"a policy changes one of {', '.join(_SECTION)}", policy=name, got=item)
+        if f"{section}.{plain}" in changes:
+            raise ConfigError("a policy names a key twice", policy=name, got=item)
         changes[f"{section}.{plain}"] = value
-    return _choice(name, override(settings, changes, f"policy {name}"))
+    try:
+        return _choice(name, override(settings, changes, f"policy {name}"))
+    except ConfigError as error:
+        raise ConfigError(f"policy {name}: {error}") from None
 
 
 def _choice(name: str, settings: Settings) -> Choice:

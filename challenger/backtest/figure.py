@@ -27,6 +27,8 @@ def check(path: Path) -> None:
     """Before the work is done, not after it. Raises ConfigError."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--plot: a figure is a file named …{' or …'.join(FORMATS)}", file=path)
+    if path.is_dir():
+        raise ConfigError("--plot: there is a folder of this name", file=path)
     if not path.parent.is_dir():
         raise ConfigError("--plot: there is no such folder", file=path.parent)
     if find_spec("matplotlib") is None:

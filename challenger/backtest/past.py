@@ -46,7 +46,8 @@ class Truth(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Past:
     """``closes``: when its window closed, extensions by disputes left out; ``fee``: 0 where its task is not known;
-    ``rival``: when somebody else opened the dispute or demand that ended it, None where nobody did."""
+    ``rival``: when somebody else (``rival_account``) opened the dispute or demand that ended it, None
+    where nobody did."""
 
     commitment: CommitmentId
     model: ModelId
@@ -56,6 +57,7 @@ class Past:
     closes: UnixTime
     truth: Truth
     rival: UnixTime | None
+    rival_account: Address = Address("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,35 +127,45 @@ class Times:
         return UnixTime(early + (late - early) * (block - low) // (high - low))
 
 
+def _ends(rows: Rows) -> dict[CommitmentId, tuple[Truth, BlockNumber, Address]]:
+    """What disputes and demands came to, the block and the account that opened the one that did. A fraud proved is one,
+    whatever else failed over the same commitment; a demand may end what a dispute could not."""
+    ended: dict[CommitmentId, tuple[Truth, BlockNumber, Address]] = {}
+    for dispute in rows.disputes:
+        if dispute.outcome == DisputeOutcome.PROVIDER:
+            ended[dispute.commitment] = (Truth.RIGHT, dispute.block, dispute.challenger)
+    for demand in rows.demands:
+        if demand.outcome == DemandOutcome.LOST and demand.part in _PROVIDERS:
+            ended[demand.commitment] = (Truth.WITHHELD, demand.block, demand.demander)
+    for dispute in rows.disputes:
+        if dispute.outcome == DisputeOutcome.CHALLENGER:
+            ended[dispute.commitment] = (Truth.WRONG, dispute.block, dispute.challenger)
+    return ended
+
+
 def pasts(
     rows: Rows, params: Params, times: Times, judged: Mapping[CommitmentId, Truth], ours: Collection[Address]
 ) -> tuple[list[Past], int]:
     """Each commitment with what is known of it, and how many are contested. ``judged``: what replays said, which counts
     before the chain's word, since it is what a watcher would go by; ``ours``: accounts whose acts were the watcher's own
     and are to be played anew."""
-    ended: dict[CommitmentId, tuple[Truth, BlockNumber, Address]] = {}
-    for dispute in rows.disputes:
-        if dispute.outcome == DisputeOutcome.CHALLENGER:
-            ended[dispute.commitment] = (Truth.WRONG, dispute.block, dispute.challenger)
-        elif dispute.outcome == DisputeOutcome.PROVIDER:
-            ended.setdefault(dispute.commitment, (Truth.RIGHT, dispute.block, dispute.challenger))
-    for demand in rows.demands:
-        if demand.outcome == DemandOutcome.LOST and demand.part in _PROVIDERS:
-            ended.setdefault(demand.commitment, (Truth.WITHHELD, demand.block, demand.demander))
+    ended = _ends(rows)
     found, contested = [], 0
     for row in rows.commitments:
         truth = Truth.WRONG if row.status == JobStatus.FRAUD else Truth.UNKNOWN
-        rival = None
+        rival, account = None, Address("")
         end = ended.get(row.commitment)
         if end is not None:
             truth = end[0]
             if truth is not Truth.RIGHT and end[2] not in ours:
-                rival = times.of(end[1])
+                rival, account = times.of(end[1]), end[2]
         said = judged.get(row.commitment)
         if said is not None:
             contested += truth is not Truth.UNKNOWN and (said is Truth.RIGHT) != (truth is Truth.RIGHT)
             truth = said
         fee = rows.fees.get(row.task, Wei(0))
         closes = UnixTime(row.committed_at + params.window)
-        found.append(Past(row.commitment, row.model, row.provider, fee, row.committed_at, closes, truth, rival))
+        found.append(
+            Past(row.commitment, row.model, row.provider, fee, row.committed_at, closes, truth, rival, account)
+        )
     return found, contested

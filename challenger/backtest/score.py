@@ -77,6 +77,9 @@ def score(name: str, plays: Sequence[Play]) -> Score:
 
 def scores(history: History, choices: Sequence[Choice], world: World, draws: int, seed: str) -> Iterator[Score]:
     """One for each policy, in order; all of them draw with the same ``draws`` secrets, which follow from ``seed``."""
-    secrets = [sha256(b"backtest/1" + number.to_bytes(8, "big") + seed.encode()).digest() for number in range(draws)]
+    secrets = [
+        sha256(b"backtest/1" + number.to_bytes(8, "big") + seed.encode("utf-8", "surrogateescape")).digest()
+        for number in range(draws)
+    ]
     for choice in choices:
         yield score(choice.name, [play(history, choice, world, secret) for secret in secrets])

@@ -253,32 +253,35 @@ class _Player:
 
     def _consider(self, index: int) -> None:
         past = self.pasts[index]
-        if past.rival is not None and past.rival <= self.now:
+        if past.rival is not None and past.rival <= min(self.now, past.closes):
             self._end(index, Fate.OTHERS)
             return
         if past.truth is Truth.WITHHELD and index not in self.obstacle:
             self.suspects[past.model].append((self.now, past.provider))
         reason = self._refusal(past)
-        if reason.startswith("window:"):
-            before = self.obstacle.get(index, "")
+        if reason.startswith("window:") or (reason and past.closes <= self.now):
+            before = self.obstacle.get(index, "") or ("" if reason.startswith("window:") else reason)
             if before:
                 self.told.refusals[before.partition(":")[0]] += 1
             self._end(index, Fate.REFUSED if before else Fate.LATE)
             return
         if reason:
             self.obstacle[index] = reason
-            self._later(max(1, self.choice.retry), _Event.CONSIDER, index)
+            # no later than the end, so that it comes to one
+            self._later(min(max(1, self.choice.retry), max(1.0, past.closes - self.now)), _Event.CONSIDER, index)
             return
         bond, _, gas = self._terms(past)
         self.out += bond
         self.against[past.provider] += bond
         self.opened.append((self.now, bond))
         self.told.peak = max(self.told.peak, self.out)
-        self.told.gas += gas * min(self.world.gas_price, self.choice.limits.max_fee)
+        self.told.gas += gas * self.world.gas_price
         ahead = self._ahead(past) if past.truth is Truth.WRONG else self.predicted.demand(past.model)
         self._later(ahead.inclusion, _Event.LANDED, index)
 
     def _refusal(self, past: Past) -> str:
+        if self.world.gas_price > self.choice.limits.max_fee:
+            return "max_fee: no transaction is mined at less than the gas price"
         bond, reward, gas = self._terms(past)
         price = min(STRESS * self.world.gas_price, self.choice.limits.max_fee)
         while self.opened and self.opened[0][0] < self.now - DAY:

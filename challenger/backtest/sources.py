@@ -14,7 +14,7 @@ from challenger.chain import wire
 from challenger.chain.rpc import Rpc
 from challenger.domain import Address, BlockNumber, ChainId, CommitmentId, Part, VerdictKind
 from challenger.endpoints import open_endpoints
-from challenger.errors import ConfigError, NotMigrated
+from challenger.errors import ConfigError, NoDatabase
 from challenger.parts import course
 from challenger.pipeline.learned import ENOUGH, Predictions, action_of, gap
 from challenger.protocols.reference import ReferenceAdapter
@@ -59,7 +59,7 @@ async def from_database(settings: Settings, asked: Asked) -> History:
             )
         past = view.hindsight
         params = Params.from_text(told)
-        first, last = _range(asked, await past.range() or (BlockNumber(0), BlockNumber(0)))
+        first, last = _range(asked, await past.range())
         rows = Rows(await past.commitments(first, last), await past.fees(), await past.disputes(), await past.demands())
         ledger = await past.block_times()
         times = Times([*ledger, *((row.block, row.committed_at) for row in rows.commitments)])
@@ -98,8 +98,6 @@ async def from_chain(given: Settings, asked: Asked, rpc: Rpc | None = None) -> H
         head = await endpoints.rpc.block("latest")
         settled = BlockNumber(head.number if chain.embedded else max(0, head.number - chain.confirmations))
         first, last = _range(asked, (BlockNumber(chain.start_block), settled))
-        if last > settled:
-            raise ConfigError("the last block is not settled yet", last=last, settled=settled)
         reader = MarketReader(endpoints.rpc, chain.market, chain.start_block)
         await reader.read(first, last, settled)
         recent = [(block.number, block.time) for block in await reader.headers(settled)]
@@ -111,7 +109,7 @@ async def from_chain(given: Settings, asked: Asked, rpc: Rpc | None = None) -> H
     try:
         async with open_store(settings.store.url) as store, store.read() as view:
             judged, ours = await _judged(view.hindsight), ours | await view.hindsight.accounts()
-    except NotMigrated:
+    except NoDatabase:
         pass  # nobody has replayed anything here: the chain's word is all there is
     return _history(name, (first, last), adapter.params, predicted, rows, times, judged, ours, asked)
 
@@ -146,11 +144,14 @@ def _predictions(
 
 
 def _range(asked: Asked, span: tuple[BlockNumber, BlockNumber]) -> tuple[BlockNumber, BlockNumber]:
+    """What was asked for, of what there is."""
     first = span[0] if asked.first is None else BlockNumber(asked.first)
     last = span[1] if asked.last is None else BlockNumber(asked.last)
-    if first > last:
+    if asked.first is not None and asked.last is not None and first > last:
         raise ConfigError("the first block comes after the last", first=first, last=last)
-    return first, last
+    if first > span[1] or last < span[0]:
+        raise ConfigError("there is nothing in this range", first=first, last=last, known=f"{span[0]} to {span[1]}")
+    return max(first, span[0]), min(last, span[1])
 
 
 async def _judged(past: Hindsight) -> dict[CommitmentId, Truth]:

@@ -73,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        # a disk, a folder, a pipe of this machine's
+        print(f"challenger: {error}", file=sys.stderr)
+        return 1
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from challenger.errors import RecordingUnusable
 if TYPE_CHECKING:
     from challenger.backtest.past import History
     from challenger.backtest.score import Score
+    from challenger.backtest.simulate import World
     from challenger.backtest.sources import Asked
     from challenger.settings import Settings
 
@@ -57,7 +59,7 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--plot", type=Path, default=None, metavar="FILE", help="draw a figure: .png or .svg")
 
 
-_OURS = "disputes of this account are the watcher's own (default: those that the database knows)"
+_OURS = "disputes of this account are the watcher's own (default: those of the database)"
 _APPROVAL = "until a person lifts a pause for correlated accusations (default: 900)"
 _RULING = "from a challenge to its settlement (default: 3600)"
 
@@ -100,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     if options.json:
-        _print_json(history, found, world)
+        _print_json(options, history, found, world)
     else:
         _print(history, found)
     if options.plot is not None:
@@ -123,15 +125,13 @@ def _read(settings: Settings, options: argparse.Namespace, asked: Asked) -> Hist
 
 
 def _counts(history: History) -> dict[str, int]:
-    from collections import Counter
-
     from challenger.backtest.past import Truth
 
     counts = Counter(past.truth for past in history.pasts)
     return {truth.value: counts[truth] for truth in Truth}
 
 
-def _print_json(history: History, found: list[Score], world: object) -> None:
+def _print_json(options: argparse.Namespace, history: History, found: list[Score], world: World) -> None:
     print_json(
         {
             "source": history.source,
@@ -140,7 +140,9 @@ def _print_json(history: History, found: list[Score], world: object) -> None:
             "commitments": len(history.pasts),
             "truth": _counts(history),
             "contested": history.contested,
-            "assumed": asdict(world),  # type: ignore[call-overload]
+            "assumed": asdict(world),
+            "seed": options.seed,
+            "ours": options.ours,
             "policies": [
                 {
                     "name": score.name,
@@ -164,6 +166,10 @@ def _print(history: History, found: list[Score]) -> None:
         f"{counts['wrong']} wrong, {counts['withheld']} withheld, {counts['right']} right, "
         f"{counts['unknown']} unknown (taken for right)"
     )
+    for account, count in Counter(past.rival_account for past in history.pasts if past.rival is not None).most_common(
+        3
+    ):
+        print(f"{count} ended by {account} (--ours {account} if that is you: then they are played anew)")
     if history.contested:
         print(f"{history.contested} whose replay and end on chain contradict each other: the replay counts")
     rows = [[name, *(tell(score) for score in found)] for name, tell in _told(frauds).items()]
@@ -173,8 +179,8 @@ def _print(history: History, found: list[Score]) -> None:
         _bar(score, frauds)
     print("  ".join(f"{mark} {fate}" for fate, mark in _MARKS.items()))
     for score in found:
-        for gate, count in score.refusals.items():
-            print(f"{score.name}: {count:.1f} frauds a draw kept back by the gate {gate}")
+        for gate, often in score.refusals.items():
+            print(f"{score.name}: {often:.1f} frauds a draw kept back by the gate {gate}")
 
 
 def _told(frauds: int) -> dict[str, Callable[[Score], str]]:
@@ -186,9 +192,9 @@ def _told(frauds: int) -> dict[str, Callable[[Score], str]]:
         "refused by a gate": lambda score: _spread(score, "refused"),
         "deadlines missed": lambda score: _spread(score, "missed_deadlines"),
         "pauses": lambda score: _spread(score, "pauses"),
-        "least slack": lambda score: _minutes(score.slack_least),
-        "median slack": lambda score: _minutes(score.slack_median),
-        "hours of a worker": lambda score: f"{score['busy_seconds'].mean / 3_600:.1f}",
+        "least slack": lambda score: _duration(score.slack_least),
+        "median slack": lambda score: _duration(score.slack_median),
+        "time of workers": lambda score: _duration(score["busy_seconds"].mean),
         "won, ether": lambda score: ether(int(score["won_wei"].mean)),
         "gas, ether": lambda score: ether(int(score["gas_wei"].mean)),
         "net, ether": lambda score: ether(int(score["net_wei"].mean)),
@@ -196,13 +202,15 @@ def _told(frauds: int) -> dict[str, Callable[[Score], str]]:
     }
 
 
-def _minutes(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds / 60:.0f} min"
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
 
 
 def _spread(score: Score, measure: str) -> str:
     mean, low, high = score[measure]
-    return f"{mean:g}" if low == high else f"{mean:.1f} ({low:g} to {high:g})"
+    return f"{mean:.0f}" if low == high else f"{mean:.1f} ({low:.0f} to {high:.0f})"
 
 
 def _bar(score: Score, frauds: int) -> None:

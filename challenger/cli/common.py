@@ -11,6 +11,8 @@ from typing import Any
 
 from challenger.settings import Settings, load
 
+#: Beyond it no block, time or count lies.
+MOST = 1 << 53
 DEFAULT_FILE = Path("challenger.toml")
 
 
@@ -70,8 +72,8 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """For argparse: an integer of at least 0."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
+    if not 0 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"must be 0 to {MOST}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,10 @@ def run(options: argparse.Namespace) -> int:
 
     from challenger.sim import files, report, screen
 
+    if options.record is not None and (
+        os.path.lexists(options.record) or not options.record.absolute().parent.is_dir()
+    ):
+        raise ConfigError("--record: something is there already, or its folder is not", file=options.record)
     console = Console(stderr=options.json)
     folder = files.make(options.out)
     seen: screen.LiveScreen | screen.PlainScreen = (

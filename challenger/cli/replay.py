@@ -37,7 +37,16 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--fetch", action="store_true", help="fetch data and models that the recording does not hold")
     sub.add_argument("--database", default="", metavar="URL", help="keep the record in this new database")
     sub.add_argument("--journal", type=Path, default=None, metavar="FILE", help="write the journal as JSON Lines")
-    sub.add_argument("--expect", default="", metavar="HASH", help="fail unless the journal ends with this hash")
+    sub.add_argument(
+        "--expect", type=_digest, default=None, metavar="HASH", help="fail unless the journal ends with this hash"
+    )
+
+
+def _digest(text: str) -> str:
+    digits = text.lower().removeprefix("0x")
+    if len(digits) != 64 or any(c not in "0123456789abcdef" for c in digits):
+        raise argparse.ArgumentTypeError("a journal's hash is 64 hex digits")
+    return digits
 
 
 def _seconds(text: str) -> float:
@@ -64,8 +73,7 @@ def run(options: argparse.Namespace) -> int:
     except (RecordingError, OSError) as error:
         raise RecordingUnusable(str(error)) from error
     _print(options, found)
-    wanted = options.expect.lower().removeprefix("0x")
-    if wanted and wanted != found.head.hex():
+    if options.expect and options.expect != found.head.hex():
         print("challenger: the journal is another one than expected", file=sys.stderr)
         return 1
     return 0

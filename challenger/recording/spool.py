@@ -53,6 +53,9 @@ class Spool:
                     what = f"block {line.block.number}" if isinstance(line, RecordedBlock) else "a line"
                     raise RecordingMalformed(f"{what} has a hash that an earlier one has", part=PART) from None
             self._base.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self.close()
+            raise OSError(f"the temporary folder: {error}") from error
         except BaseException:
             self.close()
             raise

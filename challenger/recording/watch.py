@@ -219,7 +219,7 @@ async def watching(
             files=RecordedFiles(spool, recording, folder / "models", fallback),
             workers=known,
             engine=passing,
-            entropy=_entropy((seed or recording.manifest.digest).encode()),
+            entropy=_entropy((seed or recording.manifest.digest).encode("utf-8", "surrogateescape")),
             monotonic=clock,
             replaying=Replaying(believed=not deployment.proofs),
         ) as app:

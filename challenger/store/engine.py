@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from challenger.domain import UnixTime
-from challenger.errors import ConfigError, NotMigrated
+from challenger.errors import ConfigError, NoDatabase, NotMigrated
 from challenger.store.crossing import Hook, Moment, names_of
 from challenger.store.faults import translated
 from challenger.store.index import Index
@@ -44,8 +44,9 @@ _MODE = "challenger_mode"
 def normalise(url: str) -> URL:
     """The URL with the driver in it. Raises ConfigError for one that cannot be used."""
     try:
+        url.encode()
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeEncodeError) as error:
         raise ConfigError(
             "the database URL does not parse; expected sqlite:///file or postgresql://user@host/name"
         ) from error
@@ -218,7 +219,7 @@ async def open_store(
 
 def _must_exist(path: str, where: str) -> None:
     if not Path(path).exists():
-        raise NotMigrated("there is no such file", database=where)
+        raise NoDatabase("there is no such file", database=where)
 
 
 async def _revision(store: Store) -> str | None:

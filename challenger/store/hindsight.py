@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import case, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import Address, BlockNumber, CommitmentId, TaskId, UnixTime, VerdictKind, Wei
@@ -28,13 +28,11 @@ class Hindsight:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def range(self) -> tuple[BlockNumber, BlockNumber] | None:
-        """The first and last block with a commitment in it; None where there is none."""
-        ends = [
-            (await self._connection.execute(select(commitments.c.block).order_by(order).limit(1))).scalar_one_or_none()
-            for order in (commitments.c.block, commitments.c.block.desc())
-        ]
-        return None if ends[0] is None or ends[1] is None else (BlockNumber(ends[0]), BlockNumber(ends[1]))
+    async def range(self) -> tuple[BlockNumber, BlockNumber]:
+        """From the first block with a commitment to the last that is indexed; (0, 0) where there is none."""
+        first = (await self._connection.execute(select(func.min(commitments.c.block)))).scalar_one()
+        last = (await self._connection.execute(select(func.max(blocks.c.number)))).scalar_one()
+        return BlockNumber(first or 0), BlockNumber(last or 0)
 
     async def commitments(self, first: BlockNumber, last: BlockNumber) -> list[CommitmentRow]:
         """In blocks ``first ≤ b ≤ last``, in chain order."""
@@ -54,8 +52,8 @@ class Hindsight:
         return [DemandRow(*row) async for row in await self._connection.stream(select(demands))]
 
     async def block_times(self) -> list[tuple[BlockNumber, UnixTime]]:
-        """Of the blocks that the ledger still keeps."""
-        found = await self._connection.execute(select(blocks.c.number, blocks.c.time))
+        """Of the blocks that the ledger still keeps, in order."""
+        found = await self._connection.execute(select(blocks.c.number, blocks.c.time).order_by(blocks.c.number))
         return [(BlockNumber(row.number), UnixTime(row.time)) for row in found]
 
     async def accounts(self) -> frozenset[Address]:

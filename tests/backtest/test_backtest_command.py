@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from hashlib import sha256
@@ -12,6 +13,7 @@ import pytest
 
 from challenger.cli import main
 from tests.recording import written
+from tests.recording.test_chain_replay import HereWorkers, replayed
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def made(tmp_path_factory) -> Path:
 def here(made, tmp_path, monkeypatch) -> Path:
     """An empty folder without settings, and with no key anywhere."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.png").mkdir()
     (tmp_path / "chain.tar").symlink_to(made / "chain.tar")
     return tmp_path
 
@@ -69,30 +72,24 @@ def test_figures(here, capsys) -> None:
     assert Path("a.svg").read_bytes() == Path("b.svg").read_bytes()
     texts = {node.text for node in ET.parse("a.svg").iter("{http://www.w3.org/2000/svg}text")}
     assert {"current", "everything", "least", "caught", "undrawn", "won"} <= {text.strip() for text in texts if text}
-    assert sorted(path.name for path in here.iterdir()) == ["a.png", "a.svg", "b.svg", "chain.tar"]
+    assert sorted(path.name for path in here.iterdir()) == ["a.png", "a.svg", "b.svg", "chain.tar", "d.png"]
     capsys.readouterr()
 
 
-def test_a_database_is_read_and_not_touched(here, capsys, monkeypatch) -> None:
-    from tests.recording.test_chain_replay import HereWorkers
+def digest(name: str) -> bytes:
+    return sha256(Path(name).read_bytes()).digest()
 
-    class Pool(HereWorkers):
-        async def __aenter__(self):
-            return self
 
-        async def __aexit__(self, *_):
-            return None
-
-    monkeypatch.setattr("challenger.parts.replay_pool", lambda _: Pool())
-    assert main(["replay", "chain.tar", "--database", "sqlite:///all.sqlite"]) == 0
-    capsys.readouterr()
+async def test_a_database_is_read_and_not_touched(here, capsys, monkeypatch) -> None:
+    async with replayed(Path("chain.tar"), here / "a", HereWorkers(), database="sqlite:///all.sqlite") as watch:
+        await watch.play()
     monkeypatch.setenv("CHALLENGER_STORE_URL", "sqlite:///all.sqlite")
-    before = sha256(Path("all.sqlite").read_bytes()).digest()
-    assert main(["backtest", "--json"]) == 0
+    before = digest("all.sqlite")
+    assert await asyncio.to_thread(main, ["backtest", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["truth"]["wrong"] == 4
     assert told["truth"]["right"] > 0
-    assert sha256(Path("all.sqlite").read_bytes()).digest() == before
+    assert digest("all.sqlite") == before
 
 
 @pytest.mark.parametrize(
@@ -107,6 +104,12 @@ def test_a_database_is_read_and_not_touched(here, capsys, monkeypatch) -> None:
         (["--policy", "a:workers=0"], 2, "[replay] workers must be 1 to 64"),
         (["--policy", "a:base=1", "--policy", "a:base=2"], 2, "two policies of one name"),
         (["--policy", "no.toml"], 2, "no such file"),
+        (["--policy", "a:base=1,base=2"], 2, "a policy names a key twice"),
+        (["--policy", "a\x1b[1m:base=1"], 2, "a policy is NAME:key=value"),
+        (["--policy", "a:base=-1"], 2, "policy a:"),
+        (["--plot", "."], 2, "a figure is a file named"),
+        (["--plot", "d.png"], 2, "there is a folder of this name"),
+        (["--from", "1000"], 2, "there is nothing in this range (first=1000, last=340, known=10 to 340)"),
         (["--plot", "a.jpg"], 2, "a figure is a file named"),
         (["--plot", "no/a.png"], 2, "there is no such folder"),
         (["--from", "20", "--to", "10"], 2, "the first block comes after the last"),
@@ -144,7 +147,15 @@ def test_without_matplotlib_it_says_what_to_install(here, capsys, monkeypatch) -
 
 
 @pytest.mark.parametrize(
-    "argv", [["--draws", "0"], ["--gas-gwei", "nan"], ["--replay-seconds", "-1"], ["--ours", "me"]]
+    "argv",
+    [
+        ["--draws", "0"],
+        ["--to", "9" * 40],
+        ["--approval-seconds", "9" * 401],
+        ["--gas-gwei", "nan"],
+        ["--replay-seconds", "-1"],
+        ["--ours", "me"],
+    ],
 )
 def test_usage(here, capsys, argv) -> None:
     with pytest.raises(SystemExit) as left:

@@ -150,6 +150,21 @@ def test_what_costs_more_than_it_brings_is_not_filed() -> None:
     assert (told.fates, told.refusals) == ({Fate.REFUSED: 1}, {"value": 1})
 
 
+def test_below_the_gas_price_nothing_is_mined() -> None:
+    cheap = choice(f"cheap:base=1000000,max_fee={WORLD.gas_price - 1}")
+    told = play(history([past(1, 0, Truth.WRONG)]), cheap, WORLD, SECRET)
+    assert (told.fates, told.refusals, told.gas) == ({Fate.REFUSED: 1}, {"max_fee": 1}, 0)
+
+
+def test_a_pause_without_end_ends_with_the_window() -> None:
+    pasts = [past(number, 0, Truth.WRONG, provider=number, rival=5_000) for number in (1, 2)]
+    chosen = choice("one:base=1000000,correlated_providers=1")
+    told = play(history(pasts), chosen, replace(WORLD, approval=1 << 53), SECRET)
+    # the rival came after the window
+    assert told.fates == {Fate.REFUSED: 2}
+    assert told.refusals == {"correlated": 2}
+
+
 def test_a_provider_earns_trust_and_loses_it() -> None:
     """Drawn always until ten replays judged it, never after, and always again from a confirmed fraud on."""
     text = "trust:base=0,newcomer=1000000,trusted_after=10,offender=1000000,correlated_providers=1000"

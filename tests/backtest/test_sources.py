@@ -9,11 +9,21 @@ import pytest
 
 from challenger.backtest import sources
 from challenger.backtest.choices import choices
-from challenger.backtest.past import Times, Truth
+from challenger.backtest.past import Fold, Past, Times, Truth, pasts
 from challenger.backtest.simulate import Fate, World, play
 from challenger.backtest.sources import Asked
 from challenger.chain.rpc import Rpc
-from challenger.domain import BlockNumber, UnixTime, Wei
+from challenger.domain import (
+    BlockNumber,
+    DemandClosed,
+    DemandId,
+    DemandOutcome,
+    DisputeClosed,
+    DisputeId,
+    DisputeOutcome,
+    UnixTime,
+    Wei,
+)
 from challenger.errors import ConfigError, NotMigrated
 from challenger.recording.lines import deployment_of
 from challenger.recording.provider import RecordedProvider
@@ -24,9 +34,10 @@ from challenger.sim.small import small_world
 from challenger.store import migrate
 from challenger.store.engine import open_store
 from replay.recording import open_recording
+from tests.backtest.pasts import PARAMS
 from tests.recording import written
 from tests.recording.test_chain_replay import ALL, HereWorkers, replayed
-from tests.store.chains import audit_verdict
+from tests.store.chains import THEM, at, audit_verdict, chain, committed, demand_opened, dispute_opened
 
 #: Few enough for one pause less to matter, many enough for every kind.
 JOBS = 40
@@ -103,8 +114,9 @@ async def test_what_is_no_source_says_so(recording, tmp_path) -> None:
         await sources.from_database(settings, Asked())
     with pytest.raises(ConfigError, match="comes after"):
         await sources.from_recording(settings, recording, Asked(first=20, last=10))
-    with pytest.raises(ConfigError, match="not settled"):
-        await served(recording, Asked(last=100_000), tmp_path)
+    assert (await served(recording, Asked(last=100_000), tmp_path)).last == 340
+    with pytest.raises(ConfigError, match="nothing in this range"):
+        await served(recording, Asked(first=100_000), tmp_path)
 
 
 async def test_seconds_that_are_asked_for_count_in_place_of_learned_ones(recording) -> None:
@@ -126,6 +138,9 @@ async def test_a_backtest_of_what_was_lived_through_comes_to_it(tmp_path) -> Non
             frauds, withheld = world.frauds, world.withheld
         told = await sources.from_database(settings, Asked())
         seen = await sources.from_chain(settings, Asked(), world.rpc)
+        await migrate.downgrade(settings.store.url, "0005")
+        with pytest.raises(NotMigrated, match="0005"):
+            await sources.from_chain(settings, Asked(), world.rpc)
         stranger = await sources.from_chain(
             replace(settings, store=replace(settings.store, url=f"sqlite:///{tmp_path / 'none'}")), Asked(), world.rpc
         )
@@ -159,6 +174,43 @@ async def test_audits_tell_what_the_watcher_never_drew(recording, tmp_path) -> N
 async def audited(url: str, commitment: bytes) -> None:
     async with open_store(url) as store, store.begin(UnixTime(1)) as unit:
         await unit.audits.add(audit_verdict(commitment))
+
+
+def ends(*events) -> Past:
+    fold, block = Fold(), chain(1, 10)[5]
+    opened = committed(block, 1)
+    for event in (opened, *(event(block, opened.commitment) for event in events)):
+        fold.take(event)
+    (found,), contested = pasts(fold.rows(BlockNumber(0), BlockNumber(100)), PARAMS, Times([]), {}, ())
+    assert contested == 0
+    return found
+
+
+def dispute(outcome: DisputeOutcome, number: int):
+    return (
+        lambda block, job: dispute_opened(block, job, number, number),
+        lambda block, job: DisputeClosed(at(block, 50 + number), DisputeId(number), job, outcome, Wei(0), Wei(0)),
+    )
+
+
+def demand(outcome: DemandOutcome, number: int):
+    return (
+        lambda block, job: demand_opened(block, job, number, number),
+        lambda block, job: DemandClosed(at(block, 70 + number), DemandId(number), job, outcome, b"", Wei(0), Wei(0)),
+    )
+
+
+def test_several_ends_of_one_commitment_come_to_one() -> None:
+    proved, failed = dispute(DisputeOutcome.CHALLENGER, 2), dispute(DisputeOutcome.PROVIDER, 3)
+    lost, moot = demand(DemandOutcome.LOST, 4), demand(DemandOutcome.MOOT, 5)
+    assert ends().truth is Truth.UNKNOWN
+    assert ends(*moot).truth is Truth.UNKNOWN
+    assert (ends(*failed).truth, ends(*failed).rival) == (Truth.RIGHT, None)
+    for together in ((*failed, *lost), (*lost, *failed)):
+        assert ends(*together).truth is Truth.WITHHELD
+        assert ends(*together).rival_account == THEM
+    for together in ((*failed, *proved), (*proved, *failed), (*lost, *proved), (*proved, *lost)):
+        assert ends(*together).truth is Truth.WRONG
 
 
 def test_times_between_known_blocks_go_on_evenly() -> None:

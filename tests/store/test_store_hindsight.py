@@ -59,7 +59,7 @@ async def test_what_replays_said_last(store: Store) -> None:
 async def test_an_empty_record_has_no_history(store: Store) -> None:
     async with store.read() as view:
         past = view.hindsight
-        assert await past.range() is None
+        assert await past.range() == (0, 0)
         assert await past.commitments(0, 100) == []
         assert (await past.fees(), await past.disputes(), await past.demands(), await past.said()) == ({}, [], [], {})
         assert (await past.block_times(), await past.accounts()) == ([], frozenset())
