@@ -12,6 +12,7 @@ from challenger.store.fences import Fences
 from challenger.store.hindsight import Hindsight
 from challenger.store.journal import Journal
 from challenger.store.keep import Approvals, Latencies, Settings
+from challenger.store.records import Records
 from challenger.store.selftests import SelfTests
 from challenger.store.transactions import Transactions
 from challenger.store.verdicts import Verdicts
@@ -38,6 +39,7 @@ class View:
         self.selftests = SelfTests(connection, self.journal, now)
         self.audits = Audits(connection, self.journal, now)
         self.hindsight = Hindsight(connection)
+        self.records = Records(connection)
 
 
 class Unit(View):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from challenger.domain import State, Verdict, VerdictKind
+from collections import Counter
+
+from challenger.domain import Address, Millionths, State, Verdict, VerdictKind
 from challenger.store import Store
 
 from .chains import T0, audit_verdict, chain, committed, h
@@ -63,3 +65,38 @@ async def test_an_empty_record_has_no_history(store: Store) -> None:
         assert await past.commitments(0, 100) == []
         assert (await past.fees(), await past.disputes(), await past.demands(), await past.said()) == ({}, [], [], {})
         assert (await past.block_times(), await past.accounts()) == ([], frozenset())
+
+
+async def test_answers_are_counted_by_what_came_of_them(store: Store) -> None:
+    blocks = chain(1, 6)
+    events = [committed(block, block.number) for block in blocks]
+    await store.index().apply(blocks, events, None)
+    low, high, bar = bytes(32), b"\xff" * 32, (1 << 255).to_bytes(32, "big")
+    async with store.begin(T0) as unit:
+        for event, drawn, selected in zip(
+            events, (low, high, bar, low, None, None), (1, 1, 0, 1, None, None), strict=True
+        ):
+            changes = {} if drawn is None else {"drawn": drawn, "selected": bool(selected)}
+            if event is events[0]:
+                changes["verdict"] = await unit.verdicts.add(event.commitment, verdict(K.VALID), fresh=False)
+            await unit.work.note(event.commitment, State.OBSERVED, **changes)
+    late = max(event.closes for event in events)
+    async with store.read() as view:
+        found = await view.records.tallies(Millionths(500_000), late)
+        early = await view.records.tallies(Millionths(500_000), T0)
+        everything = await view.records.tallies(Millionths(1_000_000), late)
+        nobody = await view.records.tallies(Millionths(0), late, Address("0x" + "99" * 20))
+    counted: Counter[tuple[object, ...]] = Counter()
+    for one in found:
+        counted[one.drawn, one.base, one.verdict] += one.answers
+    assert counted == {
+        (True, True, K.VALID): 1,
+        (True, False, None): 1,
+        (False, False, None): 1,
+        (True, True, None): 1,
+        (None, False, None): 2,
+    }
+    assert all(one.closed for one in found)
+    assert not any(one.closed for one in early)
+    assert sum(one.answers for one in everything if one.base) == 4
+    assert nobody == []
