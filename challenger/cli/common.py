@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from challenger.settings import Settings, load
 
 #: Beyond it no block, time or count lies.
 MOST = 1 << 53
+T = TypeVar("T")
 DEFAULT_FILE = Path("challenger.toml")
 
 
@@ -22,6 +25,21 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE
     return load(path)
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run``, ended by SIGTERM as by Ctrl-C: what was begun is tidied away, KeyboardInterrupt is raised."""
+
+    async def stoppable() -> T:
+        task = asyncio.current_task()
+        assert task is not None, "it runs in one"
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def plain(value: Any) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from challenger.cli.common import natural, print_json, settings_of
+from challenger.cli.common import natural, print_json, run_to_end, settings_of
 from challenger.errors import RecordingUnusable
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     asked = Range(options.first, options.last, not options.no_proofs, not options.no_data, options.model_bytes)
     settings = settings_of(options)
     try:
-        found = asyncio.run(record_range(settings, asked, options.output, _progress))
+        found = run_to_end(record_range(settings, asked, options.output, _progress))
     except (RecordingError, OSError) as error:
         raise RecordingUnusable(str(error)) from error
     _print(options, found)

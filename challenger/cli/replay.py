@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import math
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from challenger.cli.common import print_json, settings_of
+from challenger.cli.common import print_json, run_to_end, settings_of
 from challenger.errors import ConfigError, RecordingUnusable
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
 
     configure(as_json=options.json, level=logging.CRITICAL)  # what was alarming is told at the end
     try:
-        found = asyncio.run(_replay(options))
+        with _whole_or_none(options.database):
+            found = run_to_end(_replay(options))
     except (RecordingError, OSError) as error:
         raise RecordingUnusable(str(error)) from error
     _print(options, found)
@@ -113,6 +113,23 @@ async def _replay(options: argparse.Namespace) -> Replayed:
         if isinstance(known, Results) and known.trouble:
             print(f"challenger: the known results were left aside: {known.trouble}", file=sys.stderr)
         return found
+
+
+@contextmanager
+def _whole_or_none(url: str) -> Iterator[None]:
+    """A replay that did not come to its end leaves no half-made database of SQLite's behind."""
+    from challenger.store.engine import normalise
+
+    parsed = normalise(url) if url else None
+    made = None
+    if parsed is not None and parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        made = parsed.database
+    try:
+        yield
+    except BaseException:
+        for ending in ("", "-wal", "-shm") if made else ():
+            Path(f"{made}{ending}").unlink(missing_ok=True)
+        raise
 
 
 async def _write_journal(app: App, path: Path) -> None:

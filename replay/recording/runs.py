@@ -125,6 +125,8 @@ def recorded_runs(recording: Recording) -> Iterator[RecordedRun]:
 
     Raises ``RecordingMalformed``, ``RecordingDamaged``, and what ``Recording.lines`` and ``Recording.tensors`` raise.
     """
+    if PART not in recording.manifest.parts:
+        raise RecordingMalformed("it is no recording of runs")
     held, arrays = "", {}
     for number, line in enumerate(recording.lines(PART), 1):
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from challenger.sim.scenario import Knobs, plan
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyBench, kits
 from challenger.sim.world import World
+from tests.recording import written
 
 
 @asynccontextmanager
@@ -80,3 +83,21 @@ async def test_rubbish_is_refused(tmp_path, wrong) -> None:
     code, _, err = await challenger("replay", *wrong, *([str(tmp_path)] if wrong else []))
     assert code == 2
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+async def test_a_replay_that_is_ended_leaves_nothing_behind(tmp_path, name) -> None:
+    written.write(tmp_path / "chain.tar", tmp_path / "model", 2_000, tail=320)
+    before = sorted(tmp_path.iterdir())
+    command = ("replay", str(tmp_path / "chain.tar"), "--fresh", "--database", f"sqlite:///{tmp_path / 'kept.sqlite'}")
+    environment = os.environ | {"CHALLENGER_REPLAY_CACHE": str(tmp_path / "model"), "TMPDIR": str(tmp_path / "model")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "challenger", *command, stderr=asyncio.subprocess.PIPE, env=environment
+    )
+    async with asyncio.timeout(60):
+        while not (tmp_path / "kept.sqlite-wal").exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+        process.send_signal(name)
+        _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (130, "challenger: interrupted\n")
+    assert sorted(tmp_path.iterdir()) == before
