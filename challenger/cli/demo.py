@@ -51,11 +51,9 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the demo needs {', '.join(missing)}: pip install '.[demo]' in a clone")
-    import asyncio
-    import signal
-
     from rich.console import Console
 
+    from challenger.cli.common import run_to_end
     from challenger.sim import files, report, screen
 
     if options.record is not None and (
@@ -69,8 +67,7 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         with seen:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left behind
-            outcome = asyncio.run(_play(folder, options, seen))
+            outcome = run_to_end(_play(folder, options, seen))
     except OSError as error:
         raise DemoFailed(f"{error.strerror or error}", folder=folder.path) from error
     finally:
