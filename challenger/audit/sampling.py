@@ -86,6 +86,7 @@ async def _drawn(view: View, item: Item) -> Drawn:
         work.selected,
         State(work.state),
         any(verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD) for verdict in verdicts),
+        work.drawn,
     )
 
 

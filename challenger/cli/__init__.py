@@ -25,7 +25,7 @@ COMMANDS = {
     "refuse": ("approvals", "mode confirm: keep one filing back"),
     "pause": ("pause", "stop all filing until `challenger resume`"),
     "resume": ("resume", "let filing go on after a pause"),
-    "audit": ("audit", "re-check the record: `audit sampling`, `audit journal`, `audit replay`"),
+    "audit": ("audit", "re-check the record: `audit verify`, `sampling`, `journal`, `replay`"),
     "db": ("db", "create, upgrade or downgrade the database schema"),
     "record": ("record", "keep a range of blocks, with data and models, in one file"),
     "replay": ("replay", "run the watcher over a recorded chain, offline, under a simulated clock"),

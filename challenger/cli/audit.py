@@ -23,6 +23,7 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     for name, line in (
         ("sampling", "was each draw as promised?"),
         ("journal", "does the hash chain hold, and do the published heads fit?"),
+        ("verify", "does all of the record hold: journal, rows against it, draws? asks nobody but the database"),
         ("replay", "run past commitments again, whatever their windows, and record what comes of it"),
     ):
         kind = kinds.add_parser(name, help=line, description=line[0].upper() + line[1:])
@@ -40,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     if options.what == "replay":
         return audit_replay.run(settings, options)
+    if options.what == "verify":
+        return asyncio.run(_verify(addresses(settings), as_json=options.json))
     if options.what == "journal":
         return asyncio.run(_journal(settings, as_json=options.json))
     return asyncio.run(_sampling(addresses(settings), options))
@@ -118,6 +121,39 @@ def _print(reports: list[Report], *, holds: bool, asked: bool) -> None:
         for note in report.notes:
             print(f"epoch {report.epoch}: note: {note}")
     print("The sampling holds." if holds else "The sampling does NOT hold.")
+
+
+async def _verify(settings: Settings, *, as_json: bool) -> int:
+    """The journal first: what rows are held against is worth as much as it."""
+    from challenger.audit.journal import Recovered
+    from challenger.audit.rows import audit_rows
+    from challenger.audit.sampling import audit_epoch
+    from challenger.protocols.reference_logs import MarketLogs
+    from challenger.store.engine import open_store
+    from challenger.store.heads import FilePublisher, verify
+
+    chain, verifier = settings.chain, Recovered()
+    async with open_store(settings.store.url) as store:
+        journal = await verify(store, await FilePublisher(settings.store.heads).published(), verifier)
+        async with store.read() as view:
+            rows = await audit_rows(view)
+            logs = _Decoder(MarketLogs(chain.market), chain.market)
+            draws = [await audit_epoch(view, row, None, logs, chain.anchor) for row in await view.epochs.all()]
+    findings = [] if journal.broken is None else [f"journal: entry {journal.broken}: {journal.why}"]
+    findings += [f"{one.table}: {one.about}: {one.what}" for one in rows]
+    for report in draws:
+        for one in report.findings:
+            about = "" if one.commitment is None else f"0x{one.commitment.hex()}: "
+            findings.append(f"sampling: epoch {report.epoch}: {about}{one.what}")
+    if as_json:
+        facts = {"entries": journal.entries, "bound": journal.bound, "signers": sorted(verifier.signers)}
+        print_json({"holds": not findings, "findings": findings, **facts})
+    else:
+        for finding in findings:
+            print(finding)
+        bound = f"{journal.entries} entries, bound by published heads up to {journal.bound}"
+        print(f"The record does NOT hold ({bound})." if findings else f"The record holds: {bound}.")
+    return 1 if findings else 0
 
 
 async def _journal(settings: Settings, *, as_json: bool) -> int:

@@ -17,7 +17,7 @@ from challenger.sampling.policy import Inputs, Policy, rate
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the record says about one commitment."""
+    """What the record says about one commitment. ``drawn``: the draw's number, big-endian, None where it was not kept."""
 
     commitment: CommitmentId
     block: BlockNumber
@@ -28,6 +28,7 @@ class Drawn:
     selected: bool | None
     state: State
     replayed: bool
+    drawn: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,10 @@ def _check_row(epoch: Epoch, policy: Policy, row: Drawn, block: BlockNumber, rep
         say(Finding(row.commitment, f"drawn with block {row.draw_block}, promised was {epoch.draw_block(block)}"))
     if rate(policy, row.inputs) != row.p:
         say(Finding(row.commitment, f"rate {row.p} is not the policy's {rate(policy, row.inputs)}"))
-    chosen = selects(draw(epoch.secret, row.commitment, row.draw_hash), row.p)
+    value = draw(epoch.secret, row.commitment, row.draw_hash)
+    if row.drawn is not None and int.from_bytes(row.drawn, "big") != value:
+        say(Finding(row.commitment, "the number that is kept of the draw is not what the secret gives"))
+    chosen = selects(value, row.p)
     if chosen != row.selected:
         say(Finding(row.commitment, "selected against the draw" if row.selected else "skipped against the draw"))
     report.selected += chosen
