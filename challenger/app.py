@@ -128,7 +128,7 @@ async def opened(
             await unit.settings.keep(TERMS, adapter.params.as_text())
         telemetry.alerts.send_to(JournalSink(store))
         if isinstance(telemetry.metrics, Prometheus):
-            await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics))
+            await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics, telemetry.health))
         seconds = settings.filing.lease_seconds
         lease, keeper = await stack.enter_async_context(
             leased(store, account or "watch", seconds, stop, "recording" if replaying else "")

@@ -22,6 +22,7 @@ from challenger.sampling.policy import Policy
 from challenger.settings import Settings
 from challenger.store.engine import Store
 from challenger.telemetry.alerts import Alerts, Notice
+from challenger.telemetry.health import Health
 from challenger.telemetry.hooks import Command, Webhook
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
@@ -88,7 +89,9 @@ def instruments(settings: Settings, clock: Callable[[], float] = time.monotonic)
         alerts.send_to(Command(wanted.alert_command, wanted.alert_seconds))
     if wanted.alert_webhook:
         alerts.send_to(Webhook(wanted.alert_webhook, wanted.alert_seconds))
-    return Instruments(metrics, alerts)
+    # a look that takes a few polls is none too many
+    health = Health(max(wanted.stale_seconds, 5 * settings.chain.poll), clock)
+    return Instruments(metrics, alerts, health)
 
 
 def policy_of(settings: Settings) -> Policy:

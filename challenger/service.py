@@ -128,7 +128,9 @@ class App:
         """The next blocks, a bounded number of ranges at a time; True when there are more."""
         index = self.store.index()
         for _ in range(_RANGES):
-            if not await self._follower.step():
+            more = await self._follower.step()
+            self.telemetry.health.looked()
+            if not more:
                 return False
             before, self._indexed = self._indexed, await index.cursor()
             if before is not None and self._indexed is not None and self._indexed.block < before.block:

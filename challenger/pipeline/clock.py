@@ -47,7 +47,9 @@ class ChainClock:
         self._latest = max(self._latest, time_of_head)
         age = self._wall() - time_of_head
         self._telemetry.metrics.set(HEAD_AGE, age)
-        if self._stale is not None and age > self._stale:
+        old = self._stale is not None and age > self._stale
+        self._telemetry.health.head(old=old)
+        if old:
             self._telemetry.alerts.alert("stale-head", age=int(age), head_time=time_of_head, latest=self._latest)
         else:
             self._telemetry.alerts.clear("stale-head")

@@ -1,10 +1,11 @@
-"""What the parts of the service are handed to speak with: metrics and alerts, both always there."""
+"""What the parts of the service are handed to speak with: metrics, alerts and health, all always there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from challenger.telemetry.alerts import Alerts
+from challenger.telemetry.health import Health
 from challenger.telemetry.metrics import MISSED, Metrics, Silent
 
 
@@ -14,6 +15,7 @@ class Instruments:
 
     metrics: Metrics = field(default_factory=Silent)
     alerts: Alerts = field(default_factory=Alerts)
+    health: Health = field(default_factory=Health)
 
     def missed(self, about: str, state: str, why: str) -> None:
         """A window closed over work in hand: counted by the ``state`` it was in, and said with what kept it back."""

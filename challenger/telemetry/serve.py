@@ -1,4 +1,4 @@
-"""The metrics' page over HTTP, on loopback only: what is scraped from elsewhere goes through the operator's proxy."""
+"""Metrics and health over HTTP, on loopback only: what is scraped from elsewhere goes through the operator's proxy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from challenger.errors import ConfigError
+from challenger.telemetry.health import Health
 from challenger.telemetry.metrics import Prometheus
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,8 +28,9 @@ def loopback(address: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def serve(metrics: Prometheus, address: str) -> AsyncIterator[int]:
-    """Serves ``/metrics`` while the block lasts; gives the port (``:0`` takes a free one).
+async def serve(metrics: Prometheus, address: str, health: Health) -> AsyncIterator[int]:
+    """Serves ``/metrics``, ``/healthz`` (it lives) and ``/readyz`` (it makes progress, or 503 and why not) while the block
+    lasts; gives the port (``:0`` takes a free one).
 
     Raises ConfigError for an address that is not loopback or cannot be bound.
     """
@@ -39,8 +41,17 @@ async def serve(metrics: Prometheus, address: str) -> AsyncIterator[int]:
     async def page(_: web.Request) -> web.Response:
         return web.Response(body=metrics.page(), headers={"content-type": _TYPE})
 
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        trouble = health.trouble()
+        return web.Response(text=f"{trouble or 'ready'}\n", status=503 if trouble else 200)
+
     app = web.Application()
     app.router.add_get("/metrics", page)
+    app.router.add_get("/healthz", alive)
+    app.router.add_get("/readyz", ready)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

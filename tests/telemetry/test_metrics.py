@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
 from challenger.errors import ConfigError
+from challenger.telemetry.health import Health
 from challenger.telemetry.metrics import CATALOGUE, PREFIX, REPLAY_SECONDS, SHED, Metrics, Prometheus, Silent
 from challenger.telemetry.serve import loopback, serve
 
@@ -46,14 +49,38 @@ def test_two_watchers_in_one_process_share_nothing():
 async def test_the_page_is_served_on_loopback():
     metrics = Prometheus()
     metrics.count(SHED)
-    async with serve(metrics, "127.0.0.1:0") as port, aiohttp.ClientSession() as session:
+    async with serve(metrics, "127.0.0.1:0", Health()) as port, aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
             assert answer.status == 200
             assert answer.headers["content-type"].startswith("text/plain")
             assert "challenger_shed_total 1.0" in await answer.text()
         with pytest.raises(ConfigError, match="cannot be served"):
-            async with serve(metrics, f"127.0.0.1:{port}"):
+            async with serve(metrics, f"127.0.0.1:{port}", Health()):
                 pass
+
+
+async def test_alive_is_one_thing_and_ready_another():
+    now = 0.0
+    health = Health(60.0, lambda: now)
+    async with serve(Prometheus(), "127.0.0.1:0", health) as port, aiohttp.ClientSession() as session:
+
+        async def asked(name):
+            async with session.get(f"http://127.0.0.1:{port}/{name}") as answer:
+                return answer.status, (await answer.text()).strip()
+
+        assert await asked("readyz") == (503, "the chain was not read yet")
+        health.looked()
+        assert await asked("readyz") == (200, "ready")
+        now = 60.0
+        assert await asked("readyz") == (200, "ready")
+        now = 61.0
+        assert await asked("readyz") == (503, "the chain was last read 61 s ago")
+        health.looked()
+        health.head(old=True)
+        assert await asked("readyz") == (503, "the newest block is older than [telemetry] stale_seconds")
+        health.head(old=False)
+        assert await asked("readyz") == (200, "ready")
+        assert await asked("healthz") == (200, "alive")
 
 
 def test_only_loopback_is_taken():
@@ -70,3 +97,24 @@ def test_metrics_off_load_no_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_shipped_rules_speak_of_metrics_that_there_are():
+    text = (Path(__file__).parents[2] / "docs" / "alerts.rules.yml").read_text(encoding="utf-8")
+    (group,) = yaml.safe_load(text)["groups"]
+    kinds = {PREFIX + metric.name: metric for metric in CATALOGUE}
+    names = [rule["alert"] for rule in group["rules"]]
+    assert len(set(names)) == len(names)
+    for rule in group["rules"]:
+        assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "action"}
+        for metric in re.findall(r"challenger_\w+", rule["expr"]):
+            assert metric in kinds, rule["alert"]
+            # what only grows is asked for its growth, what goes up and down for its value
+            grows = bool(re.search(rf"increase\({metric}\b", rule["expr"]))
+            assert grows == (kinds[metric].kind == "counter"), rule["alert"]
+        for label in re.findall(r"\{(\w+)=", rule["expr"]):
+            assert any(label in metric.labels for metric in CATALOGUE), rule["alert"]
+        for label in re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])):
+            assert label in kinds[re.findall(r"challenger_\w+", rule["expr"])[0]].labels, rule["alert"]
