@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 
 from challenger.audit.journal import Recovered
+from challenger.audit.rows import audit_rows
 from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
 from challenger.domain import Action, CommitmentId, State
@@ -72,6 +73,8 @@ async def check(p: Played, template: Path) -> Findings:
         report = await verify(store, heads, Recovered())
         if report.broken is not None:
             found.broken.append(f"journal: entry {report.broken}: {report.why}")
+        async with store.read() as view:
+            found.broken += [f"rows: {one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
         found.digest = await _digest(p, store)
     return found
 
