@@ -17,6 +17,7 @@ from sqlalchemy import select
 from challenger.domain import AuditId, State
 from challenger.store.audits import AuditRow
 from challenger.store.journal import canonical
+from challenger.store.reorgs import ANEW
 from challenger.store.rows import JournalRow, VerdictRow
 from challenger.store.schema import audits, epochs, verdicts, work
 from challenger.store.subjects import subject_of
@@ -26,21 +27,7 @@ _PAGE = 5_000
 _STATES = frozenset(state.value for state in State)
 _ORPHANED = State.ORPHANED.value
 #: Columns of ``work`` that entries tell of, as a row starts.
-_FRESH: Mapping[str, Any] = {
-    "state": State.OBSERVED.value,
-    "before": None,
-    "epoch": None,
-    "p_millionths": None,
-    "draw_block": None,
-    "draw_hash": None,
-    "selected": None,
-    "inputs": None,
-    "verdict": None,
-    "confirmation": None,
-    "detail": "",
-    "attempts": 0,
-    "next_try": 0,
-}
+_FRESH: Mapping[str, Any] = {name: value for name, value in ANEW.items() if name != "drawn"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from challenger.backtest.past import Fold
 from challenger.chain.rpc import Rpc
@@ -25,13 +25,12 @@ class MarketReader:
     """``start``: the first block that may hold a log of the market. ``times``: of blocks in which disputes and demands were
     opened."""
 
-    def __init__(self, rpc: Rpc, market: Address, start: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rpc: Rpc, market: Address, start: int) -> None:
         self._rpc = rpc
         self._market = market
         self._start = start
         self._logs = MarketLogs(market)
         self._span = Span()
-        self._clock = clock
         self.fold = Fold()
         self.times: list[tuple[BlockNumber, UnixTime]] = []
 
@@ -58,7 +57,7 @@ class MarketReader:
         found: list[ChainEvent] = []
         while first <= last:
             width = min(self._span.blocks, last - first + 1)
-            began = self._clock()
+            began = time.monotonic()
             try:
                 logs = await self._rpc.logs([self._market], first, first + width - 1, terms)
             except RangeTooLarge:
@@ -66,7 +65,7 @@ class MarketReader:
                     raise
                 self._span.refused(width)
                 continue
-            self._span.answered(width, self._clock() - began, len(logs))
+            self._span.answered(width, time.monotonic() - began, len(logs))
             for log in logs:
                 try:
                     event = self._logs.decode(log)

@@ -24,7 +24,8 @@ from challenger.store.unit import Unit
 #: States in which money is on its way.
 _SPENT = frozenset({State.FILING, State.FILED, State.DISPUTING, State.WON, State.LOST, State.WITHDRAWN})
 _UNSPENT_TX = frozenset({TxState.INTENT, TxState.ABANDONED, TxState.REPLACED, TxState.REVERTED})
-_ANEW: dict[str, Any] = {
+#: The columns of a row of ``work`` that starts, or starts anew.
+ANEW: dict[str, Any] = {
     "state": State.OBSERVED.value,
     "before": None,
     "epoch": None,
@@ -75,8 +76,8 @@ async def restore(unit: Unit, committed: Sequence[Committed]) -> frozenset[Commi
             await _set(unit, commitment, {**facts, "state": before.value, "before": None})
             told = {"from": _ORPHANED, "to": before.value, "same_facts": same}
         else:
-            await _set(unit, commitment, {**facts, **_ANEW})
-            told = {"from": _ORPHANED, "to": _ANEW["state"], "before": before.value, "same_facts": False}
+            await _set(unit, commitment, {**facts, **ANEW})
+            told = {"from": _ORPHANED, "to": ANEW["state"], "before": before.value, "same_facts": False}
         await unit.journal.append([_entry(unit, "restored", commitment, told)])
     return frozenset(back)
 
@@ -91,7 +92,7 @@ async def check_draws(unit: Unit, first: BlockNumber, last: BlockNumber) -> None
         told: dict[str, Any] = {"from": row.state, "draw_block": row.draw_block, "was": row.draw_hash, "is": digest}
         spent = await _is_spent(unit, row.commitment, State(row.state))
         if not spent:
-            await _set(unit, row.commitment, _ANEW)
+            await _set(unit, row.commitment, ANEW)
         await unit.journal.append([_entry(unit, "draw-orphaned", row.commitment, {**told, "kept": spent})])
 
 
