@@ -25,12 +25,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     types,
 )
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0006"
+HEAD = "0007"
 
 metadata = MetaData(
     naming_convention={
@@ -190,6 +191,7 @@ tasks = Table(
     _optional_hash("seed"),
     _optional_integer("taken_block"),
     _word("closed", nullable=True),
+    Index(None, "block"),
 )
 
 commitments = Table(
@@ -210,9 +212,20 @@ commitments = Table(
     _word("status"),
     _optional_integer("closed_block"),
     Index(None, "block"),
-    Index(None, "provider"),
     Index(None, "closes"),
     Index(None, "closed_block"),
+    Index(None, "committed_at"),
+    Index(None, "provider", "block"),
+    Index(None, "model", "block"),
+)
+# what few commitments come to
+RARE_STATUS = commitments.c.status.in_([literal_column("'fraud'"), literal_column("'void'")])
+Index(
+    "ix_commitments_status",
+    commitments.c.status,
+    commitments.c.block,
+    sqlite_where=RARE_STATUS,
+    postgresql_where=RARE_STATUS,
 )
 
 disputes = Table(
@@ -290,6 +303,12 @@ Index(
     sqlite_where=work.c.draw_block.is_not(None),
     postgresql_where=work.c.draw_block.is_not(None),
 )
+Index(
+    "ix_work_confirmation",
+    work.c.confirmation,
+    sqlite_where=work.c.confirmation.is_not(None),
+    postgresql_where=work.c.confirmation.is_not(None),
+)
 
 # which moves of ``work`` rest on a block: a reorg that takes the block away takes the move back
 chain_moves = Table(
@@ -315,6 +334,8 @@ verdicts = Table(
     _text("environment"),
     _integer("microseconds", nullable=False),
     _integer("time", nullable=False),
+    Index(None, "kind", "id"),
+    Index(None, "time"),
 )
 
 epochs = Table(
@@ -478,7 +499,13 @@ journal = Table(
     _word("kind"),
     Column("subject", String(160), nullable=False),
     _text("payload"),
+    Index(None, "subject"),
+    Index(None, "time"),
 )
+#: Journal kinds of which there are some for most commitments: the newest are never far.
+BULK_KINDS = ("observed", "skipped", "finalised", "chain-job-closed")
+NOT_BULK = journal.c.kind.not_in([literal_column(f"'{kind}'") for kind in BULK_KINDS])
+Index("ix_journal_kind", journal.c.kind, journal.c.seq, sqlite_where=NOT_BULK, postgresql_where=NOT_BULK)
 
 journal_heads = Table(
     "journal_heads",

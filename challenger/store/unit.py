@@ -12,6 +12,8 @@ from challenger.store.fences import Fences
 from challenger.store.hindsight import Hindsight
 from challenger.store.journal import Journal
 from challenger.store.keep import Approvals, Latencies, Settings
+from challenger.store.listing import Listing
+from challenger.store.overview import Overviews
 from challenger.store.records import Records
 from challenger.store.selftests import SelfTests
 from challenger.store.transactions import Transactions
@@ -40,6 +42,8 @@ class View:
         self.audits = Audits(connection, self.journal, now)
         self.hindsight = Hindsight(connection)
         self.records = Records(connection)
+        self.listing = Listing(connection)
+        self.overview = Overviews(connection)
 
 
 class Unit(View):
