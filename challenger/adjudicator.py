@@ -11,13 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from eth_abi.abi import encode
-
-from challenger.chain.hashing import keccak
+from challenger.chain.typed import Domain, typed_digest
 from challenger.domain import Address, Call, ChainId, DisputeId, Hash32
 from challenger.protocols import reference_calls
 
-_DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _RULING_TYPE = b"Ruling(address market,uint256 dispute,bytes32 digest,bool fraud)"
 
 
@@ -60,20 +57,11 @@ def is_fraud(
 
 
 def ruling_digest(bench: Bench, dispute: DisputeId, digest: Hash32, *, fraud: bool) -> Hash32:
-    """The EIP-712 digest of a ruling: 0x1901 ‖ domain separator ‖ struct hash, keccak."""
-    separator = keccak(
-        encode(
-            ("bytes32", "bytes32", "bytes32", "uint256", "address"),
-            (keccak(_DOMAIN_TYPE), keccak(b"SignerAdjudicator"), keccak(b"1"), bench.chain, bench.contract),
-        )
+    """The EIP-712 digest of a ruling."""
+    domain = Domain("SignerAdjudicator", bench.chain, bench.contract)
+    return typed_digest(
+        domain, _RULING_TYPE, ("address", "uint256", "bytes32", "bool"), (bench.market, dispute, digest, fraud)
     )
-    struct = keccak(
-        encode(
-            ("bytes32", "address", "uint256", "bytes32", "bool"),
-            (keccak(_RULING_TYPE), bench.market, dispute, digest, fraud),
-        )
-    )
-    return Hash32(keccak(b"\x19\x01" + separator + struct))
 
 
 def sign(bench: Bench, key: Key, dispute: DisputeId, digest: Hash32, *, fraud: bool) -> Ruling:

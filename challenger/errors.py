@@ -168,6 +168,14 @@ class OwnDisk(Expected):
     """the artefact cache on this machine could not be used; nothing is held against anyone"""
 
 
+class BundleRefused(ChallengerError):
+    """this is no evidence bundle that holds"""
+
+
+class NoEvidence(ChallengerError):
+    """no evidence bundle can be made"""
+
+
 class FilingRefused(Expected):
     """a rule of safety forbids to file now"""
 

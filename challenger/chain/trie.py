@@ -1,4 +1,4 @@
-"""RLP and the root of Ethereum's Merkle-Patricia trie, as far as a block's receipts need them: encoding only.
+"""RLP and Ethereum's Merkle-Patricia trie, as far as a block's receipts need them: roots, and proofs of one value.
 
 Formats: Ethereum yellow paper, appendices B (RLP), C (hex-prefix) and D (trie).
 """
@@ -6,7 +6,9 @@ Formats: Ethereum yellow paper, appendices B (RLP), C (hex-prefix) and D (trie).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, Union
+
+import rlp as codec
 
 from challenger.chain.hashing import keccak
 
@@ -39,6 +41,82 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
     """32 bytes: the root of the trie that maps rlp(i) to ``values[i]``; no value is empty."""
     pairs = sorted((_nibbles(rlp(integer(index))), value) for index, value in enumerate(values))
     return keccak(rlp(_node(pairs, 0) if pairs else b""))
+
+
+def branch(values: Sequence[bytes], index: int) -> list[bytes]:
+    """The nodes from the root to ``values[index]``, those that their parents hold by hash: what ``followed`` wants."""
+    pairs = sorted((_nibbles(rlp(integer(at))), value) for at, value in enumerate(values))
+    key, depth = _nibbles(rlp(integer(index))), 0
+    nodes: list[bytes] = []
+    while True:
+        # the node that leads on from here, made of what lies below it
+        node = _node([pair for pair in pairs if pair[0][:depth] == key[:depth]], depth)
+        if not nodes or len(rlp(node)) >= 32:
+            nodes.append(rlp(node))
+        if len(node) == 2:
+            path, leaf = _unprefixed(node[0])
+            if leaf:
+                return nodes
+            depth += len(path)
+        elif depth == len(key):
+            return nodes
+        else:
+            depth += 1
+
+
+def followed(root: bytes, index: int, nodes: Sequence[bytes]) -> bytes:
+    """The value at ``index`` of the trie with this root, by the ``nodes`` on the way. ``ValueError`` says what does not fit."""
+    key, left = _nibbles(rlp(integer(index))), list(nodes)
+    node = _opened(root, left)
+    while True:
+        if len(node) == 17:
+            if not key:
+                return _ended(node[16], left)
+            link, key = node[key[0]], key[1:]
+        elif len(node) == 2 and isinstance(node[0], bytes) and node[0]:
+            spent, leaf = _unprefixed(node[0])
+            if key[: len(spent)] != spent or (leaf and len(key) != len(spent)):
+                raise ValueError("the proof leads to another key")
+            if leaf:
+                return _ended(node[1], left)
+            link, key = node[1], key[len(spent) :]
+        else:
+            raise ValueError("a node of the proof is none")
+        if link == b"":
+            raise ValueError("the trie has nothing at this key")
+        node = _opened(link, left) if isinstance(link, bytes) else link
+
+
+def _opened(digest: bytes, left: list[bytes]) -> Any:
+    """The next node, whose hash its parent (or the header) holds."""
+    if not left:
+        raise ValueError("the proof ends early")
+    encoded = left.pop(0)
+    if keccak(encoded) != digest:
+        raise ValueError("a node of the proof does not hash to what holds it")
+    try:
+        node = codec.decode(encoded)
+    except Exception:  # noqa: BLE001 - the library has no common error, and warns of none
+        raise ValueError("a node of the proof is not RLP") from None
+    if not isinstance(node, list | tuple):
+        raise ValueError("a node of the proof is none")  # noqa: TRY004 - hostile data, not a caller's mistake
+    return node
+
+
+def _ended(value: Any, left: list[bytes]) -> bytes:
+    if not isinstance(value, bytes) or not value:
+        raise ValueError("the trie has nothing at this key")
+    if left:
+        raise ValueError("the proof goes on after its value")
+    return value
+
+
+def _unprefixed(path: Any) -> tuple[bytes, bool]:
+    """The nibbles of a hex-prefix, and whether it is a leaf's."""
+    nibbles = _nibbles(path)
+    if nibbles[0] > 3:
+        raise ValueError("a path of the proof is none")
+    return nibbles[2 - nibbles[0] % 2 :], nibbles[0] >= 2
 
 
 def _node(pairs: _Pairs, depth: int) -> Item:

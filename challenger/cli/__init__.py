@@ -26,6 +26,7 @@ COMMANDS = {
     "pause": ("pause", "stop all filing until `challenger resume`"),
     "resume": ("resume", "let filing go on after a pause"),
     "audit": ("audit", "re-check the record: `audit verify`, `sampling`, `journal`, `replay`"),
+    "evidence": ("evidence", "a verdict in one file that anybody can check offline: `evidence export`, `verify`, `show`"),
     "db": ("db", "create, upgrade or downgrade the database schema"),
     "record": ("record", "keep a range of blocks, with data and models, in one file"),
     "replay": ("replay", "run the watcher over a recorded chain, offline, under a simulated clock"),

@@ -15,6 +15,7 @@ from challenger.domain import Action, CommitmentId, Hash32, Part, State, UnixTim
 from challenger.errors import StaleRow
 from challenger.protocols.base import Accusation, Prospect
 from challenger.store.journal import canonical
+from challenger.store.rows import VerdictRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 from challenger.store.work import Item
@@ -98,13 +99,18 @@ async def accusation_of(view: View, item: Item) -> Accusation:
     first, second = found
     if first is None or second is None or second.output_root is None or second.state_root is None:
         raise StaleRow("a confirmed fraud without its two verdicts", commitment=subject_of(item.work.commitment))
+    evidence = evidence_digest(first, second)
+    return Accusation(CommitmentId(item.work.commitment), second.output_root, second.state_root, evidence)
+
+
+def evidence_digest(first: VerdictRow, second: VerdictRow) -> Hash32:
+    """What a challenge names on chain as its evidence: both verdicts on the commitment."""
     told: list[Mapping[str, Any]] = [
         {"backend": v.backend, "kind": v.kind, "output": v.output_root or b"", "state": v.state_root or b""}
         for v in (first, second)
     ]
-    body = canonical({"commitment": item.work.commitment, "verdicts": told})
-    evidence = Hash32(hashlib.sha256(b"evidence/1" + body.encode()).digest())
-    return Accusation(CommitmentId(item.work.commitment), second.output_root, second.state_root, evidence)
+    body = canonical({"commitment": first.commitment, "verdicts": told})
+    return Hash32(hashlib.sha256(b"evidence/1" + body.encode()).digest())
 
 
 def withheld(item: Item) -> Part | None:

@@ -94,7 +94,7 @@ async def served(past: Past, found: Found) -> Subject:
         case = await past.case(found)
     except Expected as error:
         return _subject(found.committed, Source.SERVED, None, f"chain: {error}")
-    return _subject(found.committed, Source.CHAIN if case.proved else Source.SERVED, _question(case))
+    return _subject(found.committed, Source.CHAIN if case.proved else Source.SERVED, question_of_case(case))
 
 
 def _subject(born: Committed, source: Source, question: Question | None, trouble: str = "") -> Subject:
@@ -103,7 +103,7 @@ def _subject(born: Committed, source: Source, question: Question | None, trouble
     return Subject(*where, born.output_root, born.state_root, question, trouble)
 
 
-def _question(case: Case) -> Question:
+def question_of_case(case: Case) -> Question:
     """As ``question_of`` makes it from the index, by the same folds."""
     task, model = FOLDS["task"].over(case.task), FOLDS["model"].over(case.model)
     opened = next(event for event in case.task if isinstance(event, TaskOpened))

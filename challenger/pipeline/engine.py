@@ -98,6 +98,7 @@ class Engine:
             Hash32(receipt.state_root),
             dict(receipt.environment),
             receipt.seconds,
+            receipt.output,
         )
 
     async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:

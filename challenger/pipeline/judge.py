@@ -10,7 +10,7 @@ from replay.backends import unrelated
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one replay computed from the committed input."""
+    """What one replay computed from the committed input; ``output`` is the canonical bundle."""
 
     backend: str
     input_root: Hash32
@@ -18,6 +18,7 @@ class Observed:
     state_root: Hash32
     environment: dict[str, str]
     seconds: float
+    output: bytes = b""
 
 
 def judge(input_root: Hash32, output_root: Hash32, state_root: Hash32, observed: Observed) -> Verdict:

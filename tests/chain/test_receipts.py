@@ -18,7 +18,7 @@ from challenger.chain.devnet.base import Devnet
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.receipts import Header, header_hash, may_hold, parse_header, prove, proven_logs
 from challenger.chain.rpc import Rpc
-from challenger.chain.trie import integer, ordered_root, rlp
+from challenger.chain.trie import branch, followed, integer, ordered_root, rlp
 from challenger.domain import Block, BlockNumber, Hash32, UnixTime
 from challenger.errors import EndpointError, RpcError, Unproven
 
@@ -45,6 +45,23 @@ def test_roots_at_the_edges_of_the_keys(count: int):
     for index, value in enumerate(values):
         tree[encode(index)] = value
     assert ordered_root(values) == tree.root_hash
+
+
+@given(st.lists(st.binary(min_size=1, max_size=80), min_size=1, max_size=300), st.data())
+def test_a_branch_leads_to_its_value_and_to_no_other(values: list[bytes], data: st.DataObject):
+    root, index = ordered_root(values), data.draw(st.integers(0, len(values) - 1))
+    nodes = branch(values, index)
+    assert followed(root, index, nodes) == values[index]
+    other, at = data.draw(st.integers(0, 400)), data.draw(st.integers(0, len(nodes) - 1))
+    try:  # values that are short share the node that holds them
+        assert followed(root, other, nodes) == values[other]
+    except ValueError:
+        assert other != index
+    byte = data.draw(st.integers(0, len(nodes[at]) - 1))
+    altered = nodes[at][:byte] + bytes([nodes[at][byte] ^ 1]) + nodes[at][byte + 1 :]
+    for way in (nodes[:at], [*nodes, nodes[-1]], [*nodes[:at], altered, *nodes[at + 1 :]]):
+        with pytest.raises(ValueError, match="proof"):
+            followed(root, index, way)
 
 
 def sized(size: int) -> st.SearchStrategy[bytes]:

@@ -38,7 +38,9 @@ ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
 ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.hardening"}
 ALLOWED["challenger.hardening"] = set()
 ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
+ALLOWED["challenger.evidence"] = ALLOWED["challenger.parts"] | {"challenger.parts", "challenger.endpoints"}
 ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
+    "challenger.evidence",
     "challenger.lease",
     "challenger.endpoints",
     "challenger.pipeline",

@@ -1,0 +1,230 @@
+"""`challenger evidence`: a verdict in one file, made with the record and checked without it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from challenger.cli.common import natural, print_json, settings_of, utc
+from challenger.errors import BundleRefused, ConfigError
+
+if TYPE_CHECKING:
+    from challenger.evidence.check import Checked
+    from challenger.evidence.seal import Sealed
+    from challenger.settings import Settings
+
+_MARKS = {True: "holds", False: "DOES NOT HOLD", None: "not shown"}
+_BACKENDS = ("torch", "numpy")
+
+
+def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, line in (
+        ("export", "write the bundle on a commitment's verdict"),
+        ("verify", "check a bundle from the file and the model alone; exit code 0 only if nothing in it fails"),
+        ("show", "print what a bundle says, its form, digest and signature checked"),
+    ):
+        kind = kinds.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        kind.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="machine-readable output")
+        if name == "export":
+            kind.add_argument(
+                "-c", "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="settings file"
+            )
+            kind.add_argument("id", type=_digits, metavar="ID", help="the commitment; a beginning is enough")
+            kind.add_argument(
+                "-o",
+                "--output",
+                type=Path,
+                default=None,
+                metavar="FILE",
+                help="where to (default: evidence-ID.json here; - is standard output)",
+            )
+            kind.add_argument(
+                "--small",
+                type=natural,
+                default=1 << 20,
+                metavar="BYTES",
+                help="put data, and the model, into the bundle up to this size each (default: 1048576)",
+            )
+            kind.add_argument("--unsigned", action="store_true", help="do not sign, whatever key the settings name")
+        else:
+            kind.add_argument("file", type=Path, metavar="FILE", help="the bundle")
+        if name == "verify":
+            kind.add_argument(
+                "--model", type=Path, default=None, metavar="FOLDER", help="the model, where it is not in the bundle"
+            )
+            kind.add_argument(
+                "--backend", action="append", choices=_BACKENDS, default=None, help="replay on this one only"
+            )
+            kind.add_argument(
+                "--rpc", default=None, metavar="URL", help="ask this node whether the blocks are the chain's"
+            )
+
+
+def _digits(text: str) -> str:
+    from challenger.cli.audit_replay import identity
+
+    return identity(text)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.what == "export":
+        return asyncio.run(_export(settings_of(options), options))
+    sealed = _read(options.file)
+    if options.what == "show":
+        _show(sealed, as_json=options.json)
+        return 0
+    return asyncio.run(_verify(sealed, options))
+
+
+async def _export(settings: Settings, options: argparse.Namespace) -> int:
+    from challenger.cli import _version
+    from challenger.evidence.gather import gather
+    from challenger.evidence.opened import gathering, named
+    from challenger.evidence.seal import decode, encode
+    from challenger.parts import load_signer
+    from challenger.settings import without_key
+
+    key: Any = None if options.unsigned else load_signer(settings)
+    if key is not None and not hasattr(key, "sign_digest"):
+        raise ConfigError("[signer] url names a signer that signs transactions only: export with --unsigned")
+    made_by = f"inference-challenger {_version()}"
+    async with gathering(without_key(settings), made_by, small=options.small) as sources:
+        commitment = await named(sources.store, options.id)
+        raw = encode(await gather(sources, commitment), key)
+    target = options.output or Path(f"evidence-0x{commitment.hex()[:16]}.json")
+    if str(target) == "-":
+        sys.stdout.buffer.write(raw)
+        return 0
+    _write(target, raw)
+    sealed = decode(raw)
+    said = sealed.evidence.of(sealed.evidence.verdict)
+    assert said is not None, "it was made of it"
+    if options.json:
+        print_json({"file": str(target), "bytes": len(raw), "digest": sealed.digest, "signer": sealed.signer})
+        return 0
+    by = f"signed by {sealed.signer}" if sealed.signer else "unsigned"
+    print(f"{target}: {said.kind} {said.detail}".rstrip() + f", {len(raw)} bytes, 0x{sealed.digest.hex()}, {by}")
+    return 0
+
+
+def _write(target: Path, raw: bytes) -> None:
+    """Beside it first, so that no half file ever has its name."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> Sealed:
+    from challenger.evidence.seal import MAX_BYTES, decode
+
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    try:
+        return decode(raw)
+    except BundleRefused as error:
+        raise BundleRefused(error.detail, file=path) from None
+
+
+async def _verify(sealed: Sealed, options: argparse.Namespace) -> int:
+    from challenger.evidence.opened import canonical, checked
+
+    found = await checked(sealed, options.model, tuple(options.backend or _BACKENDS))
+    findings = list(found.findings)
+    if options.rpc is not None:
+        findings += await canonical(found.blocks, options.rpc, sealed.evidence.chain)
+    holds = all(finding.holds is not False for finding in findings)
+    if options.json:
+        print_json(
+            {
+                "holds": holds,
+                **_summary(sealed),
+                "findings": [finding._asdict() for finding in findings],
+                "blocks": [{"number": block.number, "hash": block.hash} for block in found.blocks],
+            }
+        )
+        return 0 if holds else 1
+    for part, one, what in findings:
+        print(f"{part:<12} {_MARKS[one]:<14} {what}")
+    if options.rpc is None and found.blocks:
+        _print_blocks(found)
+    replayed = any(finding.part == "replay" and finding.holds for finding in findings)
+    print(_conclusion(sealed, holds=holds, replayed=replayed))
+    return 0 if holds else 1
+
+
+def _print_blocks(found: Checked) -> None:
+    print("\nThat these blocks are the chain's any node tells you, or --rpc URL:")
+    for block in found.blocks:
+        print(f"  {block.number}  0x{block.hash.hex()}")
+    print()
+
+
+def _conclusion(sealed: Sealed, *, holds: bool, replayed: bool) -> str:
+    evidence = sealed.evidence
+    said = evidence.of(evidence.verdict)
+    assert said is not None or not holds, "a bundle without its verdict does not hold"
+    name = "" if said is None else f"{said.kind} {said.detail}".rstrip()
+    if not holds:
+        return f"The bundle does NOT hold: {name} is not shown."
+    if replayed:
+        return f"{name}: reproduced here, bit for bit."
+    return f"{name}: nothing speaks against it; it was not replayed here."
+
+
+def _summary(sealed: Sealed) -> dict[str, Any]:
+    evidence = sealed.evidence
+    said = evidence.of(evidence.verdict)
+    return {
+        "commitment": evidence.commitment,
+        "chain": evidence.chain,
+        "market": evidence.market,
+        "verdict": None if said is None else said.kind,
+        "detail": None if said is None else said.detail,
+        "digest": sealed.digest,
+        "signer": sealed.signer,
+    }
+
+
+def _show(sealed: Sealed, *, as_json: bool) -> None:
+    from challenger.evidence.form import as_json as form
+
+    evidence = sealed.evidence
+    if as_json:
+        print_json({**_summary(sealed), "body": form(evidence)})
+        return
+    for name, value in _summary(sealed).items():
+        print(f"{name:<12} {'0x' + value.hex() if isinstance(value, bytes) else value}")
+    for row in evidence.verdicts:
+        print(f"{'replay':<12} {row.id}: {row.kind} {row.detail} by {row.backend}, {utc(row.time)}")
+        for name, value in sorted(json.loads(row.environment).items()):
+            print(f"{'':<12}   {name}: {value}")
+    if evidence.difference is not None:
+        one = evidence.difference
+        print(
+            f"{'difference':<12} {one.name}[{one.element}], tile {one.tile}: committed 0x{one.theirs}, computed 0x{one.mine}"
+            + (f" ({one.note})" if one.note else "")
+        )
+    for name in ("input", "output"):
+        datum = getattr(evidence, name)
+        size = datum.why if datum.data is None else f"{len(datum.data)} bytes"
+        print(f"{name:<12} 0x{datum.root.hex()}: {size}")
+    for name, data in evidence.files.items():
+        print(f"{'file':<12} {name}: {len(data)} bytes")
+    print(f"{'logs':<12} {len(evidence.logs)}, of which {sum(one.proof is not None for one in evidence.logs)} proved")
+    print(f"{'journal':<12} {len(evidence.journal)} entries, {len(evidence.heads)} heads")
+    print(f"{'made':<12} by {evidence.made_by}, at {utc(evidence.made_at)}")
