@@ -23,6 +23,8 @@ from challenger.chain.signers import LocalSigner, WatcherKey
 from challenger.chain.step import SenderPolicy
 from challenger.domain import BlockNumber, ChainId, Mode
 from challenger.endpoints import Endpoints, open_endpoints
+from challenger.evidence.gather import Sources
+from challenger.evidence.keeper import Keeper
 from challenger.lease import Lease, leased
 from challenger.parts import (
     Anchoring,
@@ -259,6 +261,16 @@ async def _wire(
         seconds=4 * settings.replay.seconds + settings.replay.fetch_seconds,
         entropy=entropy,
     )
+    sources = Sources(
+        store,
+        rpc,
+        ChainId(chain.chain_id),
+        chain.market,
+        engine,
+        files,
+        pace.backend,
+        settings.replay.fetch_bytes,
+    )
     return App(
         settings,
         store,
@@ -277,5 +289,6 @@ async def _wire(
         learned,
         keeper,
         selftest,
+        Keeper(sources, settings.store.evidence, signer if isinstance(signer, LocalSigner) else None, idle),
         crossing,
     )

@@ -169,7 +169,7 @@ class OwnDisk(Expected):
 
 
 class BundleRefused(ChallengerError):
-    """this is no evidence bundle that holds"""
+    """no evidence bundle that holds"""
 
 
 class NoEvidence(ChallengerError):

@@ -15,6 +15,7 @@ from challenger.chain.wakeup import pause
 from challenger.domain import Block, Cursor, State, UnixTime
 from challenger.endpoints import wakeup
 from challenger.errors import ChallengerError, Expected, NeverFiled, StoreError, TakenOver
+from challenger.evidence.keeper import Keeper
 from challenger.lease import until_lost
 from challenger.parts import (
     tune_collector,
@@ -69,6 +70,7 @@ class App:
         learned: Learned,
         keeper: asyncio.Future[None],
         selftest: SelfTest,
+        evidence: Keeper,
         crossing: Hook | None = None,
     ) -> None:
         self.learned = learned
@@ -76,6 +78,7 @@ class App:
         self.clock = clock
         self._keeper = keeper
         self._selftest = selftest
+        self._evidence = evidence
         self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
@@ -191,6 +194,10 @@ class App:
         """Plants and judges one known fraud when one is due and the workers rest; True when one was."""
         return not self.held and await self._selftest.step()
 
+    async def keep_evidence(self) -> bool:
+        """Writes the bundle on one confirmed fraud that has none yet, when the workers rest; True when it did."""
+        return not self.held and await self._evidence.step()
+
     async def approve(self, model: str, person: str, note: str) -> int:
         """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""
         return await approve(self.store, await self._now(), model, person, note)
@@ -205,6 +212,7 @@ class App:
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.gather, stop))
             group.create_task(self._loop("self-test", self.selftest, stop))
+            group.create_task(self._loop("evidence", self.keep_evidence, stop))
             group.create_task(self.telemetry.alerts.run(stop))
             group.create_task(until_lost(self._keeper, stop))
             if self._wakeup is not None:

@@ -84,6 +84,7 @@ class StoreSettings:
     url: str = "sqlite+aiosqlite:///challenger.sqlite"
     heads: Path = Path("challenger-heads.jsonl")
     heads_every: int = 500
+    evidence: Path = Path("challenger-evidence")
 
 
 @dataclass(frozen=True, slots=True)

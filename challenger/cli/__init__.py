@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from challenger import program_version
 from challenger.errors import ChallengerError
 
 #: command → (module that runs it, one line of help)
@@ -26,7 +27,10 @@ COMMANDS = {
     "pause": ("pause", "stop all filing until `challenger resume`"),
     "resume": ("resume", "let filing go on after a pause"),
     "audit": ("audit", "re-check the record: `audit verify`, `sampling`, `journal`, `replay`"),
-    "evidence": ("evidence", "a verdict in one file that anybody can check offline: `evidence export`, `verify`, `show`"),
+    "evidence": (
+        "evidence",
+        "a verdict in one file that anybody can check offline: `evidence export`, `verify`, `show`",
+    ),
     "db": ("db", "create, upgrade or downgrade the database schema"),
     "record": ("record", "keep a range of blocks, with data and models, in one file"),
     "replay": ("replay", "run the watcher over a recorded chain, offline, under a simulated clock"),
@@ -42,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         description="A watchtower for AI inference committed on chain: samples, re-runs, proves and disputes it.",
         epilog="Exit codes: 0 fine, 1 operational failure, 2 usage or configuration.",
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action="version", version=program_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, line) in COMMANDS.items():
         sub = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
@@ -79,12 +83,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a disk, a folder, a pipe of this machine's
         print(f"challenger: {error}", file=sys.stderr)
         return 1
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("inference-challenger")
-    except PackageNotFoundError:
-        return "unknown (not installed)"

@@ -104,7 +104,11 @@ def _heads(settings: Settings) -> str:
 def _places(settings: Settings) -> dict[str, Path]:
     from challenger.store.engine import normalise
 
-    places = {"cache": settings.replay.cache, "journal heads": settings.store.heads}
+    places = {
+        "cache": settings.replay.cache,
+        "journal heads": settings.store.heads,
+        "evidence": settings.store.evidence,
+    }
     try:
         url = normalise(settings.store.url)
     except ConfigError:

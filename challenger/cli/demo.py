@@ -83,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
             f"challenger commitments -c {folder.shown(folder.config)}",
             f"challenger disputes -c {folder.shown(folder.config)}",
             f"challenger audit sampling --offline -c {folder.shown(folder.config)}",
+            f"challenger evidence verify {folder.shown(folder.evidence)}/FILE",
         )
         console.print(screen.summary(outcome.report, outcome.window, list(places.items()), commands))
     return 0 if outcome.report.holds else 1
@@ -115,6 +116,7 @@ def _places(folder: Folder, outcome: Outcome) -> dict[str, str]:
         "record": folder.shown(folder.database),
         "settings": folder.shown(folder.config),
         "labels": folder.shown(outcome.labels),
+        "evidence": folder.shown(folder.evidence),
     }
 
 

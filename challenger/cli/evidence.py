@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,18 @@ if TYPE_CHECKING:
 
 _MARKS = {True: "holds", False: "DOES NOT HOLD", None: "not shown"}
 _BACKENDS = ("torch", "numpy")
+#: Verdicts that a replay comes to.
+_REPLAYED = ("VALID", "FRAUD")
 
 
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, line in (
         ("export", "write the bundle on a commitment's verdict"),
-        ("verify", "check a bundle from the file and the model alone; exit code 0 only if nothing in it fails"),
+        (
+            "verify",
+            "check a bundle from the file and the model alone; exit code 0 only if it holds and was reproduced here",
+        ),
         ("show", "print what a bundle says, its form, digest and signature checked"),
     ):
         kind = kinds.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
@@ -84,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _export(settings: Settings, options: argparse.Namespace) -> int:
-    from challenger.cli import _version
     from challenger.evidence.gather import gather
+    from challenger.evidence.keeper import write
     from challenger.evidence.opened import gathering, named
     from challenger.evidence.seal import decode, encode
     from challenger.parts import load_signer
@@ -94,15 +98,14 @@ async def _export(settings: Settings, options: argparse.Namespace) -> int:
     key: Any = None if options.unsigned else load_signer(settings)
     if key is not None and not hasattr(key, "sign_digest"):
         raise ConfigError("[signer] url names a signer that signs transactions only: export with --unsigned")
-    made_by = f"inference-challenger {_version()}"
-    async with gathering(without_key(settings), made_by, small=options.small) as sources:
+    async with gathering(without_key(settings), small=options.small) as sources:
         commitment = await named(sources.store, options.id)
         raw = encode(await gather(sources, commitment), key)
     target = options.output or Path(f"evidence-0x{commitment.hex()[:16]}.json")
     if str(target) == "-":
         sys.stdout.buffer.write(raw)
         return 0
-    _write(target, raw)
+    write(target, raw)
     sealed = decode(raw)
     said = sealed.evidence.of(sealed.evidence.verdict)
     assert said is not None, "it was made of it"
@@ -112,21 +115,6 @@ async def _export(settings: Settings, options: argparse.Namespace) -> int:
     by = f"signed by {sealed.signer}" if sealed.signer else "unsigned"
     print(f"{target}: {said.kind} {said.detail}".rstrip() + f", {len(raw)} bytes, 0x{sealed.digest.hex()}, {by}")
     return 0
-
-
-def _write(target: Path, raw: bytes) -> None:
-    """Beside it first, so that no half file ever has its name."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> Sealed:
@@ -144,27 +132,23 @@ async def _verify(sealed: Sealed, options: argparse.Namespace) -> int:
     from challenger.evidence.opened import canonical, checked
 
     found = await checked(sealed, options.model, tuple(options.backend or _BACKENDS))
-    findings = list(found.findings)
     if options.rpc is not None:
-        findings += await canonical(found.blocks, options.rpc, sealed.evidence.chain)
-    holds = all(finding.holds is not False for finding in findings)
+        asked = await canonical(found.blocks, options.rpc, sealed.evidence.chain)
+        found = replace(found, findings=(*found.findings, *asked))
+    said = sealed.evidence.of(sealed.evidence.verdict)
+    done = found.holds and (found.replayed or (said is not None and said.kind not in _REPLAYED))
     if options.json:
-        print_json(
-            {
-                "holds": holds,
-                **_summary(sealed),
-                "findings": [finding._asdict() for finding in findings],
-                "blocks": [{"number": block.number, "hash": block.hash} for block in found.blocks],
-            }
-        )
-        return 0 if holds else 1
-    for part, one, what in findings:
+        facts = {"holds": found.holds, "replayed": found.replayed, **_summary(sealed)}
+        findings = [finding._asdict() for finding in found.findings]
+        blocks = [{"number": block.number, "hash": block.hash} for block in found.blocks]
+        print_json({**facts, "findings": findings, "blocks": blocks})
+        return 0 if done else 1
+    for part, one, what in found.findings:
         print(f"{part:<12} {_MARKS[one]:<14} {what}")
     if options.rpc is None and found.blocks:
         _print_blocks(found)
-    replayed = any(finding.part == "replay" and finding.holds for finding in findings)
-    print(_conclusion(sealed, holds=holds, replayed=replayed))
-    return 0 if holds else 1
+    print(_conclusion(sealed, found))
+    return 0 if done else 1
 
 
 def _print_blocks(found: Checked) -> None:
@@ -174,16 +158,16 @@ def _print_blocks(found: Checked) -> None:
     print()
 
 
-def _conclusion(sealed: Sealed, *, holds: bool, replayed: bool) -> str:
-    evidence = sealed.evidence
-    said = evidence.of(evidence.verdict)
-    assert said is not None or not holds, "a bundle without its verdict does not hold"
-    name = "" if said is None else f"{said.kind} {said.detail}".rstrip()
-    if not holds:
+def _conclusion(sealed: Sealed, found: Checked) -> str:
+    said = sealed.evidence.of(sealed.evidence.verdict)
+    name = "its verdict" if said is None else f"{said.kind} {said.detail}".rstrip()
+    if not found.holds:
         return f"The bundle does NOT hold: {name} is not shown."
-    if replayed:
+    if found.replayed:
         return f"{name}: reproduced here, bit for bit."
-    return f"{name}: nothing speaks against it; it was not replayed here."
+    if said is not None and said.kind in _REPLAYED:
+        return f"{name}: nothing in the bundle speaks against it, and it was NOT reproduced here."
+    return f"{name}: nothing in the bundle speaks against it; no file can show it."
 
 
 def _summary(sealed: Sealed) -> dict[str, Any]:

@@ -26,6 +26,7 @@ MEANING = {
     "chain.embedded": "true on a devnet: allows live mode with one endpoint",
     "store.url": "SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+psycopg://…",
     "store.heads": "file, best on another disk, to which journal heads are published",
+    "store.evidence": "folder for the evidence bundles on confirmed frauds (docs/evidence.md)",
     "store.heads_every": "journal entries between published heads",
     "signer.keystore": "encrypted keystore file (web3 secret storage)",
     "signer.passphrase_file": "file that holds its passphrase; empty: asked at the terminal",

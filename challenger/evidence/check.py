@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from challenger.audit.journal import Recovered
@@ -42,6 +43,8 @@ from challenger.store.heads import head_message
 from challenger.store.journal import Entry, link
 from challenger.store.rows import VerdictRow
 from challenger.store.subjects import subject_of
+from replay.artifacts import ArtifactError
+from replay.artifacts.manifest import MANIFEST_NAME, manifest_files
 from replay.backends import unrelated
 from replay.difference import first_difference
 from replay.layout import LayoutError, bundle_root
@@ -69,6 +72,12 @@ class Checked:
     def holds(self) -> bool:
         return all(finding.holds is not False for finding in self.findings)
 
+    @property
+    def replayed(self) -> bool:
+        """Whether every backend asked reproduced the verdict here."""
+        replays = [finding.holds for finding in self.findings if finding.part == "replay"]
+        return bool(replays) and all(replays)
+
 
 async def check(sealed: Sealed, engine: Engine | None, backends: Sequence[str]) -> Checked:
     """``engine`` replays on each of ``backends``, in fresh processes; None where the model is not at hand."""
@@ -89,6 +98,7 @@ async def check(sealed: Sealed, engine: Engine | None, backends: Sequence[str]) 
     found += _verdicts(evidence, case.committed)
     found += _on_chain(evidence, events)
     found += _data(evidence, question)
+    found += _files(evidence, question)
     found += await _replays(evidence, question, engine, backends)
     if evidence.sampling is not None:
         found.append(_sampling(evidence.sampling, case.committed))
@@ -221,6 +231,23 @@ def _data(evidence: Evidence, question: Question) -> Iterator[Finding]:
             yield Finding(part, wrong, f"the {len(data)} bytes do not hash to the committed root")
 
 
+def _files(evidence: Evidence, question: Question) -> Iterator[Finding]:
+    """The model's files that are in the bundle, against the digest under which it is registered."""
+    manifest = evidence.files.get(MANIFEST_NAME)
+    if manifest is None:
+        return
+    try:
+        names = manifest_files(manifest)
+    except ArtifactError:
+        names = {}
+    right = sha256(manifest).digest() == question.facts.file_digest and all(
+        sha256(data).digest() == names.get(name) for name, data in evidence.files.items() if name != MANIFEST_NAME
+    )
+    yield Finding(
+        "model", right, f"{len(evidence.files)} files " + ("are" if right else "are not") + " the registered model's"
+    )
+
+
 def _root(data: bytes) -> bytes:
     try:
         return bundle_root(data)
@@ -243,7 +270,7 @@ async def _replays(
         claim = question.output or evidence.output.data or b""
         seen = await engine.observe(question.facts, data, backend, fresh=True, seed=question.seed, claim=claim)
         if isinstance(seen, Verdict):
-            found.append(Finding("replay", False, f"{backend}: {seen.kind} {seen.detail}"))
+            found.append(Finding("replay", None, f"{backend} came to nothing: {seen.kind} {seen.detail}"))
             continue
         again = judge(question.input_root, question.output_root, question.state_root, seen)
         same = (again.kind.value, again.detail, again.output_root, again.state_root) == _of(said)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import select
 
+from challenger import program_version
 from challenger.chain.answers import RawLog
 from challenger.chain.proofs import log_proof
 from challenger.chain.receipts import HEADER_FIELDS, Asks, parse_header, receipts_of
@@ -58,7 +59,6 @@ class Sources:
     files: Files
     backend: str
     model_bytes: int
-    made_by: str
     small: int = SMALL
 
 
@@ -109,7 +109,7 @@ async def gather(sources: Sources, commitment: CommitmentId) -> Evidence:
         case.sampling,
         tuple(case.journal),
         tuple(case.heads),
-        sources.made_by,
+        f"inference-challenger {program_version()}",
         case.now,
     )
 

@@ -34,7 +34,6 @@ BACKENDS = ("torch", "numpy")
 @asynccontextmanager
 async def gathering(
     settings: Settings,
-    made_by: str,
     *,
     small: int = SMALL,
     rpc: Rpc | None = None,
@@ -63,7 +62,6 @@ async def gathering(
             files,
             wanted.backend,
             wanted.fetch_bytes,
-            made_by,
             small,
         )
 

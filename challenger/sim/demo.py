@@ -48,6 +48,10 @@ class Watcher(Protocol):
         """Models on which filing waits for a person, because several of their providers were accused at once."""
         ...
 
+    async def keep_evidence(self) -> int:
+        """Writes a bundle on each fraud, for others to check; how many."""
+        ...
+
     async def approve(self, model: bytes, note: str) -> None:
         """A person has looked: filing on ``model`` goes on."""
         ...
@@ -117,6 +121,8 @@ async def play(
             pass
         await world.leave()
         await show.until_quiet()
+        screen.phase("evidence", "a bundle on each fraud, which anybody can check offline")
+        await watcher.keep_evidence()
         screen.phase("accounts", "the summary is computed anew, from chain events and labels alone")
         outcome = await _outcome(stage.devnet.rpc, world, watcher, every_one=options.rate >= 1)
         await show.frame()

@@ -13,6 +13,7 @@ from challenger.sim.deploy import Deployment
 
 DEFAULT = "challenger-demo"
 CONFIG, DATABASE, HEADS, KEY = "challenger.toml", "challenger.sqlite", "heads.jsonl", "watcher.key"
+EVIDENCE = "evidence"
 #: An epoch of sampling is short here, so that several are over before the demonstration is.
 EPOCH_BLOCKS = 40
 
@@ -36,6 +37,10 @@ class Folder:
     @property
     def cache(self) -> Path:
         return self.path / "cache"
+
+    @property
+    def evidence(self) -> Path:
+        return self.path / EVIDENCE
 
     def shown(self, path: Path) -> str:
         """``path`` as a person in the working directory would write it."""
@@ -63,6 +68,7 @@ confirmations = 2
 [store]
 url = "sqlite+aiosqlite:///{_escaped(self.database)}"
 heads = "{_escaped(self.path / HEADS)}"
+evidence = "{_escaped(self.evidence)}"
 
 [signer]
 # the key of a devnet's account: public knowledge

@@ -49,6 +49,17 @@ class Verdicts:
         query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
         return [VerdictRow(*row) for row in await self._connection.execute(query)]
 
+    async def confirmed(self, after: int, limit: int) -> list[tuple[CommitmentId, int]]:
+        """Commitments of which a fraud stands as borne out by the second backend, with the id of its verdict: those above
+        ``after``, in order."""
+        query = (
+            select(work.c.commitment, work.c.confirmation)
+            .select_from(work.join(verdicts, verdicts.c.id == work.c.confirmation))
+            .where(verdicts.c.kind == VerdictKind.FRAUD.value, verdicts.c.id > after)
+        )
+        found = await self._connection.execute(query.order_by(verdicts.c.id).limit(limit))
+        return [(row.commitment, row.confirmation) for row in found]
+
     async def accused(self, model: ModelId, since: UnixTime, until: UnixTime | None = None) -> frozenset[Address]:
         """Providers of ``model`` with a confirmed FRAUD at or after ``since`` (and before ``until``): correlated
         accusations start here."""

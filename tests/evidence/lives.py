@@ -48,7 +48,7 @@ async def life(folder: Any, *, until_revealed: bool = False, **knobs: Any) -> As
                 await s.until_quiet(app)
             await app.publish((await s.devnet.rpc.block("latest")).time)
         key = from_key(s.devnet.accounts[WATCHER].key)
-        async with gathering(s.settings, "tests", rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers) as sources:
+        async with gathering(s.settings, rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers) as sources:
             yield Life(s, sources, key)
 
 

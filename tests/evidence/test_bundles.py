@@ -140,6 +140,8 @@ def changed(evidence: Evidence, part: str) -> Evidence:
             return replace(evidence, input=evidence.input._replace(data=encode_bundle({"x": _seven()})))
         case "another output":
             return replace(evidence, output=evidence.output._replace(data=encode_bundle({"y": _seven()})))
+        case "another model":
+            return replace(evidence, files={"manifest.json": b"{}", "weights": b""})
         case "another computed output":
             return replace(evidence, observed=evidence.observed._replace(output=b"\1"))
         case "another difference":
@@ -193,7 +195,7 @@ FORGED = {
     "confirmed by itself": "confirmation", "no log": "chain", "twice the log": "chain", "another header": "chain",
     "another receipt": "chain", "another node": "chain", "no such position": "chain", "another market": "chain",
     "another commitment": "chain", "another input": "input", "another output": "output",
-    "another computed output": "observed", "another difference": "difference", "no difference": "difference",
+    "another model": "model", "another computed output": "observed", "another difference": "difference", "no difference": "difference",
     "another rate": "sampling", "another policy": "sampling", "no policy": "sampling", "another draw block": "sampling",
     "another secret": "sampling", "another draw": "sampling", "not drawn": "sampling", "another entry": "journal",
     "no entry": "journal", "another head": "journal",
@@ -370,10 +372,10 @@ async def test_the_command_verifies_shows_and_refuses(tmp_path, capsys):
         raw = await one.bundle(job)
     file = tmp_path / "evidence.json"
     file.write_bytes(raw)
-    assert await _main("evidence", "verify", str(file)) == 0
+    assert await _main("evidence", "verify", str(file)) == 1, "it holds, and was not reproduced"
     said = capsys.readouterr().out
     assert "not run: the bundle does not hold the model" in said
-    assert "nothing speaks against it; it was not replayed here" in said
+    assert "nothing in the bundle speaks against it, and it was NOT reproduced here" in said
     assert await _main("evidence", "show", str(file)) == 0
     assert "0x" + job.hex() in capsys.readouterr().out
     assert await _main("evidence", "show", str(file), "--json") == 0

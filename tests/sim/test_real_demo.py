@@ -52,3 +52,20 @@ async def test_the_demonstration_holds_in_time_and_memory(tmp_path: Path) -> Non
         "labels.json",
     }
     assert not (tmp_path / "demo" / "models").exists()
+    bundles = sorted((tmp_path / "demo" / "evidence").iterdir())
+    assert len(bundles) == summary["wrong"]
+    whole = max(bundles, key=lambda path: path.stat().st_size)  # a small model is in it
+    for raw, code in ((whole.read_bytes(), 0), (whole.read_bytes().replace(b'"FRAUD"', b'"VALID"', 1), 1)):
+        whole.write_bytes(raw)
+        # a stranger's machine: nothing but the file
+        verified = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("challenger")),
+            *("evidence", "verify", str(whole), "--json"),
+            cwd=tmp_path,
+            env={},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, said = await verified.communicate()
+        assert verified.returncode == code, (out, said)
+        assert (code == 0) == (b'"replayed": true' in out)

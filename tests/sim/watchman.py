@@ -113,6 +113,9 @@ class Watchman:
     async def paused(self) -> Sequence[bytes]:
         return [model for model, whom in self.accused.items() if len(whom) > 1 and model not in self.approved]
 
+    async def keep_evidence(self) -> int:
+        return 0
+
     async def approve(self, model: bytes, note: str) -> None:
         assert note
         self.approved.add(model)

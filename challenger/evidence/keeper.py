@@ -1,0 +1,115 @@
+"""Writes the bundle on each confirmed fraud while its data and receipts can still be had, on time that no replay wants.
+
+A bundle has its name once it is whole on the disk. What is missing is seen by the names in the folder alone, so that a crash
+costs nothing but the work; a bundle that cannot be made now is tried again later, and keeps no other one waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from challenger.domain import CommitmentId
+from challenger.errors import Expected, NoEvidence
+from challenger.evidence.gather import Sources, gather
+from challenger.evidence.seal import Key, encode
+from challenger.pipeline.idle import Idle
+from challenger.store.subjects import subject_of
+from challenger.telemetry.logs import say
+
+#: Frauds that are looked up at once.
+_PAGE = 500
+#: Looks after which a bundle that could not be made is tried again, doubled each time up to the last.
+_PATIENCE, _MOST = 16, 4_096
+
+
+class Keeper:
+    """``folder`` is made when the first bundle is written. ``key`` None: bundles are unsigned, and say so."""
+
+    def __init__(self, sources: Sources, folder: Path, key: Key | None, idle: Idle) -> None:
+        self._sources = sources
+        self._folder = folder
+        self._key = key
+        self._idle = idle
+        #: Every confirmed fraud up to this verdict has its bundle, or waits.
+        self._seen = 0
+        self._waiting: dict[tuple[CommitmentId, int], int] = {}
+        self._tries: dict[tuple[CommitmentId, int], int] = {}
+        self._look = 0
+
+    async def step(self) -> bool:
+        """Writes one bundle if one is missing and nobody else wants the workers; True when it did."""
+        await self._find()
+        self._look += 1
+        due = next((case for case, at in self._waiting.items() if at <= self._look), None)
+        if due is None or not self._idle.free:
+            return False
+        try:
+            raw = await self._idle.lend(self._made(due[0]))
+            if raw is None:
+                return False  # the time was taken back
+            path = await asyncio.to_thread(write, self._folder / name_of(*due), raw)
+        except (Expected, NoEvidence, OSError) as error:
+            self._later(due, str(error))
+            return False
+        del self._waiting[due]
+        self._tries.pop(due, None)
+        say("evidence", commitment=subject_of(due[0]), file=str(path), bytes=len(raw))
+        return True
+
+    async def _find(self) -> None:
+        async with self._sources.store.read() as view:
+            found = await view.verdicts.confirmed(self._seen, _PAGE)
+        there = await asyncio.to_thread(_names, self._folder) if found else frozenset()
+        for commitment, confirmation in found:
+            self._seen = max(self._seen, confirmation)
+            if name_of(commitment, confirmation) not in there:
+                self._waiting[commitment, confirmation] = 0
+
+    async def _made(self, commitment: CommitmentId) -> bytes:
+        return encode(await gather(self._sources, commitment), self._key)
+
+    def _later(self, case: tuple[CommitmentId, int], why: str) -> None:
+        tries = self._tries.get(case, 0)
+        self._tries[case] = tries + 1
+        self._waiting[case] = self._look + min(_MOST, _PATIENCE << min(tries, 16))
+        if not tries:
+            say("evidence-not-kept", level=logging.WARNING, commitment=subject_of(case[0]), error=why)
+
+
+def name_of(commitment: CommitmentId, confirmation: int) -> str:
+    """A bundle's file: the commitment, and the id of the verdict that bore the fraud out."""
+    return f"evidence-{subject_of(commitment)}-{confirmation}.json"
+
+
+def write(target: Path, raw: bytes) -> Path:
+    """``raw`` under its name, whole or not at all. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).chmod(0o644)
+        Path(beside).replace(target)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def kept(folder: Path, commitment: CommitmentId) -> list[Path]:
+    """The bundles on a commitment, the newest verdict last."""
+    found = folder.glob(f"evidence-{subject_of(commitment)}-*.json")
+    return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return frozenset()
