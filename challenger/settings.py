@@ -59,6 +59,10 @@ _RANGES = (
     ("filing", "lease_seconds", 1, 3_600),
     ("telemetry", "alert_seconds", 0.1, 600),
     ("telemetry", "stale_seconds", 1, 86_400),
+    ("web", "rate", 1, 1_000_000),
+    ("web", "body_bytes", 256, 1 << 20),
+    ("web", "listeners", 0, 10_000),
+    ("web", "session_seconds", 60, 2_592_000),
 )
 
 
@@ -162,6 +166,19 @@ class TelemetrySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSettings:
+    listen: str = "127.0.0.1:8080"
+    public: bool = False
+    hosts: tuple[str, ...] = ()
+    https: bool = False
+    tokens: Path = Path("challenger-tokens.json")
+    rate: int = 600
+    body_bytes: int = 16 << 10
+    listeners: int = 32
+    session_seconds: float = 43_200.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     chain: ChainSettings = field(default_factory=ChainSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -171,6 +188,7 @@ class Settings:
     selftest: SelftestSettings = field(default_factory=SelftestSettings)
     filing: FilingSettings = field(default_factory=FilingSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    web: WebSettings = field(default_factory=WebSettings)
 
     @property
     def has_key(self) -> bool:

@@ -34,6 +34,7 @@ COMMANDS = {
     "db": ("db", "create, upgrade or downgrade the database schema"),
     "record": ("record", "keep a range of blocks, with data and models, in one file"),
     "replay": ("replay", "run the watcher over a recorded chain, offline, under a simulated clock"),
+    "serve": ("serve", "the API and the pages, from the database and without a key; `serve token` says who may"),
     "backtest": ("backtest", "what policies would have drawn, caught, spent and won over a history; signs nothing"),
     "sim": ("sim", "play seeded worlds that break on purpose, and check what must always hold"),
     "devnet": ("devnet", "serve the embedded chain as JSON-RPC on loopback"),

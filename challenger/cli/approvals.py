@@ -5,24 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from challenger.cli.common import ether, print_json, print_table, settings_of, utc
-from challenger.cli.reach import reached
-from challenger.domain import ChainId, CommitmentId, Part, State
+from challenger.domain import CommitmentId
 from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
-
-if TYPE_CHECKING:
-    from challenger.pipeline.approval import Terms
-    from challenger.protocols.reference import ReferenceAdapter
-    from challenger.store.engine import Store
-    from challenger.store.unit import View
-    from challenger.store.work import Item
-
-_ASKED = (State.CONFIRMED, State.UNAVAILABLE)
 
 
 def arguments(name: str, sub: argparse.ArgumentParser) -> None:
@@ -41,73 +29,33 @@ def run(options: argparse.Namespace) -> int:
         print_json(decided)
     else:
         word = "Approved" if decided["approved"] else "Refused"
-        print(f"{word}: {decided['action']} against {decided['commitment']}, bond {ether(decided['bond'])} ETH.")
+        print(
+            f"{word}: {decided['action']} against 0x{decided['commitment'].hex()}, bond {ether(decided['bond'])} ETH."
+        )
     return 0
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:
-    from challenger.pipeline.approval import WAITING, terms_of, unapproved, withheld
+    from challenger.filings import waiting
+    from challenger.store.engine import open_store
 
-    async with _opened(settings) as (store, adapter, now), store.read() as view:
-        rows = []
-        for item in await view.work.items(list(_ASKED), closes_after=now, limit=1_000):
-            if withheld(item) is Part.WEIGHTS:
-                continue
-            terms = await terms_of(view, adapter, item)
-            wanting = await unapproved(view, terms)
-            rows.append(_facts(item, terms) | {"decision": wanting.removeprefix(WAITING).strip() or "approved"})
-            rows[-1]["seconds_left"] = item.commitment.closes - now
-        return rows
+    async with open_store(settings.store.url) as store:
+        return [row._asdict() for row in await waiting(store, settings)]
 
 
 async def _decide(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
-    from challenger.pipeline.approval import decide, terms_of
+    from challenger.filings import decided
+    from challenger.store.engine import open_store
 
-    approved = options.command == "approve"
-    async with _opened(settings) as (store, adapter, now):
-        # the chain is asked before anything is locked: the watcher writes meanwhile, for its lease too
-        async with store.read() as view:
-            item = await _item(view, options.commitment)
-            terms = await terms_of(view, adapter, item)
-        async with store.begin(now) as unit:
-            await decide(unit, item, terms, approved=approved, person=getpass.getuser(), note=options.note)
-        return _facts(item, terms) | {"approved": approved}
-
-
-async def _item(view: View, text: str) -> Item:
     try:
-        identity = CommitmentId(bytes.fromhex(text.removeprefix("0x")))
+        commitment = CommitmentId(bytes.fromhex(options.commitment.removeprefix("0x")))
     except ValueError:
-        raise NotInRecord("a commitment is 0x and 64 hex digits", asked=text) from None
-    item = await view.work.item(identity)
-    if item is None:
-        raise NotInRecord("no such commitment", asked=text)
-    if item.work.state not in _ASKED:
-        raise NotInRecord("nothing is asked about this commitment", asked=text, state=item.work.state)
-    return item
-
-
-def _facts(item: Item, terms: Terms) -> dict[str, Any]:
-    accusation = terms.accusation
-    differs = ""
-    if accusation is not None:
-        differs = "output" if accusation.output_root != item.commitment.output_root else "state"
-    return {
-        "commitment": terms.commitment,
-        "action": terms.action.value,
-        "part": "" if terms.part is None else terms.part.value,
-        "provider": item.commitment.provider,
-        "model": item.commitment.model,
-        "differs": differs,
-        "committed_output": item.commitment.output_root,
-        "our_output": None if accusation is None else accusation.output_root,
-        "committed_state": item.commitment.state_root,
-        "our_state": None if accusation is None else accusation.state_root,
-        "bond": terms.prospect.bond,
-        "reward": terms.prospect.reward,
-        "closes": item.commitment.closes,
-        "gate": item.work.detail,
-    }
+        raise NotInRecord("a commitment is 0x and 64 hex digits", asked=options.commitment) from None
+    approved = options.command == "approve"
+    async with open_store(settings.store.url) as store:
+        person, note = getpass.getuser(), options.note
+        filing = await decided(store, settings, commitment, approved=approved, person=person, note=note)
+    return filing._asdict() | {"approved": approved}
 
 
 def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -132,16 +80,3 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
             for r in rows
         ]
         print_table("Waiting for a person", columns, cells)
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[tuple[Store, ReferenceAdapter, Any]]:
-    """The record, the protocol read through the first endpoint that answers, and chain time."""
-    from challenger.protocols.reference import ReferenceAdapter
-    from challenger.store.engine import open_store
-
-    chain = settings.chain
-    async with reached(settings) as (rpc, now), open_store(settings.store.url) as store:
-        adapter = ReferenceAdapter(rpc, ChainId(chain.chain_id), chain.market, anchor=chain.anchor or None)
-        await adapter.check()
-        yield store, adapter, now

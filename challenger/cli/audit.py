@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from challenger.cli import audit_replay
 from challenger.cli.common import print_json, print_table, settings_of
-from challenger.cli.reach import reached
 from challenger.errors import NotInRecord
+from challenger.reach import reached
 from challenger.settings import Settings, addresses
 
 if TYPE_CHECKING:

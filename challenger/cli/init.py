@@ -76,6 +76,15 @@ MEANING = {
     "telemetry.alert_webhook": "URL to which each alert is posted as JSON; empty: none",
     "telemetry.alert_seconds": "time limit of such a command or post",
     "telemetry.stale_seconds": "age of the newest block, by this machine's clock, at which an alert is raised",
+    "web.listen": "ADDRESS:PORT at which `challenger serve` serves the API and the pages",
+    "web.public": "true: listen may be no loopback address; needs tokens and hosts",
+    "web.hosts": "names under which it is reached, behind a proxy say; with any, reading needs a token",
+    "web.https": "true where browsers reach it by https: cookies are then for https alone",
+    "web.tokens": "file of the tokens' hashes, for its owner alone; `challenger serve token` writes it",
+    "web.rate": "requests a minute for each token, or address without one",
+    "web.body_bytes": "size limit of a request's body",
+    "web.listeners": "clients that may listen to the events at once",
+    "web.session_seconds": "time after which a person must log in again",
 }
 
 

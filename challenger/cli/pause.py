@@ -7,7 +7,7 @@ import asyncio
 import getpass
 
 from challenger.cli.common import print_json, settings_of
-from challenger.cli.reach import indexed_time
+from challenger.reach import indexed_time
 from challenger.settings import Settings, addresses
 
 

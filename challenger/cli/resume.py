@@ -7,8 +7,8 @@ import asyncio
 import getpass
 
 from challenger.cli.common import print_json, settings_of
-from challenger.cli.reach import indexed_time, reached
 from challenger.errors import EndpointError, NotInRecord
+from challenger.reach import indexed_time, reached
 from challenger.settings import Settings, addresses
 
 

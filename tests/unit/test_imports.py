@@ -52,7 +52,19 @@ ALLOWED["challenger.auditing"] = ALLOWED["challenger.endpoints"] | {"challenger.
 ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.backtest"] = ALLOWED["challenger.recording"] | {"challenger.recording"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
+ALLOWED["challenger.reach"] = {"challenger.chain", "challenger.domain", "challenger.errors", "challenger.settings"}
+ALLOWED["challenger.reach"] |= {"challenger.store"}
+ALLOWED["challenger.filings"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.reach"}
+ALLOWED["challenger.web"] = ALLOWED["challenger.service"] | {
+    "challenger.auditing",
+    "challenger.filings",
+    "challenger.reach",
+    "challenger.service",
+}
 ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
+    "challenger.filings",
+    "challenger.reach",
+    "challenger.web",
     "challenger.sim",
     "challenger.recording",
     "challenger.backtest",
