@@ -25,7 +25,9 @@ from challenger.errors import EndpointError, MalformedLog, StoreError
 from challenger.sampling.audit import Anchor, Drawn, Report, check_epoch
 from challenger.sampling.draw import Epoch
 from challenger.sampling.policy import Inputs, Policy
+from challenger.store.bulk import rows_by
 from challenger.store.rows import EpochRow
+from challenger.store.schema import verdicts
 from challenger.store.unit import View
 from challenger.store.work import Item
 
@@ -53,7 +55,8 @@ class Decoding(Protocol):
 async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: Decoding, anchor: Address) -> Report:
     """The report on one epoch; without ``chain`` it says what could not be compared."""
     items = await view.work.between(row.opens_block, row.closes_block)
-    rows = [await _drawn(view, item) for item in items]
+    judged = await _judged(view, items)
+    rows = [_drawn(item, judged) for item in items]
     if chain is None:
         on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
         hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
@@ -73,9 +76,14 @@ async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: D
     return report
 
 
-async def _drawn(view: View, item: Item) -> Drawn:
+async def _judged(view: View, items: Sequence[Item]) -> frozenset[bytes]:
+    """The commitments of which a replay has said VALID or FRAUD. Together: an epoch may hold tens of thousands."""
+    rows = await rows_by(view.connection, verdicts, verdicts.c.commitment, [item.work.commitment for item in items])
+    return frozenset(row.commitment for row in rows if row.kind in (VerdictKind.VALID, VerdictKind.FRAUD))
+
+
+def _drawn(item: Item, judged: frozenset[bytes]) -> Drawn:
     work = item.work
-    verdicts = await view.verdicts.of(CommitmentId(work.commitment))
     return Drawn(
         CommitmentId(work.commitment),
         item.commitment.block,
@@ -85,7 +93,7 @@ async def _drawn(view: View, item: Item) -> Drawn:
         work.draw_hash,
         work.selected,
         State(work.state),
-        any(verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD) for verdict in verdicts),
+        work.commitment in judged,
         work.drawn,
     )
 

@@ -57,6 +57,7 @@ ALLOWED["challenger.reach"] |= {"challenger.store"}
 ALLOWED["challenger.filings"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.reach"}
 ALLOWED["challenger.web"] = ALLOWED["challenger.service"] | {
     "challenger.auditing",
+    "challenger.evidence",
     "challenger.filings",
     "challenger.reach",
     "challenger.service",

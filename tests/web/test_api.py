@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
+from challenger.evidence.keeper import name_of
 from challenger.store import Store
 from challenger.store.listed import LISTED
 from challenger.web.api.routes import TABLE
+from challenger.web.keys import STORE
 from tests.store.chains import ME, T0, h
 from tests.store.test_store_listing import MODELS, PROVIDERS
+from tests.web.conftest import Open, settings_of
 
 ROOT = "/api/v1"
 PATHS = {
@@ -26,7 +31,11 @@ PATHS = {
     "transaction": "1",
     "epoch": "1",
 }
-READS = [route for route in TABLE if route.method == "GET" and route.name not in ("get_events", "list_filings")]
+READS = [
+    route
+    for route in TABLE
+    if route.method == "GET" and route.name not in ("get_events", "get_evidence", "list_filings")
+]
 
 
 def concrete(path: str) -> str:
@@ -199,3 +208,34 @@ async def test_status_says_what_it_does_not_know(client: TestClient) -> None:
     assert told["watcher"]["known"] is False
     assert "[telemetry] metrics is not set" in told["watcher"]["why"]
     assert told["block"] == 20
+
+
+async def test_a_bundle_is_served_as_it_is_kept(served: Open, tmp_path: Path) -> None:
+    base = settings_of(tmp_path)
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    client = await served(replace(base, store=replace(base.store, evidence=folder)))
+    missing = await client.get(f"{ROOT}/evidence/1")
+    told = await missing.json(content_type="application/problem+json")
+    assert missing.status == 404
+    assert f"challenger evidence export {PATHS['commitment']} makes one" in told["detail"].replace("`", "")
+    async with client.app[STORE].read() as view:
+        work = await view.work.get(h("commitment", 2))
+    assert work is not None
+    assert work.confirmation is not None
+    raw = b'{"some": "bundle"}' * 50_000
+    (folder / name_of(h("commitment", 2), work.confirmation)).write_bytes(raw)
+    for verdict in (work.verdict, work.confirmation):
+        answer = await client.get(f"{ROOT}/evidence/{verdict}")
+        assert (answer.status, answer.content_type, await answer.read()) == (200, "application/json", raw)
+        again = await client.get(f"{ROOT}/evidence/{verdict}", headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status == 304
+    for verdict in (2, 77):  # of another commitment; none at all
+        assert (await client.get(f"{ROOT}/evidence/{verdict}")).status == 404
+
+
+async def test_what_takes_too_long_is_given_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("challenger.web.api.routes._SECONDS", 0)
+    answer = await client.get(f"{ROOT}/overview")
+    assert answer.status == 503
+    assert "ask for less" in await answer.text()

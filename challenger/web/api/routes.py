@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from challenger.web.api import acts, lists, state, things
+from challenger.web.api import acts, bundles, lists, state, things
 from challenger.web.auth import require
 from challenger.web.openapi import document
+from challenger.web.problems import Problem
 from challenger.web.respond import JSON, accepts, answer
 from challenger.web.table import Route, Scope, body_of, values_of
+
+#: After which an answer is given up, and the database's work with it.
+_SECONDS = 30
 
 
 async def _openapi(request: web.Request, _: Mapping[str, Any]) -> web.StreamResponse:
@@ -19,7 +24,7 @@ async def _openapi(request: web.Request, _: Mapping[str, Any]) -> web.StreamResp
 
 
 _DOCUMENT = Route("GET", "/openapi.json", "get_openapi", "This document.", _openapi, {"type": "object"}, problems=())
-TABLE: tuple[Route, ...] = (*lists.ROUTES, *things.ROUTES, *state.ROUTES, *acts.ROUTES, _DOCUMENT)
+TABLE: tuple[Route, ...] = (*lists.ROUTES, *things.ROUTES, *state.ROUTES, *bundles.ROUTES, *acts.ROUTES, _DOCUMENT)
 
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -29,7 +34,13 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
         values = values_of(route, request)
         if route.method == "POST":
             values["body"] = await body_of(route, request)
-        return await route.handler(request, values)
+        if route.media != JSON:
+            return await route.handler(request, values)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await route.handler(request, values)
+        except TimeoutError:
+            raise Problem(503, f"this took more than {_SECONDS} s: ask for less") from None
 
     return handler
 
