@@ -43,11 +43,12 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(settings: Settings, *, as_json: bool) -> None:
     from challenger.store.engine import open_store
     from challenger.telemetry.logs import configure
+    from challenger.web import pages
     from challenger.web.app import make_app
     from challenger.web.serve import served
 
     configure(as_json=as_json)
-    async with open_store(settings.store.url) as store, served(make_app(store, settings), settings) as url:
+    async with open_store(settings.store.url) as store, served(make_app(store, settings, [pages.add]), settings) as url:
         if as_json:
             print_json({"url": url})
         else:

@@ -12,7 +12,7 @@ from challenger.errors import ChallengerError, ConfigError
 from challenger.store.listing import BadCursor
 from challenger.telemetry.logs import say
 from challenger.web.auth import identify
-from challenger.web.keys import HOSTS, LIMITS
+from challenger.web.keys import HOSTS, LIMITS, RENDER
 from challenger.web.limits import client_of
 from challenger.web.problems import Problem
 from challenger.web.table import ROOT
@@ -49,19 +49,25 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except Problem as problem:
-        return problem.response()
+        return _shown(request, problem)
     except web.HTTPException as error:
-        if error.status < 400 or not request.path.startswith(ROOT):
+        if error.status < 400:
             raise
-        return _of(error).response()
+        return _shown(request, _of(error))
     except BadCursor as error:
-        return Problem(404, str(error), parameter="cursor").response()
+        return _shown(request, Problem(404, str(error), parameter="cursor"))
     except ConfigError as error:
         say("web-failed", level=logging.ERROR, path=request.path, error=str(error))
-        return Problem(503, "the service is not set up as it must be; its log says why").response()
+        return _shown(request, Problem(503, "the service is not set up as it must be; its log says why"))
     except ChallengerError as error:
         say("web-failed", level=logging.ERROR, path=request.path, error=str(error))
-        return Problem(503, "the record cannot be read now; the service's log says why").response()
+        return _shown(request, Problem(503, "the record cannot be read now; the service's log says why"))
+
+
+def _shown(request: web.Request, problem: Problem) -> web.StreamResponse:
+    """As a page outside the API, where there are pages."""
+    render = request.app.get(RENDER)
+    return problem.response() if render is None or request.path.startswith(ROOT) else render(request, problem)
 
 
 def _of(error: web.HTTPException) -> Problem:

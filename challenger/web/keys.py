@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from challenger.web.auth import Access, Who
     from challenger.web.events import Feed
     from challenger.web.limits import Limits
+    from challenger.web.problems import Problem
     from challenger.web.watcher import Watcher
 
 STORE: web.AppKey[Store] = web.AppKey("store", Store)
@@ -21,6 +23,8 @@ ACCESS: web.AppKey[Access] = web.AppKey("access", object)  # type: ignore[arg-ty
 LIMITS: web.AppKey[Limits] = web.AppKey("limits", object)  # type: ignore[arg-type]
 FEED: web.AppKey[Feed] = web.AppKey("feed", object)  # type: ignore[arg-type]
 WATCHER: web.AppKey[Watcher] = web.AppKey("watcher", object)  # type: ignore[arg-type]
+#: How a problem is shown outside the API: a page where there are pages.
+RENDER: web.AppKey[Callable[[web.Request, Problem], web.StreamResponse]] = web.AppKey("render", object)  # type: ignore[arg-type]
 #: Names under which the service is reached, lower case, without a port.
 HOSTS: web.AppKey[frozenset[str]] = web.AppKey("hosts", frozenset)
 #: In a request: the ``auth.Who`` that asks, None for somebody who needs a token.

@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[type[Any], str]] = {
     "journal": (JournalRow, "the journal, entry by entry"),
     "alerts": (listed.AlertListed, "alerts as they were journalled"),
 }
-_PAGING = (
+PAGING = (
     Parameter("limit", whole(1, MOST), f"rows a page, {MOST} at most", default=50),
     Parameter("cursor", CURSOR, "where the page begins: taken from `next` or `prev` of another, never made"),
     Parameter("order", word(Order), "which rows come first", default="newest"),
@@ -107,7 +107,7 @@ def _route(what: Listed[Any, Any]) -> Route:
                 response.headers.add(hdrs.LINK, f'<{there}>; rel="{name}"')
         return response
 
-    parameters = (*of_filter(what.filter), *_PAGING)
+    parameters = (*of_filter(what.filter), *PAGING)
     return Route(
         "GET",
         f"/{what.name}",
