@@ -12,7 +12,7 @@ from challenger.errors import ChallengerError, ConfigError
 from challenger.store.listing import BadCursor
 from challenger.telemetry.logs import say
 from challenger.web.auth import identify
-from challenger.web.keys import HOSTS, LIMITS, RENDER
+from challenger.web.keys import HOSTS, LIMITS, RENDER, SETTINGS
 from challenger.web.limits import client_of
 from challenger.web.problems import Problem
 from challenger.web.table import ROOT
@@ -92,8 +92,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise Problem(403, "another site's page may not do this", parameter="Origin")
     if len(request.path_qs) > LONGEST:
         raise Problem(414, f"the address is longer than {LONGEST} characters")
-    if request.content_length is not None and request.content_length > request._client_max_size:  # noqa: SLF001
-        raise Problem(413, f"the body is larger than {request._client_max_size} bytes")  # noqa: SLF001
+    most = request.app[SETTINGS].web.body_bytes
+    if (request.content_length or 0) > most:
+        raise Problem(413, f"the body is larger than {most} bytes")
     limits = request.app[LIMITS]
     who = identify(request)
     limits.take(f"token {who.name}" if who is not None and who.name else client_of(request))
