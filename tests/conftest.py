@@ -15,7 +15,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--require-extras", action="store_true", help="a missing anvil or solc fails instead of skipping")
+    parser.addoption(
+        "--require-extras", action="store_true", help="a missing anvil, solc or browser fails instead of skipping"
+    )
 
 
 def _program(request: pytest.FixtureRequest, name: str, how: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from challenger.errors import ConfigError
 from challenger.web.api import acts
 from challenger.web.keys import SETTINGS, STORE
 from challenger.web.kinds import HASH_KIND, Parameter
@@ -19,8 +20,8 @@ async def _approvals(request: web.Request) -> Any:
     """What waits is worked out from the record and, for the bond, from the chain: where no endpoint answers that is said."""
     try:
         return "approvals.html", {"filings": await acts.filings(request.app), "trouble": ""}
-    except Problem as problem:
-        return "approvals.html", {"filings": [], "trouble": problem.detail}
+    except (Problem, ConfigError) as error:
+        return "approvals.html", {"filings": [], "trouble": error.detail}
 
 
 def _note(told: Mapping[str, str], name: str) -> str:

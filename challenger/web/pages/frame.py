@@ -44,7 +44,6 @@ def add(app: web.Application) -> None:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        context_processors=[_context],
     )
     environment.filters.update(FILTERS)
     app[RENDER] = render_problem
@@ -68,9 +67,13 @@ def page(handler: Any) -> Any:
         if isinstance(made, web.StreamResponse):
             return made
         template, values = made
-        return aiohttp_jinja2.render_template(template, request, values)
+        return _rendered(request, template, values)
 
     return served
+
+
+def _rendered(request: web.Request, template: str, values: dict[str, Any], status: int = 200) -> web.Response:
+    return aiohttp_jinja2.render_template(template, request, {**_context(request), **values}, status=status)
 
 
 def form(act: Any) -> Any:
@@ -95,7 +98,7 @@ def require_form(request: web.Request) -> Any:
     return who
 
 
-async def _context(request: web.Request) -> dict[str, Any]:
+def _context(request: web.Request) -> dict[str, Any]:
     who = request.get(WHO)
     return {
         "menu": MENU,
@@ -111,19 +114,9 @@ def render_problem(request: web.Request, problem: Problem) -> web.StreamResponse
     """A problem as a page; somebody without a token is asked for one."""
     if problem.status == 401 and request.path != "/login":
         return web.Response(status=303, headers={hdrs.LOCATION: "/login"})
-    values = {
-        "problem": problem,
-        "menu": MENU,
-        "here": "",
-        "path": request.path_qs,
-        "who": request.get(WHO),
-        "operator": False,
-        "csrf": "",
-    }
-    environment = request.app[aiohttp_jinja2.APP_KEY]
-    text = environment.get_template("problem.html").render(values)
-    headers = {name: value for name, value in problem.headers.items() if name != hdrs.WWW_AUTHENTICATE}
-    return web.Response(text=text, content_type="text/html", status=problem.status, headers=headers)
+    response = _rendered(request, "problem.html", {"problem": problem, "here": ""}, problem.status)
+    response.headers.update({name: value for name, value in problem.headers.items() if name != hdrs.WWW_AUTHENTICATE})
+    return response
 
 
 def _static(contents: dict[str, bytes]) -> Any:
@@ -146,7 +139,7 @@ def _static(contents: dict[str, bytes]) -> Any:
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
-    return aiohttp_jinja2.render_template("login.html", request, {"wrong": False})
+    return _rendered(request, "login.html", {"wrong": False})
 
 
 async def _begin(request: web.Request) -> web.StreamResponse:
@@ -155,7 +148,7 @@ async def _begin(request: web.Request) -> web.StreamResponse:
     try:
         request.app[ACCESS].login(response, str(told.get("token", "")).strip())
     except Problem:
-        return aiohttp_jinja2.render_template("login.html", request, {"wrong": True}, status=401)
+        return _rendered(request, "login.html", {"wrong": True}, 401)
     return response
 
 

@@ -7,9 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from challenger.domain import CommitmentId
 from challenger.evidence.keeper import kept
 from challenger.store import listed
 from challenger.store.rows import JournalRow
@@ -18,7 +17,7 @@ from challenger.web.api import state, things
 from challenger.web.keys import SETTINGS, STORE
 from challenger.web.kinds import ADDRESS_KIND, BIG, HASH_KIND, NUMBER, Kind, Parameter
 from challenger.web.pages.lists import asked, tidy
-from challenger.web.problems import Problem, not_found
+from challenger.web.problems import not_found
 
 Look = Callable[[View, Any], Awaitable[Any]]
 _COMMITMENTS = 20
@@ -95,18 +94,10 @@ async def _commitment(request: web.Request) -> Any:
         "left": None if head is None else row.closes - head.time,
         "timeline": timeline(found.journal),
         "environments": {one.id: json.loads(one.environment) for one in found.verdicts},
-        "bundles": [path.name for path in bundles],
+        "bundle": next(
+            (path.name for path in bundles if path.stem.endswith(f"-{found.listed.work.confirmation}")), None
+        ),
     }
-
-
-async def _evidence(request: web.Request) -> Any:
-    """The newest bundle, as a file."""
-    identity = CommitmentId(_one("commitment", HASH_KIND, request))
-    bundles = await asyncio.to_thread(kept, request.app[SETTINGS].store.evidence, identity)
-    if not bundles:
-        raise Problem(404, "no evidence bundle on this commitment is kept here: challenger evidence export makes one")
-    headers = {hdrs.CONTENT_DISPOSITION: f'attachment; filename="{bundles[-1].name}"'}
-    return web.FileResponse(bundles[-1], headers=headers)
 
 
 async def _dispute(view: View, identity: Any) -> Any:
@@ -163,7 +154,6 @@ async def _epoch(request: web.Request) -> Any:
 
 PAGES = (
     ("/commitments/{commitment}", _commitment),
-    ("/commitments/{commitment}/evidence", _evidence),
     _thing("/disputes/{dispute}", "dispute", BIG, _dispute, "dispute.html"),
     _thing("/demands/{demand}", "demand", BIG, _demand, "dispute.html"),
     ("/providers", _providers),

@@ -1,0 +1,238 @@
+"""The dashboard without a browser: every page on both databases, hostile text, forms, sessions, addresses that are none."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from challenger.store.schema import models
+from challenger.web import pages
+from challenger.web.app import make_app
+from challenger.web.pages.frame import MENU
+from challenger.web.pages.lists import LISTS
+from challenger.web.pages.words import ether, facts, span
+from challenger.web.table import Scope
+from tests.store.chains import h
+from tests.store.test_store_listing import MODELS, PROVIDERS
+from tests.web.conftest import QUICK, settings_of
+
+
+@pytest.fixture
+async def browse(full, tmp_path):
+    clients = []
+
+    async def start(settings: Any = None) -> TestClient:
+        app = make_app(full, settings or settings_of(tmp_path), [pages.add], pace=QUICK)
+        client = TestClient(TestServer(app))
+        await client.start_server()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+def hexed(value: bytes) -> str:
+    return "0x" + value.hex()
+
+
+THINGS = (
+    f"/commitments/{hexed(h('commitment', 2))}",
+    f"/commitments/{hexed(h('commitment', 3))}",
+    f"/commitments/{hexed(h('commitment', 4))}",
+    f"/commitments/{hexed(h('commitment', 6))}",
+    "/disputes/1",
+    "/disputes/2",
+    "/demands/1",
+    f"/providers/{PROVIDERS[0]}",
+    f"/models/{hexed(MODELS[0])}",
+    "/sampling/1",
+    "/sampling/2",
+)
+EVERY = tuple(dict.fromkeys([path for path, _ in MENU] + [page.path for page in LISTS] + list(THINGS) + ["/login"]))
+
+
+class Outline(HTMLParser):
+    """What a page links to and posts to, and whether it holds anything that its own security policy forbids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.forbidden: list[str] = []
+        self.headings: list[str] = []
+        self.mains = 0
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        told = dict(attributes)
+        if tag == "a" and told.get("href"):
+            self.links.append(str(told["href"]))
+        self.mains += tag == "main"
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append(tag)
+        if (tag == "script" and not told.get("src")) or tag == "style" or "style" in told:
+            self.forbidden.append(tag)
+        self.forbidden += [name for name in told if name.startswith("on")]
+
+
+async def text_of(client: TestClient, path: str, status: int = 200) -> str:
+    answer = await client.get(path, allow_redirects=False)
+    text = await answer.text()
+    assert answer.status == status, (path, answer.status, text[:500])
+    return text
+
+
+async def test_every_page_stands_and_every_link_leads_somewhere(browse):
+    client = await browse()
+    seen: dict[str, int] = {}
+    todo = list(EVERY)
+    while todo and len(seen) < 150:
+        path = todo.pop(0)
+        if path in seen:
+            continue
+        answer = await client.get(path)
+        seen[path] = answer.status
+        assert answer.status == 200, path
+        if answer.content_type != "text/html":
+            continue
+        outline = Outline()
+        outline.feed(await answer.text())
+        assert outline.forbidden == [], path
+        assert outline.mains == 1
+        assert outline.headings.count("h1") == 1
+        assert [
+            a
+            for a, b in zip(outline.headings, outline.headings[1:], strict=False)
+            if b > a and int(b[1]) - int(a[1]) > 1
+        ] == []
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        todo += [link for link in outline.links if link.startswith("/") and "evidence" not in link]
+    assert set(EVERY) <= seen.keys()
+
+
+async def test_a_commitment_s_page_tells_its_life(browse):
+    text = await text_of(await browse(), THINGS[0])
+    for word in (
+        hexed(h("commitment", 2)),
+        "FRAUD",
+        "torch",
+        "Dispute 1",
+        "replayed",
+        "no bundle is kept here",
+    ):
+        assert word in text, word
+    assert "cpu x" in text, "where it ran"
+
+
+async def test_lists_are_filtered_and_paged_by_their_forms(browse):
+    client = await browse()
+    text = await text_of(client, "/commitments?verdict=FRAUD&limit=1")
+    assert text.count("/commitments/0x") == 1
+    further = re.search(r'rel="next" href="([^"]+)"', text).group(1).replace("&amp;", "&")
+    other = await text_of(client, further)
+    assert other.count("/commitments/0x") == 1
+    back = re.search(r'rel="prev" href="([^"]+)"', other).group(1).replace("&amp;", "&")
+    assert re.findall(r"/commitments/0x[0-9a-f]+", await text_of(client, back)) == re.findall(
+        r"/commitments/0x[0-9a-f]+", text
+    )
+    assert "<option selected>FRAUD</option>" in text
+    answer = await client.get("/commitments?state=&verdict=VALID&provider=", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, "/commitments?verdict=VALID")
+    assert "Nothing fits the filter" in await text_of(client, "/commitments?state=lost")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "what"),
+    [
+        ("/commitments?state=nonsense", 400, "state: it is one of"),
+        ("/commitments?provider=0x12", 400, "an address is 0x and 40 hex digits"),
+        ("/commitments?cursor=abc", 404, "the cursor cannot be used"),
+        ("/commitments?limit=100000", 400, "limit"),
+        ("/commitments?colour=red", 400, "there is no such filter"),
+        ("/commitments/0x12", 404, "it is 0x and 64 hex digits"),
+        ("/commitments/" + "0x" + "00" * 32, 404, "the record holds no commitment"),
+        ("/providers/0x" + "00" * 20, 404, "the record holds no provider"),
+        ("/disputes/99", 404, "the record holds no dispute"),
+        ("/sampling/99", 404, "the record holds no epoch"),
+        ("/nothing", 404, "there is no such address"),
+        ("/static/../settings.py", 404, ""),
+        ("/static/nothing.js", 404, "there is no such file"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_said_on_a_page(browse, path, status, what):
+    text = await text_of(await browse(), path, status)
+    assert what in text.replace("&#39;", "'")
+    assert "<h1>That did not work</h1>" in text
+    assert "Traceback" not in text
+
+
+async def test_the_api_keeps_its_own_form_of_problems(browse):
+    answer = await (await browse()).get("/api/v1/commitments?state=nonsense")
+    assert (answer.status, answer.content_type) == (400, "application/problem+json")
+
+
+async def test_what_the_chain_says_is_never_markup(full, tmp_path):
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+    async with full.begin(0) as unit:
+        await unit.connection.execute(models.update().values(uri=evil))
+        await unit.approvals.pause("person", "evil", evil)
+        await unit.journal.write(
+            unit.now, "alert", evil[:100], {"alert": evil, "severity": evil[:30], "fields": {evil: evil}}
+        )
+    async with TestClient(TestServer(make_app(full, settings_of(tmp_path), [pages.add], pace=QUICK))) as client:
+        for path in ("/", "/models", f"/models/{hexed(MODELS[0])}", "/operations", "/operations/alerts", "/journal"):
+            text = await text_of(client, path)
+            outline = Outline()
+            outline.feed(text)
+            assert outline.forbidden == [], path
+            assert "<img" not in text
+        assert "&lt;script&gt;" in text
+
+
+async def test_an_operator_logs_in_pauses_resumes_and_logs_out(browse, tokens, full):
+    secret, reader = tokens.add("night-shift", Scope.OPERATOR), tokens.add("reader", Scope.READ)
+    client = await browse()
+    answer = await client.get("/", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (303, "/login"), "with tokens, reading needs one"
+    assert "The token is not valid" in await (await client.post("/login", data={"token": "wrong"})).text()
+    assert (await client.post("/login", data={"token": reader}, allow_redirects=False)).status == 303
+    assert (await client.post("/pause", data={"reason": "x"}, allow_redirects=False)).status == 403, "a reader may not"
+    assert "<button>Resume" not in await text_of(client, "/operations")
+    assert (await client.post("/login", data={"token": secret}, allow_redirects=False)).status == 303
+    text = await text_of(client, "/operations")
+    csrf = re.search(r'name="csrf" value="([^"]+)"', text).group(1)
+    assert "Resume filing" in text, "the record was paused"
+    assert (await client.post("/resume", data={"note": "seen"}, allow_redirects=False)).status == 403, "no CSRF token"
+    done = await client.post("/resume", data={"note": "seen", "csrf": csrf}, allow_redirects=False)
+    assert (done.status, done.headers["Location"]) == (303, "/operations")
+    assert "Pause all filing" in await text_of(client, "/operations")
+    done = await client.post("/pause", data={"reason": "odd verdicts", "csrf": csrf}, allow_redirects=False)
+    assert done.status == 303
+    assert "odd verdicts" in await text_of(client, "/")
+    async with full.read() as view:
+        kept = [pause.detail for pause in await view.approvals.active()]
+    assert kept == ["by token night-shift: odd verdicts"]
+    foreign = await client.post("/pause", data={"reason": "x", "csrf": csrf}, headers={"Origin": "http://evil.example"})
+    assert foreign.status == 403
+    assert (await client.post("/logout", data={"csrf": csrf}, allow_redirects=False)).status == 303
+    assert (await client.get("/", allow_redirects=False)).headers["Location"] == "/login"
+
+
+async def test_nobody_decides_without_a_token(browse):
+    client = await browse()
+    path = f"/approvals/{hexed(h('commitment', 2))}/approve"
+    for where in (path, "/pause", "/resume"):
+        assert (await client.post(where, data={"note": "x"})).status == 403
+    assert "Log in" in await text_of(client, "/approvals")
+
+
+def test_lengths_of_time_and_amounts_are_said_for_people():
+    assert [span(s) for s in (0, 0.25, 59, 60, 3_504, 93_600, 172_800, -75)] == [
+        "0 s", "250 ms", "59 s", "1 min", "58 min 24 s", "1 d 2 h", "2 d", "−1 min 15 s",
+    ]  # fmt: skip
+    assert [ether(w) for w in (0, 5 * 10**17, 10**9, 1, None)] == ["0", "0.5", "0.000000001", "0", ""]
+    assert facts({"a": 1, "b": None, "c": {"d": ["0x" + "ab" * 32]}, "e": True}) == "a 1, c (d [0xababababab…]), e True"
