@@ -27,6 +27,7 @@ COMMANDS = {
     "pause": ("pause", "stop all filing until `challenger resume`"),
     "resume": ("resume", "let filing go on after a pause"),
     "audit": ("audit", "re-check the record: `audit verify`, `sampling`, `journal`, `replay`"),
+    "export": ("export", "rows of the record as CSV, JSON Lines or Parquet, by time and filter"),
     "evidence": (
         "evidence",
         "a verdict in one file that anybody can check offline: `evidence export`, `verify`, `show`",

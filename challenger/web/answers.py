@@ -18,6 +18,7 @@ from challenger.domain import (
     UnixTime,
     Wei,
 )
+from challenger.shapes import shape
 from challenger.store.audits import AuditRow
 from challenger.store.listed import CommitmentListed, ProviderListed
 from challenger.store.rows import (
@@ -30,7 +31,6 @@ from challenger.store.rows import (
     TransactionRow,
     VerdictRow,
 )
-from challenger.web.shapes import shape
 
 #: Bytes of a posted answer, input or output that are shown.
 _SHOWN = 4_096

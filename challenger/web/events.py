@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from aiohttp import web
 from sqlalchemy import func, select
 
+from challenger.shapes import shape
 from challenger.store.engine import Store
 from challenger.store.listed import JOURNAL, JournalFilter
 from challenger.store.rows import JournalRow
 from challenger.store.schema import journal
 from challenger.telemetry.logs import say
 from challenger.web.problems import Problem
-from challenger.web.shapes import shape
 
 _PAGE = 200
 

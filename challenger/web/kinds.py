@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Any, get_args, get_type_hints
 
 from challenger.domain import Address, BlockNumber, UnixTime
+from challenger.shapes import ADDRESS, HASH, TIME, WHOLE, Schema
 from challenger.store.listing import Filter
 from challenger.web.problems import Problem
-from challenger.web.shapes import ADDRESS, HASH, TIME, WHOLE, Schema
 
 #: Beyond it no block, time or count lies; a database's integer holds it.
 _MOST = (1 << 63) - 1

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from challenger.shapes import Schema, Shape
 from challenger.web.problems import TYPE
-from challenger.web.shapes import Schema, Shape
 from challenger.web.table import Route, Scope
 
 _PROBLEM: Schema = {

@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from challenger.shapes import Schema, Shape
 from challenger.web.kinds import Parameter
 from challenger.web.problems import Problem
-from challenger.web.shapes import Schema, Shape
 
 #: Before every path of the API.
 ROOT = "/api/v1"

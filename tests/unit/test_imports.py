@@ -55,7 +55,10 @@ ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.reach"] = {"challenger.chain", "challenger.domain", "challenger.errors", "challenger.settings"}
 ALLOWED["challenger.reach"] |= {"challenger.store"}
 ALLOWED["challenger.filings"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.reach"}
+ALLOWED["challenger.shapes"] = {"challenger.domain", "challenger.store"}
+ALLOWED["challenger.export"] = {"challenger.errors", "challenger.shapes"}
 ALLOWED["challenger.web"] = ALLOWED["challenger.service"] | {
+    "challenger.shapes",
     "challenger.auditing",
     "challenger.evidence",
     "challenger.filings",
@@ -66,6 +69,8 @@ ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.filings",
     "challenger.reach",
     "challenger.web",
+    "challenger.shapes",
+    "challenger.export",
     "challenger.sim",
     "challenger.recording",
     "challenger.backtest",

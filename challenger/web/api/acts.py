@@ -13,6 +13,7 @@ from challenger.filings import Filing, TermsChanged, decided, waiting
 from challenger.reach import indexed_time, reached
 from challenger.service import approve
 from challenger.settings import Settings
+from challenger.shapes import shape
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
 from challenger.web.answers import Paused, Resumed
@@ -20,7 +21,6 @@ from challenger.web.keys import SETTINGS, STORE, WHO
 from challenger.web.kinds import HASH_KIND, Parameter
 from challenger.web.problems import Problem
 from challenger.web.respond import answer
-from challenger.web.shapes import shape
 from challenger.web.table import Field, Route, Scope
 
 

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from multidict import MultiDict
 from yarl import URL
 
+from challenger.shapes import Schema, Shape, shape
 from challenger.store import listed
 from challenger.store.audits import AuditRow
 from challenger.store.listing import Listed, Page, PageCursor
@@ -28,7 +29,6 @@ from challenger.store.selftests import SelfTestRow
 from challenger.web.keys import STORE
 from challenger.web.kinds import CURSOR, Parameter, of_filter, whole, word
 from challenger.web.respond import answer
-from challenger.web.shapes import Schema, Shape, shape
 from challenger.web.table import Route
 
 MOST = 200

@@ -13,6 +13,7 @@ from challenger.audit.sampling import audit_epoch
 from challenger.domain import Address, Hash32
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.settings import host_of
+from challenger.shapes import shape
 from challenger.store.heads import FilePublisher
 from challenger.store.overview import Overview
 from challenger.store.unit import View
@@ -21,7 +22,6 @@ from challenger.web.keys import FEED, SETTINGS, STORE, WATCHER
 from challenger.web.kinds import NUMBER, TEXT, Parameter
 from challenger.web.problems import Problem, not_found
 from challenger.web.respond import answer
-from challenger.web.shapes import shape
 from challenger.web.table import Route
 
 #: An epoch is much to look through: one at a time.

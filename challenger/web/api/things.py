@@ -10,6 +10,7 @@ from aiohttp import web
 
 from challenger.audit.records import track_records
 from challenger.domain import Address, AuditId, ChainEvent, CommitmentId, Millionths
+from challenger.shapes import shape
 from challenger.store import listed
 from challenger.store.listing import Listed
 from challenger.store.rows import TransactionRow, VerdictRow
@@ -20,7 +21,6 @@ from challenger.web.keys import STORE
 from challenger.web.kinds import ADDRESS_KIND, BIG, HASH_KIND, NUMBER, Kind, Parameter
 from challenger.web.problems import not_found
 from challenger.web.respond import answer
-from challenger.web.shapes import shape
 from challenger.web.table import Route
 
 #: Events of the chain and rows that an answer holds at most.
