@@ -1,25 +1,27 @@
 """Rows held against the journal that tells of them: whoever edits a row by hand leaves the two apart.
 
-Every verdict and audit has its entry, every epoch too, and where a commitment stands is what its entries come to, one after
-the other. The journal itself is held by its hashes and the published heads (``store/heads.py``); the HMAC of a draw is in no
-entry and follows from the epoch's secret (``sampling/audit.py``).
+Every verdict, audit, epoch and transaction has its entries, and where a commitment stands is what its entries come to, one after
+the other; what the chain said is in the journal by digest, and its rows are folds over it. The journal itself is held by its hashes
+and the published heads (``store/heads.py``); the HMAC of a draw is in no entry and follows from the epoch's secret (``sampling/audit.py``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
 
-from challenger.domain import AuditId, State
+from challenger.audit.finding import ALIEN, GONE, Finding, differences
+from challenger.audit.folds import audit_folds, is_fact
+from challenger.audit.sent import Sent, audit_sent
+from challenger.domain import AuditId, State, VerdictKind
 from challenger.store.audits import AuditRow
-from challenger.store.journal import canonical
 from challenger.store.reorgs import ANEW
 from challenger.store.rows import JournalRow, VerdictRow
-from challenger.store.schema import audits, epochs, verdicts, work
+from challenger.store.schema import audits, commitments, epochs, verdicts, work
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 
@@ -30,15 +32,6 @@ _ORPHANED = State.ORPHANED.value
 _FRESH: Mapping[str, Any] = {name: value for name, value in ANEW.items() if name != "drawn"}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What does not hold of the row ``about`` of ``table``."""
-
-    table: str
-    about: str
-    what: str
-
-
 @dataclass(slots=True)
 class _Told:
     """What the journal says there should be: by id or subject."""
@@ -47,14 +40,20 @@ class _Told:
     audits: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
     work: dict[str, dict[str, Any]] = field(default_factory=dict)
+    digests: dict[tuple[str, int], str] = field(default_factory=dict)
+    sent: Sent = field(default_factory=Sent)
 
     def take(self, entry: JournalRow) -> None:
         told = json.loads(entry.payload)
+        if is_fact(entry.kind) and "digest" in told:
+            self.digests[told["block_hash"], told["log"]] = told["digest"]
         match entry.kind:
             case "verdict":
                 self.verdicts[told.pop("id")] = (entry.subject, told)
             case "audit-verdict":
                 self.audits[told.pop("id")] = (entry.subject, told)
+            case kind if kind.startswith("tx-"):
+                self.sent.take(kind, entry.subject, told)
             case "epoch-opened":
                 self.epochs[entry.subject] = told
             case kind if kind in _STATES or kind in ("note", "restored", "draw-orphaned", "taken-back"):
@@ -90,10 +89,27 @@ async def audit_rows(view: View) -> list[Finding]:
             told.take(entry)
         seq = page[-1].seq
     found: list[Finding] = []
-    await _verdicts(view, told, found)
-    await _audits(view, told, found)
-    await _epochs(view, told, found)
-    await _work(view, told, found)
+
+    async def folds() -> None:
+        found.extend(await audit_folds(view, told.digests))
+
+    async def sent() -> None:
+        found.extend(await audit_sent(view, told.sent))
+
+    looks: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+        ("verdicts", lambda: _verdicts(view, told, found)),
+        ("audits", lambda: _audits(view, told, found)),
+        ("epochs", lambda: _epochs(view, told, found)),
+        ("work", lambda: _work(view, told, found)),
+        ("verdicts", lambda: _judged(view, found)),
+        ("transactions", sent),
+        ("events", folds),
+    )
+    for table, look in looks:
+        try:
+            await look()
+        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+            found.append(Finding(table, "a row", f"a value in it cannot be read: {str(error)[:120]}"))
     return found
 
 
@@ -105,7 +121,7 @@ async def _verdicts(view: View, told: _Told, found: list[Finding]) -> None:
         values = row._asdict()
         del values["id"], values["commitment"], values["time"], values["environment"]
         _compare("verdicts", row.id, subject_of(row.commitment), subject, values, said, found)
-    found += [Finding("verdicts", f"{key} on {left[key][0]}", _GONE) for key in left]
+    found += [Finding("verdicts", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
 async def _audits(view: View, told: _Told, found: list[Finding]) -> None:
@@ -117,7 +133,7 @@ async def _audits(view: View, told: _Told, found: list[Finding]) -> None:
         where, said = left.pop(row.id, ("", {}))
         del values["id"], values["time"], values["environment"]
         _compare("audits", row.id, subject, where, values, said, found)
-    found += [Finding("audits", f"{key} on {left[key][0]}", _GONE) for key in left]
+    found += [Finding("audits", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
 async def _epochs(view: View, told: _Told, found: list[Finding]) -> None:
@@ -133,7 +149,7 @@ async def _epochs(view: View, told: _Told, found: list[Finding]) -> None:
         }
         said = left.pop(name, {})
         _compare("epochs", row.number, name, name if said else "", values, said, found)
-    found += [Finding("epochs", key, _GONE) for key in left]
+    found += [Finding("epochs", key, GONE) for key in left]
 
 
 async def _work(view: View, told: _Told, found: list[Finding]) -> None:
@@ -144,10 +160,44 @@ async def _work(view: View, told: _Told, found: list[Finding]) -> None:
         values["inputs"] = None if row.inputs is None else json.loads(row.inputs)
         said = left.pop(subject, {})
         _compare("work", subject, subject, subject if said else "", values, said, found)
-    found += [Finding("work", key, _GONE) for key in left]
+    found += [Finding("work", key, GONE) for key in left]
 
 
-_GONE = "the journal tells of it, and the row is not there"
+async def _judged(view: View, found: list[Finding]) -> None:
+    """Verdicts that decisions rest on, against the roots that the commitment has on chain."""
+    second = verdicts.alias("second")
+    query = (
+        select(work.c.commitment, verdicts, second, commitments.c.output_root, commitments.c.state_root)
+        .select_from(work)
+        .join(commitments, commitments.c.commitment == work.c.commitment)
+        .join(verdicts, verdicts.c.id == work.c.verdict)
+        .outerjoin(second, second.c.id == work.c.confirmation)
+    )
+    width = len(VerdictRow._fields)
+    async for columns in await view.connection.stream(query.order_by(work.c.commitment)):
+        about, (output, state) = subject_of(columns[0]), columns[-2:]
+        first, confirming = VerdictRow(*columns[1 : 1 + width]), VerdictRow(*columns[1 + width : -2])
+        differs = [
+            name
+            for name, ours, theirs in (("output", first.output_root, output), ("state", first.state_root, state))
+            if ours != theirs
+        ]
+        if first.kind == VerdictKind.FRAUD and (not differs or first.detail != differs[0]):
+            found.append(Finding("verdicts", f"{first.id} on {about}", "it says FRAUD, and by its roots it is none"))
+        if first.kind == VerdictKind.VALID and differs:
+            found.append(
+                Finding("verdicts", f"{first.id} on {about}", f"it says VALID, and the {differs[0]} root differs")
+            )
+        if confirming.id is None:
+            continue
+        same = (confirming.kind, confirming.output_root, confirming.state_root) == (
+            first.kind,
+            first.output_root,
+            first.state_root,
+        )
+        if not (same and confirming.fresh and confirming.backend != first.backend):
+            what = f"it does not bear out {first.id}: another result, the same backend, or no fresh process"
+            found.append(Finding("verdicts", f"{confirming.id} on {about}", what))
 
 
 def _compare(
@@ -162,16 +212,8 @@ def _compare(
     """``values`` of a row about ``subject`` against what the journal ``said`` of ``where``."""
     about = str(key) if str(key) == subject else f"{key} on {subject}"
     if not where:
-        found.append(Finding(table, about, "the journal tells nothing of it"))
+        found.append(Finding(table, about, ALIEN))
         return
     if where != subject:
         found.append(Finding(table, about, f"the journal has it on {where}"))
-    plain = json.loads(canonical(values))
-    for name, value in plain.items():
-        if value != said.get(name):
-            found.append(Finding(table, about, f"{name} is {_short(value)}, the journal says {_short(said.get(name))}"))
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    found += differences(table, about, values, said)

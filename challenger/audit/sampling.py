@@ -22,7 +22,7 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import EndpointError, MalformedLog, StoreError
-from challenger.sampling.audit import Anchor, Drawn, Report, check_epoch
+from challenger.sampling.audit import Anchor, Drawn, Finding, Report, check_epoch
 from challenger.sampling.draw import Epoch
 from challenger.sampling.policy import Inputs, Policy
 from challenger.store.bulk import rows_by
@@ -56,7 +56,14 @@ async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: D
     """The report on one epoch; without ``chain`` it says what could not be compared."""
     items = await view.work.between(row.opens_block, row.closes_block)
     judged = await _judged(view, items)
-    rows = [_drawn(item, judged) for item in items]
+    rows, unread = [], []
+    for item in items:
+        try:
+            rows.append(_drawn(item, judged))
+        except (ValueError, KeyError, TypeError, AttributeError):  # nothing of ours wrote such a row
+            what = "its row in the record cannot be read: a state or inputs that there are not"
+            unread.append(Finding(CommitmentId(item.work.commitment), what))
+    items = [item for item in items if item.work.commitment not in {one.commitment for one in unread}]
     if chain is None:
         on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
         hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
@@ -68,6 +75,7 @@ async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: D
         found = await _anchor(view, chain, anchor, row)
     epoch = Epoch(row.number, row.opens_block, row.closes_block, row.delay, row.secret, Hash32(row.policy_digest))
     report = check_epoch(epoch, _policy(row), row.commitment, on_chain, rows, hashes, found)
+    report.findings += unread
     if row.revealed_at is None:
         report.notes.append("the secret is not revealed yet: only the watcher itself can run this audit now")
     if chain is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from challenger.cli import audit_replay
 from challenger.cli.common import print_json, print_table, settings_of
-from challenger.errors import NotInRecord
+from challenger.errors import NotInRecord, StoreError
 from challenger.reach import reached
 from challenger.settings import Settings, addresses
 
@@ -23,7 +23,10 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     for name, line in (
         ("sampling", "was each draw as promised?"),
         ("journal", "does the hash chain hold, and do the published heads fit?"),
-        ("verify", "does all of the record hold: journal, rows against it, draws? asks nobody but the database"),
+        (
+            "verify",
+            "does all of the record hold: journal, rows and events against it, draws? asks nobody but the database",
+        ),
         ("replay", "run past commitments again, whatever their windows, and record what comes of it"),
     ):
         kind = kinds.add_parser(name, help=line, description=line[0].upper() + line[1:])
@@ -33,6 +36,8 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
         if name == "sampling":
             kind.add_argument("--epoch", type=int, default=None, help="this epoch alone")
             kind.add_argument("--offline", action="store_true", help="do not ask the chain")
+        elif name == "verify":
+            kind.add_argument("--chain", action="store_true", help="hold every event against an endpoint too")
         elif name == "replay":
             audit_replay.arguments(kind)
 
@@ -42,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     if options.what == "replay":
         return audit_replay.run(settings, options)
     if options.what == "verify":
-        return asyncio.run(_verify(addresses(settings), as_json=options.json))
+        return asyncio.run(_verify(addresses(settings), as_json=options.json, asked=options.chain))
     if options.what == "journal":
         return asyncio.run(_journal(settings, as_json=options.json))
     return asyncio.run(_sampling(addresses(settings), options))
@@ -123,9 +128,11 @@ def _print(reports: list[Report], *, holds: bool, asked: bool) -> None:
     print("The sampling holds." if holds else "The sampling does NOT hold.")
 
 
-async def _verify(settings: Settings, *, as_json: bool) -> int:
+async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
     """The journal first: what rows are held against is worth as much as it."""
+    from challenger.audit.finding import Finding
     from challenger.audit.journal import Recovered
+    from challenger.audit.onchain import audit_chain
     from challenger.audit.rows import audit_rows
     from challenger.audit.sampling import audit_epoch
     from challenger.protocols.reference_logs import MarketLogs
@@ -138,20 +145,32 @@ async def _verify(settings: Settings, *, as_json: bool) -> int:
         async with store.read() as view:
             rows = await audit_rows(view)
             logs = _Decoder(MarketLogs(chain.market), chain.market)
-            draws = [await audit_epoch(view, row, None, logs, chain.anchor) for row in await view.epochs.all()]
+            draws, unread = [], []
+            for row in await view.epochs.all():
+                try:
+                    draws.append(await audit_epoch(view, row, None, logs, chain.anchor))
+                except StoreError as error:
+                    unread.append(f"sampling: epoch {row.number}: {error}")
+            on_chain: list[Finding] = []
+            held = 0
+            if asked:
+                async with reached(settings) as (rpc, _):
+                    on_chain, held = await audit_chain(view, rpc, logs, chain.start_block)
     findings = [] if journal.broken is None else [f"journal: entry {journal.broken}: {journal.why}"]
-    findings += [f"{one.table}: {one.about}: {one.what}" for one in rows]
+    findings += [f"{one.table}: {one.about}: {one.what}" for one in (*rows, *on_chain)] + unread
     for report in draws:
         for one in report.findings:
             about = "" if one.commitment is None else f"0x{one.commitment.hex()}: "
             findings.append(f"sampling: epoch {report.epoch}: {about}{one.what}")
     if as_json:
         facts = {"entries": journal.entries, "bound": journal.bound, "signers": sorted(verifier.signers)}
+        facts |= {"events_on_chain": held if asked else None}
         print_json({"holds": not findings, "findings": findings, **facts})
     else:
         for finding in findings:
             print(finding)
         bound = f"{journal.entries} entries, bound by published heads up to {journal.bound}"
+        bound += f"; {held} events are on the chain" if asked else "; the chain was not asked (--chain)"
         print(f"The record does NOT hold ({bound})." if findings else f"The record holds: {bound}.")
     return 1 if findings else 0
 

@@ -1,0 +1,143 @@
+"""The chain as indexed: every row held against the events that it is folded from, and the events of commitments against the
+journal's digests of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import select
+
+from challenger.audit.finding import Finding, differences
+from challenger.domain import State
+from challenger.store import codec
+from challenger.store.bulk import chunks, key_of, rows_by
+from challenger.store.codec import EventRow, subject_bytes
+from challenger.store.journal import canonical
+from challenger.store.projection import FOLDS, Fold
+from challenger.store.schema import events
+from challenger.store.unit import View
+
+#: Aggregates that are in memory at once.
+_MANY = 500
+#: Kinds of entries about facts of the chain: what they say of an event is its place and digest.
+FACTS = frozenset({State.OBSERVED.value})
+_FACT_KINDS = (
+    "Committed",
+    "WindowExtended",
+    "DisputeOpened",
+    "DisputeClosed",
+    "DemandOpened",
+    "DemandClosed",
+    "JobClosed",
+)
+
+
+def is_fact(kind: str) -> bool:
+    return kind in FACTS or kind.startswith("chain-")
+
+
+async def audit_folds(view: View, digests: dict[tuple[str, int], str]) -> list[Finding]:
+    """``digests``: (hash of the block, number of the log) → what the journal says of the event there."""
+    found: list[Finding] = []
+    for aggregate, fold in FOLDS.items():
+        async for stories in _stories(view, aggregate):
+            found += await _held(view, aggregate, fold, stories, digests)
+        found += await _made_up(view, aggregate, fold)
+    return found
+
+
+async def _stories(view: View, aggregate: str) -> AsyncIterator[dict[bytes, list[EventRow]]]:
+    """The events of some aggregates at a time, each whole and in chain order."""
+    query = select(events).where(events.c.kind.in_(codec.KINDS[aggregate]))
+    order = (events.c.subject, events.c.block, events.c.log_index)
+    waiting: dict[bytes, list[EventRow]] = {}
+    async for row in await view.connection.stream(query.order_by(*order)):
+        event = EventRow(*row)
+        if event.subject not in waiting and len(waiting) >= _MANY:
+            yield waiting
+            waiting = {}
+        waiting.setdefault(event.subject, []).append(event)
+    if waiting:
+        yield waiting
+
+
+async def _held(
+    view: View,
+    aggregate: str,
+    fold: Fold,
+    stories: dict[bytes, list[EventRow]],
+    digests: dict[tuple[str, int], str],
+) -> list[Finding]:
+    name, found = fold.table.name, []
+    keys = [codec.key(aggregate, subject) for subject in stories]
+    there = {
+        subject_bytes(row[0]): fold.row(*row)
+        for row in await rows_by(view.connection, fold.table, key_of(fold.table), keys)
+    }
+    for subject, story in stories.items():
+        about = _name(codec.key(aggregate, subject))
+        for event in story:
+            found += _digest(event, digests)
+        try:
+            wanted = fold.over([codec.decode(event) for event in story])
+        except (ValueError, KeyError, TypeError):
+            found.append(Finding("events", about, "an event cannot be read"))
+            continue
+        row = there.get(subject)
+        if wanted is None:
+            found.append(Finding(name, about, "the event of its beginning is not there"))
+        elif row is None:
+            found.append(Finding(name, about, "its events are there, and the row is not"))
+        elif row != wanted:
+            said = json.loads(canonical(_plain(wanted)))
+            found += differences(name, about, _plain(row), said, "its events say")
+    return found
+
+
+def _digest(event: EventRow, digests: dict[tuple[str, int], str]) -> list[Finding]:
+    """Of events that the journal tells of: their digest is the one that it told."""
+    if event.kind not in _FACT_KINDS:
+        return []
+    about = f"block {event.block}, log {event.log_index}"
+    said = digests.get(("0x" + event.block_hash.hex(), event.log_index))
+    if said is None:
+        return [Finding("events", about, "the journal tells nothing of it")]
+    digest = "0x" + sha256(event.tx_hash + event.payload.encode() + event.data).hexdigest()
+    return [] if said == digest else [Finding("events", about, "it is another event than the journal tells of")]
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """Numbers of 256 bits as text, as JSON has them."""
+    return {
+        name: str(value) if type(value) is int and value >= 1 << 63 else value for name, value in row._asdict().items()
+    }
+
+
+async def _made_up(view: View, aggregate: str, fold: Fold) -> list[Finding]:
+    """Rows without any event."""
+    key, found = key_of(fold.table), []
+    waiting: list[Any] = []
+
+    async def without(keys: Sequence[Any]) -> list[Finding]:
+        told: set[bytes] = set()
+        for part in chunks([subject_bytes(one) for one in keys]):
+            query = select(events.c.subject).where(
+                events.c.subject.in_(part), events.c.kind.in_(codec.KINDS[aggregate])
+            )
+            told |= {bytes(one) for one in (await view.connection.execute(query.distinct())).scalars()}
+        gone = [one for one in keys if subject_bytes(one) not in told]
+        return [Finding(fold.table.name, _name(one), "no event tells of it") for one in gone]
+
+    async for row in await view.connection.stream(select(key).order_by(key)):
+        waiting.append(row[0])
+        if len(waiting) >= _MANY:
+            found += await without(waiting)
+            waiting = []
+    return found + await without(waiting)
+
+
+def _name(identity: bytes | int) -> str:
+    return str(identity) if isinstance(identity, int) else "0x" + identity.hex()
