@@ -61,6 +61,7 @@ from challenger.store.heads import FilePublisher
 from challenger.store.outbox import Outbox
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.metrics import Prometheus
+from challenger.telemetry.notify import look
 from challenger.telemetry.serve import serve
 
 __all__ = ["App", "Replaying", "opened"]
@@ -106,6 +107,7 @@ async def opened(
     addresses(settings)
     chain = settings.chain
     telemetry = instruments(settings, monotonic)
+    await look(settings.telemetry.notify, settings.telemetry.notify_on)
     async with AsyncExitStack() as stack:
         spread = random.Random(entropy(16))  # noqa: S311 - spreads retries, decides nothing
         endpoints = await stack.enter_async_context(

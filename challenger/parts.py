@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from challenger.telemetry.hooks import Command, Webhook
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
 from challenger.telemetry.metrics import Prometheus, Silent
+from challenger.telemetry.notify import choice, services
 from challenger.telemetry.serve import loopback
 from replay.artifacts import ArtifactStore
 from replay.sandbox import Limits as SandboxLimits
@@ -89,9 +91,17 @@ def instruments(settings: Settings, clock: Callable[[], float] = time.monotonic)
         alerts.send_to(Command(wanted.alert_command, wanted.alert_seconds))
     if wanted.alert_webhook:
         alerts.send_to(Webhook(wanted.alert_webhook, wanted.alert_seconds))
+    wanted_on = choice(wanted.notify_on)
+    for service in services(wanted.notify, whom(settings), wanted.alert_seconds, metrics):
+        alerts.cry_to(service, wanted.notify_gap, wanted_on)
     # a look that takes a few polls is none too many
     health = Health(max(wanted.stale_seconds, 5 * settings.chain.poll), clock)
     return Instruments(metrics, alerts, health)
+
+
+def whom(settings: Settings) -> str:
+    """Which watcher this is, for a person who has several."""
+    return f"on {socket.gethostname()}, chain {settings.chain.chain_id}, {settings.mode}"
 
 
 def policy_of(settings: Settings) -> Policy:

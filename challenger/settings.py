@@ -1,20 +1,20 @@
 """Settings: frozen, read once from TOML and environment, handed in. Nothing reads them at import.
 
 ``[section] field`` in the file is ``CHALLENGER_SECTION_FIELD`` in the environment, which wins; with ``_FILE``
-appended the value is read from that file (for secrets). Lists are comma-separated in the environment.
+appended the value is read from that file (for secrets). Lists are comma-separated there, or one item a line.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
+from challenger.convert import convert, from_environment, refuse_unknown
 from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
 
@@ -59,6 +59,7 @@ _RANGES = (
     ("filing", "lease_seconds", 1, 3_600),
     ("telemetry", "alert_seconds", 0.1, 600),
     ("telemetry", "stale_seconds", 1, 86_400),
+    ("telemetry", "notify_gap", 1, 86_400),
     ("web", "rate", 1, 1_000_000),
     ("web", "body_bytes", 256, 1 << 20),
     ("web", "listeners", 0, 10_000),
@@ -160,8 +161,11 @@ class FilingSettings:
 class TelemetrySettings:
     metrics: str = ""
     alert_command: str = ""
-    alert_webhook: str = ""
+    alert_webhook: str = field(default="", repr=False)
     alert_seconds: float = 10.0
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    notify_on: tuple[str, ...] = ("info",)
+    notify_gap: float = 60.0
     stale_seconds: float = 120.0
 
 
@@ -226,19 +230,19 @@ def read(path: Path) -> dict[str, Any]:
 def build(raw: Mapping[str, Any], env: Mapping[str, str], source: str) -> Settings:
     """Typed settings from parsed TOML and environment; unknown sections and fields are refused."""
     sections = get_type_hints(Settings)
-    _refuse_unknown(raw, sections, source, "section")
+    refuse_unknown(raw, sections, source, "section")
     made = {}
     for name, kind in sections.items():
         values = raw.get(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"[{name}] must be a table", file=source)
         hints = get_type_hints(kind)
-        _refuse_unknown(values, hints, source, f"[{name}] field")
-        chosen = {key: _convert(value, hints[key], f"[{name}] {key}", source) for key, value in values.items()}
+        refuse_unknown(values, hints, source, f"[{name}] field")
+        chosen = {key: convert(value, hints[key], f"[{name}] {key}", source) for key, value in values.items()}
         for key, hint in hints.items():
-            text = _from_environment(env, f"{PREFIX}_{name}_{key}".upper())
+            text = from_environment(env, f"{PREFIX}_{name}_{key}".upper())
             if text is not None:
-                chosen[key] = _convert(text, hint, f"{PREFIX}_{name}_{key}".upper(), "environment")
+                chosen[key] = convert(text, hint, f"{PREFIX}_{name}_{key}".upper(), "environment")
         made[name] = kind(**chosen)
     return Settings(**made)
 
@@ -306,7 +310,7 @@ def override(settings: Settings, changes: Mapping[str, str], source: str) -> Set
     for name, text in changes.items():
         section, _, key = name.partition(".")
         hint = get_type_hints(sections[section])[key]
-        value = _convert(text, hint, f"[{section}] {key}", source)
+        value = convert(text, hint, f"[{section}] {key}", source)
         settings = replace(settings, **{section: replace(getattr(settings, section), **{key: value})})
     return check(settings)
 
@@ -335,70 +339,6 @@ def _is_address(value: str) -> bool:
     if len(value) != 42 or not value.startswith("0x"):
         return False
     return all(c in "0123456789abcdef" for c in value[2:].lower())
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: str, what: str) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-            raise ConfigError(f"unknown {what} {name}{hint}", file=source)
-
-
-def _from_environment(env: Mapping[str, str], name: str) -> str | None:
-    if name in env:
-        return env[name]
-    path = env.get(name + "_FILE")
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}_FILE cannot be read: {type(error).__name__}", file=path) from None
-
-
-def _convert(value: Any, hint: Any, where: str, source: str) -> Any:
-    """``value`` as the field's type; numbers and lists may arrive as text from the environment."""
-    kind = getattr(hint, "__supertype__", hint)
-    if get_origin(kind) is tuple:
-        items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-            raise ConfigError(f"{where} must be a list of strings", file=source)
-        return tuple(items)
-    if get_args(kind):  # X | None
-        kind = next(part for part in get_args(kind) if part is not type(None))
-    try:
-        if kind is bool:
-            return _boolean(value)
-        if kind in (int, float) and isinstance(value, bool):
-            raise ValueError  # noqa: TRY301  a TOML true is no number
-        if kind is int:
-            return _integer(value)
-        if kind is str and not isinstance(value, str):
-            raise ValueError  # noqa: TRY301
-        made = kind(value)
-    except (ValueError, TypeError):
-        names = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
-        wanted = "one of " + ", ".join(kind) if issubclass(kind, Mode) else names.get(kind.__name__, kind.__name__)
-        raise ConfigError(f"{where} must be {wanted}", file=source) from None
-    return made.lower() if hint is Address else made
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, float):
-        raise ValueError  # noqa: TRY004  reported as a wrong value by the caller
-    return int(value)
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return words[value.lower()] if isinstance(value, str) and value.lower() in words else _refuse()
-
-
-def _refuse() -> bool:
-    raise ValueError
 
 
 def every_setting() -> list[tuple[str, str, Any]]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("demo", "watch cheating providers get caught on an embedded chain, with real models"),
     "init": ("init", "write a commented settings file"),
     "check": ("check", "try everything the watcher needs and show a table"),
+    "notify": ("notify", "send a test message to every service in [telemetry] notify"),
     "run": ("run", "watch the chain: sample, replay, confirm, dispute"),
     "status": ("inspect", "where the watcher stands: cursor, states, money at risk"),
     "commitments": ("inspect", "list commitments with state and verdict, or show one"),

@@ -53,6 +53,7 @@ async def _all(settings: Settings, *, replay: bool) -> list[Row]:
     rows.append(database)
     if database.ok:
         rows.append(await attempt("pauses", lambda: _pauses(settings)))
+    rows.append(await attempt("notifications", lambda: _notifications(settings)))
     rows.append(await attempt("journal heads", lambda: asyncio.to_thread(_heads, settings)))
     for name, place in _places(settings).items():
         rows.append(await attempt(f"disk: {name}", partial(asyncio.to_thread, _disk, place)))
@@ -84,6 +85,16 @@ async def _pauses(settings: Settings) -> str:
         about = "; ".join(f"{pause.reason} on {pause.subject}: {pause.detail}" for pause in pauses)
         raise Expected(f"filing stands still ({about}): look, then `challenger resume`")
     return "none in force"
+
+
+async def _notifications(settings: Settings) -> str:
+    """Whether they could be sent; `challenger notify` sends one."""
+    from challenger.telemetry.notify import look, services
+
+    wanted = settings.telemetry
+    await look(wanted.notify, wanted.notify_on)
+    names = [service.name for service in services(wanted.notify, "", wanted.alert_seconds)]
+    return f"{', '.join(names)}; `challenger notify` sends a test message" if names else "none"
 
 
 def _heads(settings: Settings) -> str:

@@ -45,7 +45,10 @@ HEAD_BLOCK = Metric("head_block", "gauge", "number of the newest block in the in
 HEAD_AGE = Metric("head_age_seconds", "gauge", "this machine's clock less the time of the endpoint's newest block")
 ALERTS = Metric("alerts_total", "counter", "alerts raised", ("name", "severity"))
 ALERTS_ACTIVE = Metric("alerts_active", "gauge", "alerts whose condition lasts", ("name",))
-HOOK_FAILURES = Metric("alert_hook_failures_total", "counter", "alerts that a command or webhook did not take")
+HOOK_FAILURES = Metric("alert_hook_failures_total", "counter", "alerts that a command, webhook or service did not take")
+NOTIFICATIONS = Metric(
+    "notifications_total", "counter", "messages handed to a service of [telemetry] notify", ("service", "outcome")
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     SLACK_AT_FILING,
@@ -65,6 +68,7 @@ CATALOGUE: tuple[Metric, ...] = (
     ALERTS,
     ALERTS_ACTIVE,
     HOOK_FAILURES,
+    NOTIFICATIONS,
 )
 
 

@@ -19,9 +19,11 @@ from challenger.hardening import no_core_dumps
 
 KEY = keccak(b"the key whose traces are looked for")
 PASSPHRASE = "unmistakable passphrase 4711"
+TOKEN = "unmistakable-token-4712"
 COMMANDS = (
     ("check", "--no-replay"),
     ("check", "--no-replay", "--json"),
+    ("notify",),
     ("run",),
     ("run", "--json"),
     ("status",),
@@ -38,7 +40,7 @@ def forms(secret: bytes) -> list[bytes]:
     return [secret, *text, base64.urlsafe_b64encode(secret), repr(secret)[2:-1].encode()]
 
 
-NEEDLES = [*forms(KEY), *forms(KEY[:12]), *forms(PASSPHRASE.encode())]
+NEEDLES = [*forms(KEY), *forms(KEY[:12]), *forms(PASSPHRASE.encode()), TOKEN.encode()]
 
 
 def private(path: Path, content: str) -> Path:
@@ -86,6 +88,8 @@ timeout = 1
 [store]
 url = "sqlite:///{folder}/watcher.sqlite"
 heads = "{folder}/heads.jsonl"
+[telemetry]
+notify = ["json://{TOKEN}:{TOKEN}@127.0.0.1:9/{TOKEN}"{', "tgram://' + TOKEN + '"' if kind == "environment" else ""}]
 [signer]
 {signer(secrets, kind)}
 """
@@ -93,7 +97,7 @@ heads = "{folder}/heads.jsonl"
     env = os.environ | {"THE_KEY": KEY.hex(), "PYTHONASYNCIODEBUG": "1", "PYTHONFAULTHANDLER": "1"}
     said = b""
     subprocess.run([sys.executable, "-m", "challenger", "db", "upgrade", "-c", config], env=env, check=False)
-    wanted = COMMANDS if kind == "key file" else COMMANDS[1:3]
+    wanted = COMMANDS if kind == "key file" else COMMANDS[1:4]
     for command in wanted:
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-m", "challenger", *command, "-c", config],
