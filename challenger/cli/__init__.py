@@ -22,6 +22,7 @@ COMMANDS = {
     "commitments": ("inspect", "list commitments with state and verdict, or show one"),
     "disputes": ("inspect", "list disputes and demands, ours and others'"),
     "providers": ("providers", "track records: what was drawn, what came of it, how bad the rest can be"),
+    "handoffs": ("handoffs", "hop by hop, what crossed and who let it down; or all of them, counted"),
     "approvals": ("approvals", "mode confirm: list what waits for a person"),
     "approve": ("approvals", "mode confirm: let one filing go ahead, for the roots and the bond shown"),
     "refuse": ("approvals", "mode confirm: keep one filing back"),

@@ -95,6 +95,17 @@ def natural(text: str) -> int:
     return value
 
 
+def moment(text: str) -> int:
+    """For argparse: a time in UTC seconds, from a date, a date and time, or seconds."""
+    if text.isascii() and text.isdecimal():
+        return natural(text)
+    try:
+        told = datetime.fromisoformat(text)
+        return int((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("a time is 2026-01-31, 2026-01-31T12:00 or seconds, in UTC") from None
+
+
 def address(text: str) -> str:
     """For argparse: an address, lower case."""
     lowered = text.lower()

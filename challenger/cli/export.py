@@ -7,11 +7,10 @@ import os
 import sys
 import tempfile
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from challenger.cli.common import print_json, run_to_end, settings_of
+from challenger.cli.common import moment, print_json, run_to_end, settings_of
 from challenger.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "-o", "--output", type=Path, default=Path("-"), metavar="FILE", help="default: - is standard output"
     )
-    sub.add_argument("--since", type=_time, default=None, metavar="TIME", help="UTC seconds, or 2026-11-27[T08:00]")
-    sub.add_argument("--until", type=_time, default=None, metavar="TIME", help="before this time")
+    sub.add_argument("--since", type=moment, default=None, metavar="TIME", help="UTC seconds, or 2026-11-27[T08:00]")
+    sub.add_argument("--until", type=moment, default=None, metavar="TIME", help="before this time")
     sub.add_argument(
         "--where",
         action="append",
@@ -46,20 +45,8 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     )
 
 
-def _time(text: str) -> str:
-    """For argparse: seconds as text, as the API's filters take them."""
-    if text.isascii() and text.isdigit():
-        return text
-    try:
-        return str(int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            "a time is UTC seconds, or a date such as 2026-11-27 or 2026-11-27T08:00"
-        ) from None
-
-
 def run(options: argparse.Namespace) -> int:
-    asked = {name: value for name in ("since", "until") if (value := getattr(options, name)) is not None}
+    asked = {name: str(value) for name in ("since", "until") if (value := getattr(options, name)) is not None}
     for text in options.where:
         name, equals, value = text.partition("=")
         if not equals or name in asked:

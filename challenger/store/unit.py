@@ -9,6 +9,7 @@ from challenger.store.audits import Audits
 from challenger.store.chainview import ChainView
 from challenger.store.epochs import Epochs
 from challenger.store.fences import Fences
+from challenger.store.handoffs import Handoffs
 from challenger.store.hindsight import Hindsight
 from challenger.store.journal import Journal
 from challenger.store.keep import Approvals, Latencies, Settings
@@ -44,6 +45,7 @@ class View:
         self.records = Records(connection)
         self.listing = Listing(connection)
         self.overview = Overviews(connection)
+        self.handoffs = Handoffs(connection)
 
 
 class Unit(View):

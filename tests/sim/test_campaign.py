@@ -55,7 +55,7 @@ async def test_a_quiet_world_has_nothing_in_the_way_of_any_filing(tmp_path) -> N
     wrong = next(label for label in labels if label.truth is Truth.WRONG)
     played.world.labels = [replace(label, truth=Truth.HONEST) if label is wrong else label for label in labels]
     told = (await checking.check(played, tmp_path / "t.sqlite")).broken
-    assert [line.split(":")[0] for line in told] == ["an honest provider was accused"]
+    assert [line.split(":")[0] for line in told] == ["an honest provider was accused", "hand-offs"]
     honest = next(label for label in labels if label.truth is Truth.HONEST)
     played.world.labels = [replace(label, truth=Truth.WRONG) if label is honest else label for label in labels]
     told = (await checking.check(played, tmp_path / "t.sqlite")).broken

@@ -12,11 +12,13 @@ from typing import Any
 
 from sqlalchemy import select
 
+from challenger.audit.handoffs import ledger_of
+from challenger.audit.hops import Role
 from challenger.audit.journal import Recovered
 from challenger.audit.rows import audit_rows
 from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
-from challenger.domain import Action, CommitmentId, State
+from challenger.domain import NEVER, Action, CommitmentId, State, UnixTime
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.sim.campaign.bonds import signatures
 from challenger.sim.campaign.plan import MARGIN
@@ -26,10 +28,12 @@ from challenger.store import schema
 from challenger.store.engine import Store, open_store
 from challenger.store.heads import FilePublisher, verify
 from challenger.store.rows import TransactionRow
+from challenger.store.unit import View
 from challenger.store.work import Item
 
 #: Tables that follow from the chain alone.
 CHAIN_TABLES = ("models", "tasks", "commitments", "disputes", "demands")
+_BLAMELESS = (Role.REQUESTER, Role.REGISTRAR, Role.CHALLENGER)
 _RESTING = (State.WITHDRAWN, State.FINALISED, State.LOST, State.FILED_BY_OTHER, State.EXPIRED)
 
 
@@ -74,6 +78,7 @@ async def check(p: Played, template: Path) -> Findings:
         if report.broken is not None:
             found.broken.append(f"journal: entry {report.broken}: {report.why}")
         async with store.read() as view:
+            await _handoffs(p, found, view)
             found.broken += [f"rows: {one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
         found.digest = await _digest(p, store)
     return found
@@ -188,6 +193,18 @@ async def _nonces(p: Played, found: Findings, store: Store) -> None:
 
 
 # the record
+
+
+async def _handoffs(p: Played, found: Findings, view: View) -> None:
+    """Requester and registrar are honest here, and so are providers whose answers are; the watcher accuses truly."""
+    honest = {label.job for label in p.world.labels if label.truth is Truth.HONEST}
+    async for story in view.handoffs.between(UnixTime(0), NEVER):
+        for hop in ledger_of(story).hops:
+            if hop.responsible is None:
+                continue
+            role, about = hop.responsible.role, story.identity
+            if role in _BLAMELESS or (role is Role.PROVIDER and about in honest):
+                found.broken.append(f"hand-offs: {about.hex()[:12]}: an honest party is named: {hop.said}")
 
 
 async def _index(p: Played, found: Findings, store: Store, template: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from challenger.web.api import acts, bundles, lists, state, things
+from challenger.web.api import acts, bundles, handed, lists, state, things
 from challenger.web.auth import require
 from challenger.web.openapi import document
 from challenger.web.problems import Problem
@@ -24,7 +24,15 @@ async def _openapi(request: web.Request, _: Mapping[str, Any]) -> web.StreamResp
 
 
 _DOCUMENT = Route("GET", "/openapi.json", "get_openapi", "This document.", _openapi, {"type": "object"}, problems=())
-TABLE: tuple[Route, ...] = (*lists.ROUTES, *things.ROUTES, *state.ROUTES, *bundles.ROUTES, *acts.ROUTES, _DOCUMENT)
+TABLE: tuple[Route, ...] = (
+    *lists.ROUTES,
+    *things.ROUTES,
+    *state.ROUTES,
+    *bundles.ROUTES,
+    *handed.ROUTES,
+    *acts.ROUTES,
+    _DOCUMENT,
+)
 
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -14,6 +14,7 @@ from challenger.store import listed
 from challenger.store.rows import JournalRow
 from challenger.store.unit import View
 from challenger.web.api import state, things
+from challenger.web.api.handed import ledger
 from challenger.web.keys import SETTINGS, STORE
 from challenger.web.kinds import ADDRESS_KIND, BIG, HASH_KIND, NUMBER, Kind, Parameter
 from challenger.web.pages.lists import asked, tidy
@@ -85,6 +86,7 @@ async def _commitment(request: web.Request) -> Any:
         if found is None:
             raise not_found("commitment", request.match_info["commitment"])
         head = await view.chain.head()
+        hops = await ledger(view, identity)
     bundles = await asyncio.to_thread(kept, request.app[SETTINGS].store.evidence, identity)
     row = found.listed.commitment
     return "commitment.html", {
@@ -92,6 +94,7 @@ async def _commitment(request: web.Request) -> Any:
         "row": row,
         "work": found.listed.work,
         "left": None if head is None else row.closes - head.time,
+        "handoffs": hops,
         "timeline": timeline(found.journal),
         "environments": {one.id: json.loads(one.environment) for one in found.verdicts},
         "bundle": next(

@@ -68,7 +68,12 @@ def _fact(value: Any) -> str:
     return short(text) if text.startswith("0x") else text if len(text) <= 200 else text[:199] + "…"
 
 
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 FILTERS = {
+    "capitalised": capitalised,
     "utc": utc,
     "span": span,
     "ether": ether,

@@ -1,0 +1,432 @@
+"""The hand-off ledger: an honest life names nobody, and whoever lets a hop down is named at that hop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from challenger.audit.handoffs import Summary, ledger_of
+from challenger.audit.hops import Certainty, Fault, Hop, Party, Role, Status, Step
+from challenger.domain import (
+    Address,
+    DemandOutcome,
+    DisputeOutcome,
+    JobStatus,
+    Part,
+    State,
+    VerdictKind,
+    Wei,
+)
+from challenger.store import codec
+from challenger.store.audits import AuditRow
+from challenger.store.handoffs import Happened, Story, Undone
+from challenger.store.rows import CommitmentRow, DemandRow, DisputeRow, ModelRow, TaskRow, VerdictRow, WorkRow
+
+T0 = 1_700_000_000
+REQUESTER, REGISTRAR, PROVIDER, CHALLENGER = (Address("0x" + f"{n}1" * 20) for n in (1, 2, 3, 4))
+MARKET = "0x" + "ab" * 20
+ROLES = {
+    Role.REQUESTER: REQUESTER,
+    Role.REGISTRAR: REGISTRAR,
+    Role.PROVIDER: PROVIDER,
+    Role.CHALLENGER: CHALLENGER,
+}
+
+
+def h(name: str) -> Any:
+    return sha256(name.encode()).digest()
+
+
+MODEL, TASK, JOB = h("model"), h("task"), h("job")
+BEACON = h("beacon")
+SEED = sha256(b"seed/1" + (7).to_bytes(32, "big") + b"\xab" * 20 + TASK + h("entropy") + BEACON).digest()
+
+
+def happened(kind: str, subject: bytes | int, block: int) -> Happened:
+    return Happened(
+        kind, codec.subject_bytes(subject), block, 0, h(f"block {block}"), h(f"tx {block}"), T0 + 12 * block
+    )
+
+
+def verdict(kind: VerdictKind, detail: str = "", *, fresh: bool = False, number: int = 1) -> VerdictRow:
+    judged = kind in (VerdictKind.VALID, VerdictKind.FRAUD)
+    output = h("output" if kind is VerdictKind.VALID else "right output") if judged else None
+    state = h("state" if kind is VerdictKind.VALID else "right state") if judged else None
+    backend = "numpy" if fresh else "torch"
+    return VerdictRow(number, JOB, kind.value, detail, backend, fresh, output, state, "{}", 1, T0 + 200)
+
+
+def audit(kind: VerdictKind, confirmed: str = "") -> AuditRow:
+    one = verdict(kind)
+    roots = (one.output_root, one.state_root)
+    return AuditRow(
+        1, JOB, "record", 10, h("block 10"), PROVIDER, h("output"), h("state"), kind.value, "", "torch", *roots, confirmed,
+        "{}", 1, T0 + 900,
+    )  # fmt: skip
+
+
+def demand(part: Part, outcome: DemandOutcome, number: int = 5, closed: int | None = 14) -> DemandRow:
+    return DemandRow(
+        number,
+        12,
+        0,
+        h("tx 12"),
+        JOB,
+        CHALLENGER,
+        part.value,
+        0,
+        Wei(1),
+        T0 + 500,
+        outcome.value,
+        Wei(0),
+        Wei(0),
+        closed,
+        0,
+    )
+
+
+def dispute(outcome: DisputeOutcome, number: int = 9) -> DisputeRow:
+    roots = (h("right output"), h("right state"))
+    closed = None if outcome is DisputeOutcome.OPEN else 16
+    return DisputeRow(
+        number,
+        15,
+        0,
+        h("tx 15"),
+        JOB,
+        CHALLENGER,
+        *roots,
+        h("evidence"),
+        Wei(1),
+        T0 + 600,
+        outcome.value,
+        Wei(0),
+        Wei(0),
+        closed,
+    )
+
+
+@dataclass
+class Life:
+    """An honest commitment; a test changes what it likes."""
+
+    input_uri: str = ""
+    output_uri: str = ""
+    selected: bool | None = True
+    state: State = State.REPLAYED
+    detail: str = ""
+    status: JobStatus = JobStatus.FINAL
+    lapsed: bool = False
+    disabled: int | None = None
+    verdict: VerdictRow | None = None
+    confirmation: VerdictRow | None = None
+    demands: list[DemandRow] = field(default_factory=list)
+    disputes: list[DisputeRow] = field(default_factory=list)
+    audits: list[AuditRow] = field(default_factory=list)
+    undone: list[Undone] = field(default_factory=list)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def story(self) -> Story:
+        events = [
+            happened("ModelRegistered", MODEL, 1),
+            happened("TaskOpened", TASK, 5),
+            happened("TaskTaken", TASK, 7),
+        ]
+        if self.disabled is not None:
+            events.append(happened("ModelDisabled", MODEL, self.disabled))
+        events.append(happened("TaskClosed", TASK, 11) if self.lapsed else happened("Committed", JOB, 10))
+        for asked in self.demands:
+            events.append(happened("DemandOpened", asked.demand, 12))
+            events += [happened("DemandClosed", asked.demand, 14)] if asked.closed_block else []
+        for one in self.disputes:
+            events.append(happened("DisputeOpened", one.dispute, 15))
+            events += [happened("DisputeClosed", one.dispute, 16)] if one.closed_block else []
+        closed = None if self.status is JobStatus.COMMITTED else 20
+        events += [happened("JobClosed", JOB, 20)] if closed and not self.lapsed else []
+        model = ModelRow(
+            MODEL, 1, 0, REGISTRAR, h("file"), h("artefact"), h("program"), 1, "exact", 3, 9, "https://m", h("known"),
+            disabled=self.disabled is not None,
+        )  # fmt: skip
+        task = TaskRow(
+            TASK, 5, 0, MODEL, REQUESTER, h("input"), self.input_uri, 9, h("entropy"), Wei(1), T0 + 400, PROVIDER, SEED, 7,
+            "lapsed" if self.lapsed else None,
+        )  # fmt: skip
+        row = CommitmentRow(
+            JOB, 10, 0, h("tx 10"), TASK, MODEL, PROVIDER, h("output"), h("state"), self.output_uri, 9, T0 + 120,
+            T0 + 3720, self.status.value, closed,
+        )  # fmt: skip
+        work = WorkRow(
+            JOB, self.state.value, None, 10, T0 + 120, T0 + 3720, 1, 50_000, 12, h("block 12"), b"", self.selected, "{}",
+            None if self.verdict is None else 1, None if self.confirmation is None else 2, self.detail, 1, 0, T0 + 300, 1,
+        )  # fmt: skip
+        made = Story(
+            TASK if self.lapsed else JOB,
+            None if self.lapsed else row,
+            task,
+            model,
+            tuple(sorted(events, key=lambda one: one.block)),
+            tuple(self.disputes),
+            tuple(self.demands),
+            None if self.lapsed else work,
+            self.verdict,
+            self.confirmation,
+            tuple(self.audits),
+            undone=tuple(self.undone),
+            beacon=BEACON,
+            deployment=f"7/{MARKET}",
+        )
+        return replace(made, **self.changes)
+
+
+K = VerdictKind
+NO_PROOF = [
+    (None, None),
+    (verdict(K.VALID), None),
+    (verdict(K.INCONCLUSIVE, "crashed: signal 9"), None),
+    (verdict(K.INCONCLUSIVE, "model: its registered known answer is not what this machine computes"), None),
+    (verdict(K.UNAVAILABLE, "input"), None),
+    (verdict(K.UNAVAILABLE, "output"), None),
+    (verdict(K.UNAVAILABLE, "weights: not-found"), None),
+    (verdict(K.FRAUD, "output"), None),
+    (verdict(K.FRAUD, "output"), verdict(K.VALID, fresh=True, number=2)),
+    (verdict(K.FRAUD, "state"), verdict(K.INCONCLUSIVE, "timeout", fresh=True, number=2)),
+]
+
+
+@st.composite
+def honest_lives(draw: st.DrawFn) -> Life:
+    first, second = draw(st.sampled_from(NO_PROOF))
+    selected = draw(st.sampled_from([True, False, None]))
+    if not selected:
+        first = second = None
+    shown = st.sampled_from([DemandOutcome.OPEN, DemandOutcome.ANSWERED, DemandOutcome.MOOT])
+    parts = draw(st.lists(st.sampled_from(list(Part)), unique=True, max_size=2))
+    disputed = draw(st.lists(st.sampled_from([DisputeOutcome.OPEN, DisputeOutcome.MOOT]), max_size=2))
+    state = draw(st.sampled_from([State.SAMPLED, State.INCONCLUSIVE, State.UNAVAILABLE])) if selected else State.SKIPPED
+    return Life(
+        input_uri=draw(st.sampled_from(["", "https://i"])),
+        output_uri=draw(st.sampled_from(["", "https://o"])),
+        selected=selected,
+        state=state,
+        status=draw(st.sampled_from([JobStatus.COMMITTED, JobStatus.FINAL])),
+        disabled=draw(st.sampled_from([None, 15, 30])),
+        verdict=first,
+        confirmation=second,
+        demands=[demand(part, draw(shown), 20 + n) for n, part in enumerate(parts)],
+        disputes=[dispute(outcome, 30 + n) for n, outcome in enumerate(disputed)],
+        audits=draw(st.sampled_from([[], [audit(K.FRAUD)], [audit(K.UNAVAILABLE)]])),
+    )
+
+
+@given(honest_lives())
+def test_an_honest_life_names_nobody(life: Life) -> None:
+    ledger = ledger_of(life.story())
+    assert ledger.first is None, ledger.sentence()
+    assert all(hop.responsible is None for hop in ledger.hops)
+    order = list(Step)
+    assert [order.index(hop.step) for hop in ledger.hops] == sorted(order.index(hop.step) for hop in ledger.hops)
+    assert {hop.step for hop in ledger.hops} >= set(Step) - {Step.DEMAND, Step.RULING}
+
+
+def _lost(part: Part) -> Callable[[Life], None]:
+    def tamper(life: Life) -> None:
+        life.demands.append(demand(part, DemandOutcome.LOST))
+        life.status = JobStatus.FRAUD if part in (Part.OUTPUT, Part.OPENING) else JobStatus.VOID
+
+    return tamper
+
+
+def _false(life: Life) -> None:
+    life.verdict, life.confirmation = verdict(K.FRAUD, "output"), verdict(K.FRAUD, "output", fresh=True, number=2)
+    life.selected, life.audits = True, []
+
+
+def _replayed(life: Life) -> None:
+    _false(life)
+    life.changes["twin"] = life.story().commitment._replace(commitment=h("another"), state_root=h("its own"))  # type: ignore[union-attr]
+
+
+def _audited_false(life: Life) -> None:
+    life.verdict = life.confirmation = None
+    life.audits = [audit(K.FRAUD, "numpy")]
+
+
+def _ruled(life: Life) -> None:
+    life.verdict = life.confirmation = None
+    life.audits, life.status = [], JobStatus.FRAUD
+    life.disputes.append(dispute(DisputeOutcome.CHALLENGER))
+
+
+def _lapsed(life: Life) -> None:
+    life.lapsed, life.disabled, life.demands, life.disputes, life.audits = True, None, [], [], []
+    life.verdict = life.confirmation = None
+
+
+def _revoked(life: Life) -> None:
+    life.verdict = life.confirmation = None
+    life.disabled, life.audits = 6, []
+
+
+def _elsewhere(life: Life) -> None:
+    life.verdict = life.confirmation = None
+    life.audits = []
+    life.changes["condemned"] = demand(Part.WEIGHTS, DemandOutcome.LOST)._replace(commitment=h("another"))
+
+
+def _watcher_late(state: State) -> Callable[[Life], None]:
+    def tamper(life: Life) -> None:
+        life.selected, life.verdict, life.confirmation, life.state = True, None, None, state
+
+    return tamper
+
+
+def _fell_silent(life: Life) -> None:
+    life.disputes.append(dispute(DisputeOutcome.EXPIRED))
+    life.status = JobStatus.VOID
+
+
+def _cried_wolf(life: Life) -> None:
+    life.disputes.append(dispute(DisputeOutcome.PROVIDER))
+
+
+def _taken_back(life: Life) -> None:
+    life.status = JobStatus.COMMITTED
+    life.undone = [Undone("chain-job-closed", 19, h("fork"), T0 + 300)]
+
+
+def _vanished(life: Life) -> None:
+    life.state = State.ORPHANED
+    life.changes |= {"commitment": None, "task": None, "model": None}
+    life.undone = [Undone("observed", 10, h("fork"), T0 + 120)]
+
+
+S, F, R, C = Step, Fault, Role, Certainty
+TAMPERINGS: dict[str, tuple[Callable[[Life], None], Step, Fault, Role, Certainty]] = {
+    "requester withholds the input": (_lost(Part.INPUT), S.INPUT, F.WITHHELD, R.REQUESTER, C.CHAIN),
+    "registrar withholds the weights": (_lost(Part.WEIGHTS), S.MODEL, F.WITHHELD, R.REGISTRAR, C.CHAIN),
+    "registrar withholds them over another": (_elsewhere, S.MODEL, F.WITHHELD, R.REGISTRAR, C.CHAIN),
+    "registrar retires the model": (_revoked, S.MODEL, F.REVOKED, R.REGISTRAR, C.CHAIN),
+    "provider does not answer": (_lapsed, S.COMMITMENT, F.LATE, R.PROVIDER, C.CHAIN),
+    "provider answers falsely": (_false, S.INFERENCE, F.WRONG, R.PROVIDER, C.REPLAY),
+    "so an audit": (_audited_false, S.INFERENCE, F.WRONG, R.PROVIDER, C.REPLAY),
+    "so the adjudicator": (_ruled, S.INFERENCE, F.WRONG, R.PROVIDER, C.CHAIN),
+    "provider hands in an old answer": (_replayed, S.INFERENCE, F.REPLAYED, R.PROVIDER, C.REPLAY),
+    "provider withholds the output": (_lost(Part.OUTPUT), S.OUTPUT, F.WITHHELD, R.PROVIDER, C.CHAIN),
+    "provider withholds an opening": (_lost(Part.OPENING), S.OUTPUT, F.WITHHELD, R.PROVIDER, C.CHAIN),
+    "watcher sheds": (_watcher_late(State.SHED), S.REPLAY, F.LATE, R.WATCHER, C.OBSERVED),
+    "watcher is too late": (_watcher_late(State.EXPIRED), S.REPLAY, F.LATE, R.WATCHER, C.OBSERVED),
+    "challenger accuses falsely": (_cried_wolf, S.DISPUTE, F.WRONG, R.CHALLENGER, C.CHAIN),
+    "adjudicator is silent": (_fell_silent, S.RULING, F.LATE, R.ADJUDICATOR, C.CHAIN),
+    "settlement taken back": (_taken_back, S.SETTLEMENT, F.REVOKED, R.CHAIN, C.OBSERVED),
+    "commitment taken back": (_vanished, S.COMMITMENT, F.REVOKED, R.CHAIN, C.OBSERVED),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+@given(life=honest_lives())
+def test_each_tampering_is_named_at_its_hop(name: str, life: Life) -> None:
+    tamper, step, fault, role, certainty = TAMPERINGS[name]
+    tamper(life)
+    ledger = ledger_of(life.story())
+    first = ledger.first
+    assert first is not None, ledger.sentence()
+    found = (first.step, first.fault, first.responsible, first.certainty)
+    assert found == (step, fault, Party(role, ROLES.get(role, "")), certainty)
+    assert ledger.sentence().endswith(certainty)
+    assert ROLES.get(role, "") in ledger.sentence()
+    told = json.loads(json.dumps(ledger.as_json()))
+    assert told["hops"][told["first_divergence"]]["responsible"] == {"role": role.value, "address": ROLES.get(role)}
+
+
+def test_a_fraud_that_was_proved_and_not_filed_in_time() -> None:
+    life = Life(state=State.EXPIRED, detail="window: it closed before the filing landed")
+    _false(life)
+    ledger = ledger_of(life.story())
+    diverged = [(hop.step, hop.fault, hop.holder.role) for hop in ledger.hops if hop.status is Status.DIVERGED]
+    assert diverged == [(S.INFERENCE, F.WRONG, R.PROVIDER), (S.DISPUTE, F.LATE, R.WATCHER)]
+    # mode watch files nothing: that is no lateness
+    life.detail = "the job is final although its fraud was confirmed here"
+    ledger = ledger_of(life.story())
+    assert [hop.step for hop in ledger.hops if hop.status is Status.DIVERGED] == [S.INFERENCE]
+
+
+def test_an_adjudicator_that_rules_against_a_proof() -> None:
+    life = Life(disputes=[dispute(DisputeOutcome.PROVIDER)])
+    _false(life)
+    diverged = [(hop.step, hop.fault, hop.holder.role) for hop in ledger_of(life.story()).hops if hop.fault]
+    assert diverged == [(S.INFERENCE, F.WRONG, R.PROVIDER), (S.RULING, F.WRONG, R.ADJUDICATOR)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": verdict(K.VALID), "disputes": [dispute(DisputeOutcome.CHALLENGER)], "status": JobStatus.FRAUD},
+        {"verdict": verdict(K.VALID), "audits": [audit(K.FRAUD, "numpy")]},
+    ],
+)
+def test_proofs_that_contradict_each_other_accuse_nobody(change: dict[str, Any]) -> None:
+    ledger = ledger_of(replace(Life(), **change).story())
+    assert ledger.first is None, ledger.sentence()
+    (inference,) = [hop for hop in ledger.hops if hop.step is S.INFERENCE]
+    assert inference.status is Status.UNKNOWN
+    assert "contradict" in inference.said or "one of them is wrong" in inference.said
+
+
+def test_what_the_contract_does_not_let_happen_is_the_records_fault() -> None:
+    story = Life().story()
+    assert story.task is not None
+    for task in (
+        story.task._replace(provider=CHALLENGER),
+        story.task._replace(deadline=T0),
+        story.task._replace(model=h("another")),
+        story.task._replace(seed=h("another")),
+    ):
+        ledger = ledger_of(replace(story, task=task))
+        assert ledger.first is None
+        assert any("the record is wrong" in hop.said for hop in ledger.hops), task
+    ledger = ledger_of(replace(story, commitment=story.commitment._replace(status="void")))  # type: ignore[union-attr]
+    assert ledger.hops[-1].status is Status.UNKNOWN
+
+
+def test_digests_stand_beside_each_other() -> None:
+    life = Life()
+    _false(life)
+    (inference,) = [hop for hop in ledger_of(life.story()).hops if hop.step is S.INFERENCE]
+    assert inference.should == {"output_root": h("right output"), "state_root": h("right state")}
+    assert inference.did == {"output_root": h("output"), "state_root": h("state")}
+    assert (inference.when.block, inference.when.tx, inference.when.time) == (10, h("tx 10"), T0 + 120)
+
+
+def test_nobody_is_accused_without_a_certainty() -> None:
+    accused = Party(Role.PROVIDER, PROVIDER)
+    for more in (
+        {"status": Status.DIVERGED},
+        {"status": Status.DIVERGED, "fault": F.WRONG, "responsible": accused},
+        {"status": Status.UNKNOWN, "fault": F.WRONG, "responsible": accused, "certainty": C.CHAIN},
+        {"status": Status.HELD, "responsible": accused},
+    ):
+        with pytest.raises(ValueError, match="a fault has a party and a certainty"):
+            Hop(S.INFERENCE, accused, said="", **more)  # type: ignore[arg-type]
+
+
+def test_the_summary_counts_by_party_and_fault() -> None:
+    summary = Summary()
+    for name in ("provider answers falsely", "provider answers falsely", "provider withholds the output"):
+        life = Life(output_uri="https://o")
+        TAMPERINGS[name][0](life)
+        summary.add(ledger_of(life.story()))
+    summary.add(ledger_of(Life(verdict=verdict(K.VALID)).story()))
+    told = summary.as_json()
+    assert (told["ledgers"], told["diverged"]) == (4, 3)
+    assert [(one["fault"], one["count"], one["first"]) for one in told["faults"]] == [
+        ("wrong", 2, 2),
+        ("withheld", 1, 1),
+    ]
+    assert told["hops"]["inference"] == {"held": 1, "diverged": 2, "unknown": 1, "idle": 0}
