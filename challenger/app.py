@@ -47,6 +47,7 @@ from challenger.pipeline.idle import Idle
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Patience
+from challenger.pipeline.purse import Purse
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
@@ -205,12 +206,16 @@ async def _wire(
         workers=settings.replay.workers,
         files=pace.demands,
         margin=lead,
+        low=settings.telemetry.low_slack,
     )
-    filer = sender = None
+    filer = sender = purse = None
     if account is not None and signer is not None and settings.mode is not Mode.WATCH:
         limits = limits_of(settings)
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)
+        if live:
+            filings = settings.telemetry.low_filings
+            purse = Purse(store, rpc, account, limits, adapter.params.challenge_bond, filings, telemetry)
         outbox = Outbox(store, account, lease.token)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
@@ -292,5 +297,6 @@ async def _wire(
         keeper,
         selftest,
         Keeper(sources, settings.store.evidence, signer if isinstance(signer, LocalSigner) else None, idle),
+        purse,
         crossing,
     )

@@ -24,6 +24,7 @@ from challenger.pipeline.clock import ChainClock
 from challenger.pipeline.file import Filer
 from challenger.pipeline.investigate import Investigator
 from challenger.pipeline.learned import Learned
+from challenger.pipeline.purse import Purse
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
@@ -71,6 +72,7 @@ class App:
         keeper: asyncio.Future[None],
         selftest: SelfTest,
         evidence: Keeper,
+        purse: Purse | None,
         crossing: Hook | None = None,
     ) -> None:
         self.learned = learned
@@ -79,6 +81,7 @@ class App:
         self._keeper = keeper
         self._selftest = selftest
         self._evidence = evidence
+        self._purse = purse
         self.telemetry = telemetry
         self.store = store
         self.rpc = rpc
@@ -154,7 +157,8 @@ class App:
         self.telemetry.metrics.set(HEAD_BLOCK, head.number)
         moved, troubles = False, []
         spends = (*((self._filer.step,) if self._filer else ()), self._pursuer.step)
-        for stage in (self._reconciler.step, self._sampler.step, *spends):
+        looks = (self._purse.step,) if self._purse else ()
+        for stage in (self._reconciler.step, self._sampler.step, *spends, *looks):
             if self.held and stage in spends:
                 continue
             try:
@@ -214,6 +218,7 @@ class App:
             group.create_task(self._loop("self-test", self.selftest, stop))
             group.create_task(self._loop("evidence", self.keep_evidence, stop))
             group.create_task(self.telemetry.alerts.run(stop))
+            group.create_task(self._watch_over(stop))
             group.create_task(until_lost(self._keeper, stop))
             if self._wakeup is not None:
                 group.create_task(self._wakeup.run(stop), name="wakeup")
@@ -238,6 +243,18 @@ class App:
                 self._once(name, error)
             if not moved:
                 await pause(stop, heard, seconds)
+
+    async def _watch_over(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self.say_if_stalled()
+            await pause(stop, None, self.settings.chain.poll)
+
+    def say_if_stalled(self) -> None:
+        """That no look at the chain comes to its end, whatever keeps it: an endpoint, the database, a call that hangs."""
+        if (seconds := self.telemetry.health.stalled()) is None:
+            self.telemetry.alerts.clear("stalled")
+        else:
+            self.telemetry.alerts.alert("stalled", seconds=seconds, why=self._said.get("chain", "it hangs"))
 
     def _once(self, name: str, error: ChallengerError) -> None:
         """The same trouble is said once, not at every poll."""

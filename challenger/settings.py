@@ -60,6 +60,8 @@ _RANGES = (
     ("telemetry", "alert_seconds", 0.1, 600),
     ("telemetry", "stale_seconds", 1, 86_400),
     ("telemetry", "notify_gap", 1, 86_400),
+    ("telemetry", "low_slack", 0, 10**9),
+    ("telemetry", "low_filings", 0, 10**6),
     ("web", "rate", 1, 1_000_000),
     ("web", "body_bytes", 256, 1 << 20),
     ("web", "listeners", 0, 10_000),
@@ -167,6 +169,8 @@ class TelemetrySettings:
     notify_on: tuple[str, ...] = ("info",)
     notify_gap: float = 60.0
     stale_seconds: float = 120.0
+    low_slack: int = 300
+    low_filings: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ MEANING = {
     "telemetry.notify_on": "which alerts they tell: names, or a severity from which on all are (info, warning, critical)",
     "telemetry.notify_gap": "least seconds between two messages to one service; what comes meanwhile goes in one",
     "telemetry.stale_seconds": "age of the newest block, by this machine's clock, at which an alert is raised",
+    "telemetry.low_slack": "seconds to spare below which slack-low is raised; 0: never",
+    "telemetry.low_filings": "gas-low is raised when the account does not cover so many filings more; 0: when not one dispute's gas",
     "web.listen": "ADDRESS:PORT at which `challenger serve` serves the API and the pages",
     "web.public": "true: listen may be no loopback address; needs tokens and hosts",
     "web.hosts": "names under which it is reached, behind a proxy say; with any, reading needs a token",

@@ -43,7 +43,7 @@ class Plan:
 
 class Backlog:
     """``reward``: wei that a won dispute brings beside the fee; ``files``: whether confirmed frauds are filed at all;
-    ``margin``: seconds before the close after which nothing is filed."""
+    ``margin``: seconds before the close after which nothing is filed; ``low``: seconds to spare below which it is said."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Backlog:
         workers: int,
         files: bool,
         margin: int,
+        low: int = 0,
     ) -> None:
         self._store = store
         self._learned = learned
@@ -63,6 +64,7 @@ class Backlog:
         self._workers = workers
         self._files = files
         self._margin = margin
+        self._low = low
 
     async def plan(self, now: UnixTime) -> Plan:
         await self._learned.refresh()
@@ -117,21 +119,35 @@ class Backlog:
         """Predicted misses and the nearest deadline, told."""
         watched = [row for row in rows if self._files or row.state in (State.SAMPLED, State.REPLAYED)]
         short: list[tuple[float, Waiting]] = []
+        low: list[tuple[float, Waiting]] = []
         for row in watched:
             spare = row.closes - now - self._ahead(row).total() - self._margin
             if spare < 0:
                 short.append((spare, row))
-        conditions: dict[str, dict[str, Any]] = {
-            subject_of(row.commitment): {"state": row.state, "slack": int(spare), "closes": row.closes}
-            for spare, row in short[:_ONE_BY_ONE]
-        }
-        if len(short) > _ONE_BY_ONE:
-            conditions[""] = {"count": len(short)}
-        self._telemetry.alerts.standing("predicted-miss", conditions)
+            elif spare < self._low:
+                low.append((spare, row))
+        self._telemetry.alerts.standing("predicted-miss", _conditions(short, now))
+        self._telemetry.alerts.standing("slack-low", _conditions(low, now))
         self._telemetry.metrics.set(PREDICTED_MISSES, len(short))
         nearest = min((row.closes - now for row in watched), default=None)
         if nearest is not None:
             self._telemetry.metrics.set(NEAREST_DEADLINE, nearest)
+
+
+def _conditions(found: Sequence[tuple[float, Waiting]], now: UnixTime) -> dict[str, dict[str, Any]]:
+    """One by one, or where there are too many all at once as well."""
+    conditions: dict[str, dict[str, Any]] = {
+        subject_of(row.commitment): {
+            "state": row.state,
+            "slack": int(spare),
+            "closes": row.closes,
+            "left": row.closes - now,
+        }
+        for spare, row in found[:_ONE_BY_ONE]
+    }
+    if len(found) > _ONE_BY_ONE:
+        conditions[""] = {"count": len(found)}
+    return conditions
 
 
 def withheld(row: Waiting) -> bool:

@@ -241,7 +241,8 @@ class Filer:
         part = withheld(item)
         opening, shown = await self._opening(item)
         if shown:
-            await self._move(item, head.time, State.FILED, "")
+            assert opening is not None, "what the chain shows was opened"
+            await self._move(item, head.time, State.FILED, "", opened=opening.intent.action.value)
             return True
         state = None if opening is None else opening.state
         if opening is not None and state in _LANDED:
@@ -329,7 +330,8 @@ class Filer:
         async with self._store.begin(now) as unit:
             await unit.work.note(CommitmentId(item.work.commitment), State(item.work.state), **changes)
 
-    async def _move(self, item: Item, now: UnixTime, new: State, why: str, wait: int = 0) -> None:
+    async def _move(self, item: Item, now: UnixTime, new: State, why: str, wait: int = 0, *, opened: str = "") -> None:
+        """``opened``: by which action it was filed."""
         if new is State.EXPIRED:
             self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
@@ -337,3 +339,5 @@ class Filer:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
+            if opened:  # told before it is written: a death in between says it twice, and never not at all
+                self._telemetry.case("filed", item.commitment, action=opened)

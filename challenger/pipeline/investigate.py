@@ -313,6 +313,11 @@ class Investigator:
                 await unit.work.move(
                     commitment, State.REPLAYED, State.CONFIRMED, confirmation=identity, attempts=0, next_try=0
                 )
+                # told before it is written: a death in between says it twice, and never not at all
+                closes = item.commitment.closes
+                self._telemetry.case(
+                    "fraud-found", item.commitment, differs=second.detail, closes=closes, left=closes - now
+                )
                 action = action_of("confirm", item.commitment.model, self._pace.confirm_backend)
                 await self._learned.add(unit, action, took)
             elif second.kind is VerdictKind.UNAVAILABLE or (

@@ -46,6 +46,8 @@ _NOT_OURS = (
     State.INCONCLUSIVE,
     State.CONFIRMED,
 )
+#: How the end of a dispute or demand of ours is told.
+_TOLD = {State.WON: "won", State.LOST: "lost", State.EXPIRED: "no-ruling"}
 #: Chain seconds after which a step that failed is tried again: what made it fail may pass, and asking costs requests.
 _PAUSE = 30
 #: Blocks within which a job that was closed is looked for at every step; a reorganisation reaches less far.
@@ -213,6 +215,9 @@ class Pursuer:
         try:
             async with self._store.begin(now) as unit:
                 await unit.work.move(commitment, old, new, on=on, detail=why)
+                # told before it is written: a death in between says it twice, and never not at all
+                if old is State.DISPUTING and new in _TOLD:
+                    self._telemetry.case(_TOLD[new], item.commitment, why=why)
         except StaleRow:
             return False
         return True

@@ -15,6 +15,7 @@ class Health:
         self._clock = clock
         self._looked: float | None = None
         self._old = False
+        self._began = clock()
 
     def looked(self) -> None:
         """The chain was read as far as it goes, or as far as one look goes."""
@@ -23,6 +24,11 @@ class Health:
     def head(self, *, old: bool) -> None:
         """Whether the newest block is older than it may be."""
         self._old = old
+
+    def stalled(self) -> int | None:
+        """Seconds since the chain was read last, or since the start, where these are too many."""
+        passed = self._clock() - (self._began if self._looked is None else self._looked)
+        return int(passed) if passed > self._limit else None
 
     def trouble(self) -> str:
         """Why it is not ready; empty when it is."""

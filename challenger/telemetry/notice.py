@@ -19,9 +19,17 @@ class Severity(StrEnum):
 #: name → how bad it is. ``words.py`` says what each means and what to do, ``docs/operators.md`` likewise; tests hold the
 #: three together.
 SEVERITY = {
+    "fraud-found": Severity.WARNING,
+    "filed": Severity.INFO,
+    "won": Severity.INFO,
+    "lost": Severity.CRITICAL,
+    "no-ruling": Severity.WARNING,
+    "slack-low": Severity.WARNING,
     "predicted-miss": Severity.CRITICAL,
     "missed": Severity.CRITICAL,
     "shed": Severity.WARNING,
+    "gas-low": Severity.WARNING,
+    "stalled": Severity.CRITICAL,
     "stale-head": Severity.CRITICAL,
     "disagreement": Severity.CRITICAL,
     "endpoint": Severity.WARNING,

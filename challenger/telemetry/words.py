@@ -28,6 +28,46 @@ class Words(NamedTuple):
 
 
 WORDS = {
+    "fraud-found": Words(
+        "commitment",
+        "a fraud: an answer is not what its model computes, and a second backend says so too",
+        "in the modes `live` and `confirm` it is filed by itself or waits for your word; in the others nobody files it: `challenger commitments ID`, and switch to `live` while the window is open if it should be",
+    ),
+    "filed": Words(
+        "commitment",
+        "a challenge or a demand of ours stands on chain; its bond is out",
+        "nothing; `challenger disputes` shows how it goes",
+    ),
+    "won": Words(
+        "commitment",
+        "a dispute or demand of ours was won; bond and reward are collected by themselves",
+        "nothing",
+    ),
+    "lost": Words(
+        "commitment",
+        "a dispute of ours was lost: the bond is gone, and filing against this model's providers is paused, since the error may be ours",
+        "compare our roots with the ruling (`challenger commitments ID`), run `replay selftest`; `challenger resume MODEL` only when it is understood: see *When it pauses*",
+    ),
+    "no-ruling": Words(
+        "commitment",
+        "a dispute of ours ended without a ruling on it: nobody decided in time, or the job ended otherwise first",
+        "look whether the protocol's adjudicator works; the bond comes back by itself",
+    ),
+    "slack-low": Words(
+        "commitment",
+        "a commitment in hand has little time to spare beyond what its work is predicted to take (`telemetry.low_slack`)",
+        "`challenger commitments ID` says what it waits for: a person, an endpoint, data, a worker; after it comes `predicted-miss`",
+    ),
+    "gas-low": Words(
+        "",
+        "the account does not cover the bonds and gas of the next filings (`telemetry.low_filings`)",
+        "send ether to the account; what the balance does not cover is not filed",
+    ),
+    "stalled": Words(
+        "",
+        "the chain is not read: no look at it came to its end for `telemetry.stale_seconds`",
+        "look for action=trouble in the log; check the endpoints and the database; a restart is safe at any time",
+    ),
     "predicted-miss": Words(
         "commitment",
         "a commitment in hand has less time left than its work is predicted to take",

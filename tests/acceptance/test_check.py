@@ -160,7 +160,7 @@ async def test_a_full_disk(tmp_path, capsys, monkeypatch):
     async with place(tmp_path) as p:
         code, failed = await p.checked(capsys)
         assert code == 1
-        assert set(failed) == {"disk: database", "disk: cache", "disk: journal heads"}
+        assert set(failed) == {"disk: database", "disk: cache", "disk: evidence", "disk: journal heads"}
         assert all("5 MiB are free" in detail for detail in failed.values())
 
 
