@@ -95,7 +95,8 @@ def test_killed_at_every_pair(tmp_path: Path, kind: str) -> None:
     found = stage(tmp_path, kind, "--seconds", "all", "--jobs", "2", "--part", f"{part}/{parts}")
     pairs = sum("second" in one for one in found)
     print(f"{kind}: {len(found) - 1 - pairs} points, {pairs} pairs")
-    assert pairs * parts >= 2_000
+    # a part has every N-th point, with all of its pairs: some have fewer than others
+    assert pairs * parts >= (2_000 if parts == 1 else 1_500)
 
 
 def test_every_name_is_crossed_or_excused(tmp_path: Path) -> None:
