@@ -58,9 +58,9 @@ def track_records(tallies: Iterable[Tally], rate: Millionths) -> list[TrackRecor
         providers.setdefault(tally.provider, {}).setdefault(tally.model, []).append(tally)
     found = []
     for provider, models in providers.items():
-        found.append(_record(provider, None, [tally for rows in models.values() for tally in rows], rate))
+        found.append(record_of(provider, None, [tally for rows in models.values() for tally in rows], rate))
         if len(models) > 1:
-            found += [_record(provider, model, rows, rate) for model, rows in models.items()]
+            found += [record_of(provider, model, rows, rate) for model, rows in models.items()]
     return found
 
 
@@ -80,7 +80,7 @@ def fate(tally: Tally) -> str:
     return "unjudged" if tally.verdict is None else "inconclusive"
 
 
-def _record(provider: Address, model: ModelId | None, tallies: list[Tally], rate: Millionths) -> TrackRecord:
+def record_of(provider: Address, model: ModelId | None, tallies: list[Tally], rate: Millionths) -> TrackRecord:
     fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
     answers = closed = looked = bad = 0
     for tally in tallies:

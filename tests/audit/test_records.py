@@ -104,12 +104,24 @@ async def test_the_command_over_a_watchers_database(tmp_path, monkeypatch, capsy
             frauds,
             frauds,
         )
+        assert one["commit_seconds"]["answers"] == 8
+        assert (one["commit_seconds"]["median"], one["commit_seconds"]["p95"]) == (0, 0), "in one block"
+        assert one["judged_seconds"]["answers"] == 8
+        assert sum(period["answers"] for period in one["periods"]) == 8
+        assert one["change"] is None
+    assert await asyncio.to_thread(main, ["providers", "--by", "day", "--json"]) == 0
+    days = json.loads(capsys.readouterr().out)
+    assert (days["by"], {one["periods"][0]["start"] % 86_400 for one in days["providers"]}) == ("day", {0})
     assert await asyncio.to_thread(main, ["providers"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
     assert "4 of 8 drawn were not right: at most 50 % of 8 answers" in out
     (cheat,) = cheats
     assert await asyncio.to_thread(main, ["providers", cheat]) == 0
-    assert "│ all" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "│ all" in out
+    assert "By week of commitment, the last 1 of 1" in out
+    assert "one week alone was looked at: no change can be told" in out
+    assert max(map(len, (line for line in out.splitlines() if line.startswith(("│", "┃"))))) <= 100
     assert await asyncio.to_thread(main, ["providers", "0x" + "99" * 20]) == 0
     assert capsys.readouterr().out == "No answer of theirs is in the index.\n"
