@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from challenger.audit.speed import speeds
+from challenger.audit.trend import change, periods
 from challenger.evidence.keeper import kept
 from challenger.store import listed
 from challenger.store.rows import JournalRow
@@ -22,6 +24,8 @@ from challenger.web.problems import not_found
 
 Look = Callable[[View, Any], Awaitable[Any]]
 _COMMITMENTS = 20
+#: Seconds of a week, and how many are shown.
+WEEK, _WEEKS = 604_800, 26
 
 
 class Slice(NamedTuple):
@@ -119,7 +123,19 @@ async def _provider(view: View, identity: Any) -> Any:
         return None
     wanted = listed.CommitmentFilter(provider=identity)
     newest = (await view.listing.page(listed.COMMITMENTS, wanted, limit=_COMMITMENTS)).rows
-    return {"found": found, "newest": newest, "bars": [slices(record.fates) for record in found.records]}
+    head = await view.chain.head()
+    assert head is not None, "there is a commitment"
+    base = found.records[0].base_rate
+    weeks = periods(await view.records.tallies(base, head.time, identity, WEEK), base).get((identity, None), [])
+    committed = speeds(await view.records.committed_after(identity)).get((identity, None))
+    return {
+        "found": found,
+        "newest": newest,
+        "bars": [slices(record.fates) for record in found.records],
+        "weeks": [(week.start, week.record, slices(dict(week.record.fates))) for week in reversed(weeks[-_WEEKS:])],
+        "change": change(weeks, WEEK),
+        "committed": committed,
+    }
 
 
 async def _providers(request: web.Request) -> Any:
