@@ -1,7 +1,9 @@
-"""The unit files in docs/ name commands, options and settings that exist, and take no privilege back."""
+"""The unit files and the operators' page name commands, options and settings that exist; the units take no privilege back
+and wait long enough."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from challenger.cli import parser
-from challenger.settings import PREFIX, every_setting
+from challenger.settings import PREFIX, Settings, every_setting
 
 DOCS = Path(__file__).parents[2] / "docs"
 UNITS = sorted(DOCS.glob("*.service"))
@@ -54,3 +56,43 @@ def test_systemd_reads_every_line(unit: Path, tmp_path: Path) -> None:
     )
     assert "Unknown" not in done.stderr, done.stderr
     assert "Failed to parse" not in done.stderr, done.stderr
+
+
+def test_the_watcher_is_waited_for_as_long_as_a_replay_and_an_alert_may_take() -> None:
+    usual = Settings()
+    longest = usual.replay.seconds + usual.telemetry.alert_seconds
+    assert int(dict(directives(DOCS / "challenger.service"))["TimeoutStopSec"]) > longest
+
+
+def commands() -> list[list[str]]:
+    """Every call of ours in a block of shell on the page, as arguments."""
+    page = (DOCS / "operators.md").read_text()
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True) if line.startswith(("ch ", "challenger ")) else []
+            if words:
+                found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_what_the_page_has_people_type_is_understood(words: list[str]) -> None:
+    parser().parse_args(words)
+
+
+def test_the_page_is_read_for_its_commands() -> None:
+    assert ["db", "upgrade"] in commands()
+    assert len(commands()) >= 8
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    page = (DOCS / "operators.md").read_text()
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    }
+    wanted = set(re.findall(r"\]\(#([a-z0-9-]+)\)", page))
+    assert wanted <= headings
+    for file in re.findall(r"\]\(([\w.-]+\.(?:md|yml|service))", page):
+        assert (DOCS / file).is_file(), file
