@@ -17,14 +17,29 @@ if TYPE_CHECKING:
     from challenger.store.unit import View
 
 
+#: Outcomes in words, where the protocol's own say too little.
+_OUTCOME = {"expired": "no ruling"}
+_ANSWER = {"lost": "unanswered"}
+
+
 def arguments(name: str, sub: argparse.ArgumentParser) -> None:
     if name == "status":
         return
-    sub.add_argument("--limit", type=positive, default=50, help="how many of the newest")
+    sub.add_argument("--limit", type=positive, default=50, help="how many of the newest (default: 50)")
     if name == "commitments":
         sub.add_argument("id", nargs="?", default=None, help="show one in full (0x…, a unique beginning is enough)")
-        sub.add_argument("--state", type=State, choices=list(State), default=None, help="only those in this state")
-        sub.add_argument("--provider", type=address, default=None, help="only those of this address")
+        states = ", ".join(State)
+        sub.add_argument(
+            "--state", type=_state, default=None, metavar="STATE", help=f"only those in this state: {states}"
+        )
+        sub.add_argument("--provider", type=address, default=None, metavar="ADDRESS", help="only this provider's")
+
+
+def _state(text: str) -> State:
+    try:
+        return State(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"there is no state {text}; it is one of {', '.join(State)}") from None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +52,7 @@ async def _run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     async with open_store(settings.store.url) as store, store.read() as view:
         if options.command == "status":
-            await _status(view, options, store.where)
+            await _status(view, options, store.where, settings.mode.value)
         elif options.command == "disputes":
             await _disputes(view, options)
         elif options.id is not None:
@@ -47,7 +62,7 @@ async def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _status(view: View, options: argparse.Namespace, where: str) -> None:
+async def _status(view: View, options: argparse.Namespace, where: str, mode: str) -> None:
     head = await view.chain.head()
     counts = await view.work.counts()
     transactions = await view.transactions.counts()
@@ -65,6 +80,7 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
     facts: dict[str, Any] = {
         "leases": leases,
         "selftest": selftest,
+        "mode": mode,
         "database": where,
         "block": head.number if head else None,
         "chain_time": head.time if head else None,
@@ -81,6 +97,7 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         print_json(facts)
         return
     rows = [
+        ("mode in the settings", mode),
         ("database", where),
         ("indexed to block", f"{head.number} ({utc(head.time)})" if head else "nothing yet"),
         ("commitments", _counts(facts["commitments"])),
@@ -90,9 +107,17 @@ async def _status(view: View, options: argparse.Namespace, where: str) -> None:
         ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
     ]
     rows.append(("self-test", _recall(selftest)))
-    rows += [("working", f"{e['holder'] or 'nobody'} for {e['account']}, {e['seconds_left']} s left") for e in leases]
+    rows += [("watcher", _watcher(lease)) for lease in leases]
     rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume`") for p in pauses]
     print_table("Status", ["what", "now"], rows)
+
+
+def _watcher(lease: dict[str, Any]) -> str:
+    """Who works for an account, by the lease; the name of the lease of those without a key is ``watch``."""
+    account = "without a key" if lease["account"] == "watch" else f"for {lease['account']}"
+    if lease["holder"] is None:
+        return f"none runs {account}"
+    return f"{lease['holder']} runs {account} (lease renewed, {lease['seconds_left']:.0f} s left)"
 
 
 async def _selftest(view: View) -> dict[str, Any]:
@@ -196,16 +221,24 @@ async def _one(view: View, options: argparse.Namespace) -> None:
         print_json(facts)
         return
     row = item.commitment
-    about = [(name, "0x" + v.hex() if isinstance(v, bytes) else v) for name, v in row._asdict().items()]
-    print_table("Commitment", ["field", "value"], [*about, ("state", item.work.state), ("detail", item.work.detail)])
+    about = [(name.replace("_", " "), _value(name, value)) for name, value in row._asdict().items()]
+    about = [("state with us", item.work.state), ("why", item.work.detail), *about]
+    print_table("Commitment", ["field", "value"], about)
     print_table(
         "Verdicts",
-        ["kind", "detail", "backend", "output root", "state root"],
+        ["kind", "differs, or why", "backend", "output root", "state root"],
         [(v.kind, v.detail, v.backend, short(v.output_root), short(v.state_root)) for v in verdicts],
     )
     if audits:
         _print_audits(audits)
     print_table("Its life", ["chain time", "what", "payload"], [(utc(j.time), j.kind, j.payload) for j in journal])
+
+
+def _value(name: str, value: Any) -> Any:
+    """A field of a row as a person reads it."""
+    if name in ("committed_at", "closes"):
+        return utc(value)
+    return "0x" + value.hex() if isinstance(value, bytes) else "" if value is None else value
 
 
 async def _find(view: View, text: str) -> CommitmentId:
@@ -250,8 +283,8 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
         print_json({"disputes": [_exact(d) for d in disputes], "demands": [_exact(d) for d in demands]})
         return
     print_table(
-        f"Disputes ({len(disputes)} newest)",
-        ["id", "block", "commitment", "challenger", "bond", "outcome", "paid", "burnt"],
+        f"Disputes ({len(disputes)} newest; amounts in ETH)",
+        ["id", "block", "commitment", "challenger", "bond", "ruled for", "paid", "burnt"],
         [
             (
                 d.dispute,
@@ -259,7 +292,7 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
                 short(d.commitment),
                 d.challenger[:10] + "…",
                 ether(d.bond),
-                d.outcome,
+                _OUTCOME.get(d.outcome, d.outcome),
                 ether(d.paid),
                 ether(d.burnt),
             )
@@ -267,16 +300,16 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
         ],
     )
     print_table(
-        f"Demands ({len(demands)} newest)",
+        f"Demands for withheld data ({len(demands)} newest; amounts in ETH)",
         ["id", "block", "commitment", "demander", "part", "outcome", "paid", "burnt"],
         [
             (
                 d.demand,
                 d.block,
                 short(d.commitment),
-                d.demander[:10] + "…",
+                d.demander[:8] + "…",
                 f"{d.part}/{d.part_index}",
-                d.outcome,
+                _ANSWER.get(d.outcome, d.outcome),
                 ether(d.paid),
                 ether(d.burnt),
             )

@@ -90,3 +90,10 @@ def test_a_databases_settings_stand_before_or_after_the_action(argv):
     options = parser().parse_args([*argv, "--force"])
     assert (options.config, options.what, options.argument, options.force) == (Path("x.toml"), "backup", "F", True)
     assert options.json is False
+
+
+def test_a_state_that_there_is_not_is_named_with_those_that_there_are(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["commitments", "--state", "dancing"])
+    assert stop.value.code == 2
+    assert "there is no state dancing; it is one of observed, skipped" in capsys.readouterr().err
