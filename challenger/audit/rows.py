@@ -84,11 +84,14 @@ async def audit_rows(view: View) -> list[Finding]:
     """Everything that does not hold, in one snapshot. What the journal says is held in memory: some hundred bytes a
     commitment."""
     told, seq = _Told(), 0
+    found: list[Finding] = []
     while page := await view.journal.after(seq, _PAGE):
         for entry in page:
-            told.take(entry)
+            try:
+                told.take(entry)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                found.append(Finding("journal", f"entry {entry.seq}", f"it cannot be read: {str(error)[:80]}"))
         seq = page[-1].seq
-    found: list[Finding] = []
 
     async def folds() -> None:
         found.extend(await audit_folds(view, told.digests))
@@ -108,7 +111,7 @@ async def audit_rows(view: View) -> list[Finding]:
     for table, look in looks:
         try:
             await look()
-        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
             found.append(Finding(table, "a row", f"a value in it cannot be read: {str(error)[:120]}"))
     return found
 

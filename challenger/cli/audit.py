@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from challenger.cli import audit_replay
 from challenger.cli.common import print_json, print_table, settings_of
-from challenger.errors import NotInRecord, StoreError
+from challenger.errors import JournalBroken, NotInRecord, StoreError
 from challenger.reach import reached
 from challenger.settings import Settings, addresses
+
+#: What values raise that nothing of ours wrote into a row.
+UNREADABLE = (StoreError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
 
 if TYPE_CHECKING:
     from challenger.sampling.audit import Report
@@ -69,7 +72,12 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         if options.epoch is not None and not rows:
             raise NotInRecord("no such epoch", asked=options.epoch)
         logs = _Decoder(MarketLogs(chain.market), chain.market)
-        reports = [await audit_epoch(view, row, rpc, logs, chain.anchor) for row in rows]
+        reports = []
+        for row in rows:
+            try:
+                reports.append(await audit_epoch(view, row, rpc, logs, chain.anchor))
+            except UNREADABLE as error:
+                raise JournalBroken(f"the row of epoch {row.number} cannot be read: {str(error)[:120]}") from error
     holds = all(report.holds for report in reports)
     if options.json:
         print_json({"holds": holds, "epochs": [_as_json(report) for report in reports]})
@@ -149,8 +157,8 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
             for row in await view.epochs.all():
                 try:
                     draws.append(await audit_epoch(view, row, None, logs, chain.anchor))
-                except StoreError as error:
-                    unread.append(f"sampling: epoch {row.number}: {error}")
+                except UNREADABLE as error:
+                    unread.append(f"sampling: epoch {row.number}: it cannot be read: {str(error)[:120]}")
             on_chain: list[Finding] = []
             held = 0
             if asked:
@@ -169,7 +177,10 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
     else:
         for finding in findings:
             print(finding)
-        bound = f"{journal.entries} entries, bound by published heads up to {journal.bound}"
+        by = ", ".join(sorted(verifier.signers)) or "nobody"
+        bound = f"{journal.entries} entries, bound by published heads up to {journal.bound}, signed by {by}"
+        if not journal.bound:
+            bound = f"{journal.entries} entries, bound by NO published head: {settings.store.heads} has none"
         bound += f"; {held} events are on the chain" if asked else "; the chain was not asked (--chain)"
         print(f"The record does NOT hold ({bound})." if findings else f"The record holds: {bound}.")
     return 1 if findings else 0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from challenger.cli.common import natural, print_json, settings_of, utc
+from challenger.cli.common import address, natural, print_json, settings_of, utc
 from challenger.errors import BundleRefused, ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
         ("export", "write the bundle on a commitment's verdict"),
         (
             "verify",
-            "check a bundle from the file and the model alone; exit code 0 only if it holds and was reproduced here",
+            "check a bundle from the file and the model alone; exit code 0 only if it holds, its logs are proved, and it was reproduced here",
         ),
         ("show", "print what a bundle says, its form, digest and signature checked"),
     ):
@@ -69,6 +69,7 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
             kind.add_argument(
                 "--rpc", default=None, metavar="URL", help="ask this node whether the blocks are the chain's"
             )
+            kind.add_argument("--market", type=address, default=None, metavar="ADDRESS", help="insist on this contract")
 
 
 def _digits(text: str) -> str:
@@ -94,12 +95,14 @@ async def _export(settings: Settings, options: argparse.Namespace) -> int:
     from challenger.evidence.seal import decode, encode
     from challenger.parts import load_signer
     from challenger.settings import without_key
+    from challenger.store.engine import open_store
 
     key: Any = None if options.unsigned else load_signer(settings)
     if key is not None and not hasattr(key, "sign_digest"):
         raise ConfigError("[signer] url names a signer that signs transactions only: export with --unsigned")
+    async with open_store(settings.store.url) as store:
+        commitment = await named(store, options.id)
     async with gathering(without_key(settings), small=options.small) as sources:
-        commitment = await named(sources.store, options.id)
         raw = encode(await gather(sources, commitment), key)
     target = options.output or Path(f"evidence-0x{commitment.hex()[:16]}.json")
     if str(target) == "-":
@@ -129,26 +132,37 @@ def _read(path: Path) -> Sealed:
 
 
 async def _verify(sealed: Sealed, options: argparse.Namespace) -> int:
+    from challenger.evidence.check import Finding
     from challenger.evidence.opened import canonical, checked
 
     found = await checked(sealed, options.model, tuple(options.backend or _BACKENDS))
     if options.rpc is not None:
         asked = await canonical(found.blocks, options.rpc, sealed.evidence.chain)
         found = replace(found, findings=(*found.findings, *asked))
-    said = sealed.evidence.of(sealed.evidence.verdict)
-    done = found.holds and (found.replayed or (said is not None and said.kind not in _REPLAYED))
+    if options.market is not None and options.market != sealed.evidence.market:
+        what = f"the bundle is about {sealed.evidence.market}, not {options.market}"
+        found = replace(found, findings=(*found.findings, Finding("market", False, what)))
+    done = found.holds and found.replayed and found.proved
     if options.json:
-        facts = {"holds": found.holds, "replayed": found.replayed, **_summary(sealed)}
+        facts = {"holds": found.holds, "replayed": found.replayed, "proved": found.proved, **_summary(sealed)}
         findings = [finding._asdict() for finding in found.findings]
         blocks = [{"number": block.number, "hash": block.hash} for block in found.blocks]
-        print_json({**facts, "findings": findings, "blocks": blocks})
+        print_json({**facts, "provider": found.provider, "findings": findings, "blocks": blocks})
         return 0 if done else 1
+    evidence = sealed.evidence
+    _say(f"Commitment 0x{evidence.commitment.hex()}")
+    _say(f"of provider {found.provider or 'unknown'}, in market {evidence.market} of chain {evidence.chain}\n")
     for part, one, what in found.findings:
-        print(f"{part:<12} {_MARKS[one]:<14} {what}")
+        _say(f"{part:<12} {_MARKS[one]:<14} {what}")
     if options.rpc is None and found.blocks:
         _print_blocks(found)
-    print(_conclusion(sealed, found))
+    _say(_conclusion(sealed, found))
     return 0 if done else 1
+
+
+def _say(line: str) -> None:
+    """What a bundle says is never a terminal's command."""
+    print("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in line))
 
 
 def _print_blocks(found: Checked) -> None:
@@ -163,6 +177,8 @@ def _conclusion(sealed: Sealed, found: Checked) -> str:
     name = "its verdict" if said is None else f"{said.kind} {said.detail}".rstrip()
     if not found.holds:
         return f"The bundle does NOT hold: {name} is not shown."
+    if found.replayed and not found.proved:
+        return f"{name}: reproduced here, bit for bit; that the chain says what the bundle does is NOT proved."
     if found.replayed:
         return f"{name}: reproduced here, bit for bit."
     if said is not None and said.kind in _REPLAYED:
@@ -192,23 +208,23 @@ def _show(sealed: Sealed, *, as_json: bool) -> None:
         print_json({**_summary(sealed), "body": form(evidence)})
         return
     for name, value in _summary(sealed).items():
-        print(f"{name:<12} {'0x' + value.hex() if isinstance(value, bytes) else value}")
+        _say(f"{name:<12} {'0x' + value.hex() if isinstance(value, bytes) else value}")
     for row in evidence.verdicts:
-        print(f"{'replay':<12} {row.id}: {row.kind} {row.detail} by {row.backend}, {utc(row.time)}")
+        _say(f"{'replay':<12} {row.id}: {row.kind} {row.detail} by {row.backend}, {utc(row.time)}")
         for name, value in sorted(json.loads(row.environment).items()):
-            print(f"{'':<12}   {name}: {value}")
+            _say(f"{'':<12}   {name}: {value}")
     if evidence.difference is not None:
         one = evidence.difference
-        print(
+        _say(
             f"{'difference':<12} {one.name}[{one.element}], tile {one.tile}: committed 0x{one.theirs}, computed 0x{one.mine}"
             + (f" ({one.note})" if one.note else "")
         )
     for name in ("input", "output"):
         datum = getattr(evidence, name)
         size = datum.why if datum.data is None else f"{len(datum.data)} bytes"
-        print(f"{name:<12} 0x{datum.root.hex()}: {size}")
+        _say(f"{name:<12} 0x{datum.root.hex()}: {size}")
     for name, data in evidence.files.items():
-        print(f"{'file':<12} {name}: {len(data)} bytes")
-    print(f"{'logs':<12} {len(evidence.logs)}, of which {sum(one.proof is not None for one in evidence.logs)} proved")
-    print(f"{'journal':<12} {len(evidence.journal)} entries, {len(evidence.heads)} heads")
-    print(f"{'made':<12} by {evidence.made_by}, at {utc(evidence.made_at)}")
+        _say(f"{'file':<12} {name}: {len(data)} bytes")
+    _say(f"{'logs':<12} {len(evidence.logs)}, of which {sum(one.proof is not None for one in evidence.logs)} proved")
+    _say(f"{'journal':<12} {len(evidence.journal)} entries, {len(evidence.heads)} heads")
+    _say(f"{'made':<12} by {evidence.made_by}, at {utc(evidence.made_at)}")

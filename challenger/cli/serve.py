@@ -52,7 +52,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
         if as_json:
             print_json({"url": url})
         else:
-            print(f"Serving {store.where} at {url}; Ctrl-C ends it.", flush=True)
+            print(f"Serving {store.where} at {url}\nCtrl-C ends it.", flush=True)
         await asyncio.Event().wait()
 
 
@@ -69,7 +69,10 @@ def _token(settings: Settings, options: argparse.Namespace) -> None:
             print(f"{text}\nThis is shown once; {settings.web.tokens} keeps its hash alone. Scope: {options.scope}.")
     elif options.act == "revoke":
         tokens.revoke(options.name)
-        print_json({"revoked": options.name}) if options.json else print(f"Revoked: {options.name}.")
+        print_json({"revoked": options.name}) if options.json else print(
+            f"Revoked: {options.name}."
+            + ("" if tokens.all() else " It was the last: on loopback reading is open to all again.")
+        )
     else:
         rows: list[dict[str, Any]] = [
             {"name": one.name, "scope": one.scope.value, "created": one.created} for one in tokens.all()

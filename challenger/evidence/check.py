@@ -45,7 +45,7 @@ from challenger.store.rows import VerdictRow
 from challenger.store.subjects import subject_of
 from replay.artifacts import ArtifactError
 from replay.artifacts.manifest import MANIFEST_NAME, manifest_files
-from replay.backends import unrelated
+from replay.backends import BACKENDS, unrelated
 from replay.difference import first_difference
 from replay.layout import LayoutError, bundle_root
 from replay.shallow import parse_json
@@ -63,10 +63,17 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """``blocks``: those that the logs rest on; that they are the chain's is for whoever has a node."""
+    """``blocks``: those that the logs rest on; that they are the chain's is for whoever has a node. ``provider``: whose answer
+    it is about."""
 
     findings: tuple[Finding, ...]
     blocks: tuple[Block, ...]
+    provider: str = ""
+
+    @property
+    def proved(self) -> bool:
+        """Whether every log rests on a block's hash."""
+        return bool(self.blocks) and not any(f.part == "chain" and f.holds is None for f in self.findings)
 
     @property
     def holds(self) -> bool:
@@ -93,7 +100,7 @@ async def check(sealed: Sealed, engine: Engine | None, backends: Sequence[str]) 
     if isinstance(case, Finding):
         return Checked((*found, case), _in_order(blocks))
     proved = sum(one.proof is not None for one in evidence.logs)
-    found.append(Finding("chain", True, f"{proved} logs proved by the hashes of {len(blocks)} blocks"))
+    found.append(Finding("chain", bool(proved) or None, f"{proved} logs proved by the hashes of {len(blocks)} blocks"))
     question = question_of_case(case)
     found += _verdicts(evidence, case.committed)
     found += _on_chain(evidence, events)
@@ -103,7 +110,7 @@ async def check(sealed: Sealed, engine: Engine | None, backends: Sequence[str]) 
     if evidence.sampling is not None:
         found.append(_sampling(evidence.sampling, case.committed))
     found += _journal(evidence)
-    return Checked(tuple(found), _in_order(blocks))
+    return Checked(tuple(found), _in_order(blocks), case.committed.provider)
 
 
 def _in_order(blocks: dict[Hash32, Block]) -> tuple[Block, ...]:
@@ -221,7 +228,9 @@ def _data(evidence: Evidence, question: Question) -> Iterator[Finding]:
         ("output", question.output, evidence.output, question.output_root),
     ):
         data = inline or datum.data
-        if data is None:
+        if datum.root != root:
+            yield Finding(part, False, "the root that it names is not the chain's")
+        elif data is None:
             yield Finding(part, None, f"not in the bundle: {datum.why}")
         elif _root(data) == root:
             yield Finding(part, True, f"{len(data)} bytes hash to the committed root")
@@ -285,9 +294,13 @@ def _of(row: VerdictRow) -> tuple[str, str, Hash32 | None, Hash32 | None]:
 
 def _observed(evidence: Evidence, question: Question, output: bytes) -> Iterator[Finding]:
     """The output that is in the bundle, and where it parts from the committed one; silent where that holds."""
-    said = evidence.observed
+    said, verdict = evidence.observed, evidence.of(evidence.verdict)
     if said is not None and said.output is not None and said.output != output:
         yield Finding("observed", False, "the computed output in the bundle is another than the replay's")
+    if said is not None and verdict is not None:
+        roots = (verdict.output_root, verdict.state_root)
+        if (said.output_root, said.state_root) != roots or said.backend not in BACKENDS:
+            yield Finding("observed", False, "the roots or the backend of the replay for the bundle are others")
     committed = question.output or evidence.output.data
     if committed is None:
         return
@@ -328,7 +341,13 @@ def _sampling(said: Sampling, committed: Committed) -> Finding:
     drawn = f"epoch {said.epoch}, rate {said.p / 10_000:g} %, {'drawn' if said.selected else 'not drawn'}"
     if said.secret is None:
         return Finding("sampling", None, f"{drawn}; the epoch's secret was not revealed when the bundle was made")
-    return Finding("sampling", True, f"{drawn} with block {said.draw_block}, 0x{said.draw_hash.hex()}")
+    anchor = "it names no anchor" if said.anchor_tx is None else f"its anchor 0x{said.anchor_tx.hex()}"
+    return Finding(
+        "sampling",
+        None,
+        f"{drawn} with block {said.draw_block}, 0x{said.draw_hash.hex()}: secret, promise and draw fit each other; "
+        f"that they were fixed beforehand a node tells: {anchor}, and that block's hash",
+    )
 
 
 def _payload(text: str) -> dict[str, Any]:
@@ -361,6 +380,9 @@ def _journal(evidence: Evidence) -> Iterator[Finding]:
             return
     heads = Recovered()
     for head in evidence.heads:
+        if evidence.journal and head.seq < evidence.journal[-1].seq:
+            yield Finding("journal", False, f"the head {head.seq} lies before the entries")
+            return
         if not heads.verify(head.signer, head_message(head.seq, head.hash), head.signature):
             yield Finding("journal", False, f"the head {head.seq} is not signed by {head.signer}")
             return

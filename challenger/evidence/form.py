@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from challenger.chain.answers import RawLog
 from challenger.chain.proofs import MAX_NODES, LogProof
-from challenger.domain import Address, BlockNumber, ChainId, CommitmentId, Hash32, Millionths, UnixTime
+from challenger.domain import Address, BlockNumber, ChainId, CommitmentId, Hash32, Millionths, UnixTime, VerdictKind
 from challenger.evidence.reader import Member, base64_of, told
 from challenger.store.rows import HeadRow, JournalRow, VerdictRow
 from replay.difference import Difference
@@ -197,6 +197,8 @@ def _verdict(member: Member) -> VerdictRow:
     (
         identity, commitment, kind, detail, backend, fresh, output_root, state_root, environment, microseconds, time
     ) = member.fields(*VerdictRow._fields)  # fmt: skip
+    if kind.text() not in {one.value for one in VerdictKind}:
+        raise kind.refuse("is no verdict")
     words = json.dumps(environment.words(), sort_keys=True, separators=(",", ":"))
     return VerdictRow(
         identity.number(),

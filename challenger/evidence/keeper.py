@@ -104,8 +104,14 @@ def write(target: Path, raw: bytes) -> Path:
 
 def kept(folder: Path, commitment: CommitmentId) -> list[Path]:
     """The bundles on a commitment, the newest verdict last."""
-    found = folder.glob(f"evidence-{subject_of(commitment)}-*.json")
-    return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
+    found = [path for path in folder.glob(f"evidence-{subject_of(commitment)}-*.json") if _number(path)]
+    return sorted(found, key=lambda path: int(_number(path)))
+
+
+def _number(path: Path) -> str:
+    """The verdict's id in its name; empty for a file that somebody else put there."""
+    digits = path.stem.rpartition("-")[2]
+    return digits if digits.isascii() and digits.isdigit() and len(digits) < 19 else ""
 
 
 def _names(folder: Path) -> frozenset[str]:

@@ -92,7 +92,9 @@ async def canonical(blocks: Sequence[Block], url: str, chain: ChainId) -> list[F
             if there.hash != block.hash:
                 what = f"block {block.number} of the chain is 0x{there.hash.hex()}, not 0x{block.hash.hex()}"
                 found.append(Finding("canonical", False, what))
-    if not found:
+    if not blocks:
+        found.append(Finding("canonical", None, "no log is proved: there is no block to ask for"))
+    elif not found:
         found.append(Finding("canonical", True, f"all {len(blocks)} blocks are in the chain of {rpc.name}"))
     return found
 

@@ -37,6 +37,7 @@ class Member:
         if not isinstance(self._value, dict):
             raise self.refuse("must be an object")
         for name, value in self._value.items():
+            Member(name, f"{self._path}: a name").text()
             yield name, Member(value, f"{self._path}.{name}")
 
     def items(self, most: int) -> list[Member]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import struct
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from challenger.errors import JournalBroken, StoreError
 from challenger.store.crossing import HEADS, Hook, Moment
 from challenger.store.faults import explain
 from challenger.store.journal import GENESIS, Entry, link
-from challenger.store.rows import HeadRow
+from challenger.store.rows import HeadRow, JournalRow
 from challenger.store.schema import journal_heads
 from challenger.store.unit import Unit, View
 
@@ -109,8 +110,11 @@ async def verify(store: Opens, published: Iterable[HeadRow] = (), verifier: Veri
     """
     async with store.read() as view:
         own = [HeadRow(*row) for row in await view.connection.execute(select(journal_heads))]
+        given = list(published)
+        # what lies in the database binds nothing: whoever edits it edits that too
+        bound = max((head.seq for head in given), default=0)
         heads: dict[int, list[HeadRow]] = {}
-        for head in (*published, *own):
+        for head in (*given, *own):
             heads.setdefault(head.seq, []).append(head)
         seq, prev, walked = 0, GENESIS, 0
         while True:
@@ -118,28 +122,31 @@ async def verify(store: Opens, published: Iterable[HeadRow] = (), verifier: Veri
             for row in page:
                 why = ""
                 if row.seq != seq + 1:
-                    return Report(walked, seq + 1, f"missing: the next entry is number {row.seq}", _bound(heads))
-                entry = Entry(row.time, row.kind, row.subject, row.payload)
+                    return Report(walked, seq + 1, f"missing: the next entry is number {row.seq}", bound)
                 if row.prev != prev:
                     why = "it does not follow the entry before it"
-                elif link(prev, row.seq, entry) != row.hash:
+                elif _link(prev, row) != row.hash:
                     why = "its hash is not that of what it says"
                 elif any(head.hash != row.hash for head in heads.get(row.seq, ())):
                     why = "a published head has another hash here: it or an earlier entry was rewritten"
                 elif not all(_signed(head, verifier) for head in heads.get(row.seq, ())):
                     why = "the signature of the head published here does not verify"
                 if why:
-                    return Report(walked, row.seq, why, _bound(heads))
+                    return Report(walked, row.seq, why, bound)
                 seq, prev, walked = row.seq, row.hash, walked + 1
             if len(page) < _PAGE:
                 break
     if heads and max(heads) > seq:
-        return Report(walked, seq + 1, f"cut: a head was published for entry {max(heads)}", _bound(heads))
-    return Report(walked, None, "", _bound(heads))
+        return Report(walked, seq + 1, f"cut: a head was published for entry {max(heads)}", bound)
+    return Report(walked, None, "", bound)
 
 
-def _bound(heads: dict[int, list[HeadRow]]) -> int:
-    return max(heads, default=0)
+def _link(prev: bytes, row: JournalRow) -> bytes:
+    """The hash that the entry should have; none for one that nothing of ours wrote."""
+    try:
+        return link(prev, row.seq, Entry(row.time, row.kind, row.subject, row.payload))
+    except (TypeError, ValueError, AttributeError, struct.error):
+        return b""
 
 
 def _signed(head: HeadRow, verifier: Verifier | None) -> bool:
@@ -213,6 +220,8 @@ def _ends_line(file: IO[bytes]) -> bool:
 
 def _parsed(line: bytes) -> HeadRow:
     said = json.loads(line)
+    if int(said["seq"]) < 1:
+        raise ValueError("the first entry is number 1")
     digest, signature = bytes.fromhex(said["hash"]), bytes.fromhex(said["signature"])
     return HeadRow(
         int(said["seq"]), Hash32(digest), str(said["signer"]), signature, UnixTime(int(said["published_at"]))

@@ -136,7 +136,7 @@ def require(request: web.Request, scope: Scope) -> Who:
 
 def check_csrf(who: Who, given: str) -> None:
     """For what a session posts: ``given`` is the form's field ``csrf`` or the header. Raises Problem 403."""
-    if not hmac.compare_digest(who.csrf.encode(), given.encode()):
+    if not hmac.compare_digest(who.csrf.encode(), given.encode("utf-8", "replace")):
         raise Problem(
             403, f"the session's CSRF token is missing or another: header {CSRF_HEADER}, or field {CSRF_FIELD}"
         )

@@ -20,6 +20,7 @@ from challenger.store.listed import JOURNAL, JournalFilter
 from challenger.store.rows import JournalRow
 from challenger.store.schema import journal
 from challenger.telemetry.logs import say
+from challenger.web.keys import ACCESS
 from challenger.web.problems import Problem
 
 _PAGE = 200
@@ -76,7 +77,9 @@ class Feed:
             )
             await response.prepare(request)
             await self._write(response, f"retry: 3000\n: entries after {seq}\n\n")
-            await self._tell(response, seq, kind)
+            await self._tell(request, response, seq, kind)
+        except Problem:
+            say("listener-refused", address=request.remote or "?")
         except (TimeoutError, ConnectionError):
             say("listener-dropped", address=request.remote or "?")
             if request.transport is not None:
@@ -95,10 +98,12 @@ class Feed:
             with suppress(asyncio.CancelledError):
                 await self._looking
 
-    async def _tell(self, response: web.StreamResponse, seq: int, kind: str | None) -> None:
+    async def _tell(self, request: web.Request, response: web.StreamResponse, seq: int, kind: str | None) -> None:
         encode = shape(JournalRow).encode
         while not self._stop.is_set():
             reached = await self.tip()
+            if request.app[ACCESS].who(request) is None:
+                return  # its token was revoked, or there are tokens now
             while seq < reached:
                 async with self._store.read() as view:
                     wanted = JournalFilter(after=seq, kind=kind)

@@ -12,6 +12,7 @@ from aiohttp import web
 from challenger.shapes import Schema, Shape
 from challenger.web.kinds import Parameter
 from challenger.web.problems import Problem
+from replay.shallow import parse_json
 
 #: Before every path of the API.
 ROOT = "/api/v1"
@@ -70,12 +71,19 @@ def values_of(route: Route, request: web.Request) -> dict[str, Any]:
     return {name: one.value(given[name]) if name in given else one.default for name, one in known.items()}
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Problem(400, "a member is given twice")
+    return found
+
+
 async def body_of(route: Route, request: web.Request) -> dict[str, str]:
     """The JSON body's members, checked. Raises Problem."""
     if request.content_type != "application/json":
         raise Problem(415, "the body is JSON: content-type application/json")
     try:
-        told = await request.json()
+        told = parse_json((await request.text()).encode(), _unique)
     except ValueError:
         raise Problem(400, "the body is not JSON") from None
     if not isinstance(told, dict):

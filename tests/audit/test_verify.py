@@ -200,3 +200,27 @@ async def test_a_record_that_lived_through_reorganisations_holds(tmp_path) -> No
             assert await audit_rows(view) == []
             kinds = {row.kind for row in await view.journal.after(0, 100_000)}
     assert kinds & {"orphaned", "restored", "taken-back", "draw-orphaned"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "said"),
+    [
+        ("UPDATE journal SET payload = ? WHERE seq = 40", ("rubbish",), "journal: entry 40: its hash"),
+        ("UPDATE journal SET payload = ? WHERE seq = 40", (b"\xff",), "journal: entry 40: its hash"),
+        ("UPDATE journal SET time = ? WHERE seq = 40", ("x",), "journal: entry 40: its hash"),
+        ("UPDATE epochs SET delay = ?", (-1,), "sampling: epoch 0: it cannot be read"),
+        ("UPDATE epochs SET secret = ?", ("abc",), "sampling: epoch 0: it cannot be read"),
+        ("UPDATE epochs SET policy = ?", ("[",), "sampling: epoch 0: it cannot be read"),
+        ("UPDATE work SET inputs = ? WHERE inputs IS NOT NULL", ("[",), "its row in the record cannot be read"),
+        ("UPDATE work SET draw_hash = ? WHERE draw_hash IS NOT NULL", (5,), "cannot be read"),
+    ],
+)
+def test_a_value_that_nothing_of_ours_wrote_is_named_and_ends_nothing(record, capsys, statement, values, said) -> None:
+    edit(record, statement, *values)
+    assert any(said in line for line in found(capsys))
+
+
+def test_without_published_heads_nothing_is_said_to_be_bound(record, capsys) -> None:
+    (record.parent / "heads.jsonl").unlink()
+    assert main(["audit", "verify"]) == 0
+    assert "bound by NO published head" in capsys.readouterr().out

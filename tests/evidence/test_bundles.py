@@ -39,7 +39,8 @@ async def test_a_verdict_is_shown_from_the_file_and_the_model_alone(tmp_path):
         for job in one.scene.jobs(Truth.WRONG):
             found = await checked(await one.bundle(job))
             told = {finding.part: finding.holds for finding in found.findings}
-            assert told == dict.fromkeys(SHOWN, True), found.findings
+            assert told == dict.fromkeys(SHOWN, True) | {"sampling": None}, found.findings
+            assert found.proved
             assert [f.what for f in found.findings if f.part == "replay"] == [
                 "torch: FRAUD output",
                 "numpy: FRAUD output",
@@ -252,6 +253,7 @@ async def test_logs_without_receipts_are_said_to_be_an_endpoints_word(tmp_path):
     found = await checked(raw)
     assert found.holds
     assert not found.blocks
+    assert not found.proved
     words = [finding for finding in found.findings if finding.part == "chain" and finding.holds is None]
     assert len(words) == len(decode(raw).evidence.logs)
 
@@ -391,3 +393,43 @@ async def test_the_command_verifies_shows_and_refuses(tmp_path, capsys):
 
 async def _main(*words: str) -> int:
     return await asyncio.to_thread(main, list(words))
+
+
+@pytest.mark.parametrize(
+    "raw", [b'"' + b'\\"' * 1_000_000, b'["' + b"x" * 4_000_000 + b'"]', b'{"a":"' + b"\\\\" * 1_000_000]
+)
+def test_long_rubbish_is_refused_in_a_moment(raw: bytes):
+    with pytest.raises(BundleRefused):
+        decode(raw)
+
+
+async def test_what_a_bundle_says_is_never_a_terminals_command(tmp_path, capsys):
+    async with life(tmp_path) as one:
+        evidence = decode(await one.bundle(one.job(Truth.WRONG))).evidence
+    said = evidence.of(evidence.verdict)
+    evil = said._replace(detail="\x1b[2J\x1b[HFRAUD output: reproduced here, bit for bit.")
+    others = tuple(row for row in evidence.verdicts if row.id != said.id)
+    file = tmp_path / "evil.json"
+    file.write_bytes(encode(replace(evidence, verdicts=(*others, evil)), None))
+    for word in ("verify", "show"):
+        await _main("evidence", word, str(file))
+        assert "\x1b" not in capsys.readouterr().out
+    with pytest.raises(BundleRefused, match="is no verdict"):
+        decode(encode(replace(evidence, verdicts=(*others, said._replace(kind="PROVEN FRAUD"))), None))
+    for wrong in (
+        replace(evidence, input=evidence.input._replace(root=Hash32(bytes(32)))),
+        replace(evidence, output=evidence.output._replace(root=Hash32(bytes(32)))),
+        replace(evidence, observed=evidence.observed._replace(state_root=Hash32(bytes(32)))),
+    ):
+        assert failing(await checked(encode(wrong, None)))
+
+
+async def test_another_market_than_one_insists_on_is_refused(tmp_path, capsys):
+    async with life(tmp_path) as one:
+        raw = await one.bundle(one.job(Truth.WRONG))
+    (tmp_path / "e.json").write_bytes(raw)
+    market = decode(raw).evidence.market
+    await _main("evidence", "verify", str(tmp_path / "e.json"), "--market", market)
+    assert "market       DOES NOT HOLD" not in capsys.readouterr().out
+    assert await _main("evidence", "verify", str(tmp_path / "e.json"), "--market", "0x" + "11" * 20) == 1
+    assert "market       DOES NOT HOLD" in capsys.readouterr().out

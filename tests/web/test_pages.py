@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -236,3 +238,39 @@ def test_lengths_of_time_and_amounts_are_said_for_people():
     ]  # fmt: skip
     assert [ether(w) for w in (0, 5 * 10**17, 10**9, 1, None)] == ["0", "0.5", "0.000000001", "0", ""]
     assert facts({"a": 1, "b": None, "c": {"d": ["0x" + "ab" * 32]}, "e": True}) == "a 1, c (d [0xababababab…]), e True"
+
+
+async def test_bytes_that_are_no_text_are_refused_and_break_nothing(browse, tokens):
+    tokens.add("ann", Scope.OPERATOR)
+    client = await browse()
+    port = client.port
+
+    async def raw(*lines: bytes) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\r\n".join(lines))
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+        await writer.wait_closed()
+        return status
+
+    host = b"Host: 127.0.0.1"
+    assert await raw(b"GET /api/v1/overview HTTP/1.1", host, b"Authorization: Bearer \xff\xfe", b"", b"") == 401
+    assert await raw(b"GET / HTTP/1.1", host, b"Cookie: challenger_session=\xff\xfe", b"", b"") in (303, 400)
+    form = b"Content-Type: application/x-www-form-urlencoded"
+    for kind, body in (
+        (form, b"\xff\xfe=\xff"),
+        (form + b"; charset=nonsense", b"token=x"),
+        (b"Content-Type: multipart/form-data", b"rubbish"),
+        (b"Content-Type: multipart/form-data; boundary=x", b"rubbish"),
+    ):
+        length = b"Content-Length: %d" % len(body)
+        assert await raw(b"POST /login HTTP/1.1", host, kind, length, b"", body) in (400, 401), (kind, body)
+
+
+async def test_a_stray_file_among_the_bundles_is_no_matter(browse, tmp_path):
+    made = settings_of(tmp_path)
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    (folder / f"evidence-{hexed(h('commitment', 2))}-copy.json").write_text("{}")
+    client = await browse(replace(made, store=replace(made.store, evidence=folder)))
+    assert "no bundle is kept here" in await text_of(client, THINGS[0])

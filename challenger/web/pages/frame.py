@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -81,7 +82,7 @@ def form(act: Any) -> Any:
 
     async def served(request: web.Request) -> web.StreamResponse:
         who = require_form(request)
-        told = await request.post()
+        told = await _posted(request)
         if who.csrf:
             check_csrf(who, str(told.get(CSRF_FIELD, "")))
         fields = {name: value for name, value in told.items() if isinstance(value, str) and name != CSRF_FIELD}
@@ -138,12 +139,22 @@ def _static(contents: dict[str, bytes]) -> Any:
     return handler
 
 
+async def _posted(request: web.Request) -> Mapping[str, Any]:
+    """A form's fields. Raises Problem 400 for a body that is no form."""
+    if request.content_type not in ("application/x-www-form-urlencoded", ""):
+        raise Problem(400, "a form is application/x-www-form-urlencoded")
+    try:
+        return await request.post()
+    except (ValueError, LookupError) as error:  # of another charset than it says, or of one that there is not
+        raise Problem(400, "the form cannot be read") from error
+
+
 async def _login(request: web.Request) -> web.StreamResponse:
     return _rendered(request, "login.html", {"wrong": False})
 
 
 async def _begin(request: web.Request) -> web.StreamResponse:
-    told = await request.post()
+    told = await _posted(request)
     response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
     try:
         request.app[ACCESS].login(response, str(told.get("token", "")).strip())
@@ -154,7 +165,7 @@ async def _begin(request: web.Request) -> web.StreamResponse:
 
 async def _end(request: web.Request) -> web.StreamResponse:
     who = request.get(WHO)
-    told = await request.post()
+    told = await _posted(request)
     if who is not None and who.csrf:
         check_csrf(who, str(told.get(CSRF_FIELD, "")))
     response = web.Response(status=303, headers={hdrs.LOCATION: "/"})
