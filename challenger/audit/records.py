@@ -7,6 +7,7 @@ VALID counts as bad in it: data that was away, work that was shed, a worker that
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from challenger.audit.bounds import most
 from challenger.domain import Address, Millionths, ModelId, State, VerdictKind
 from challenger.store.records import Tally
+from challenger.store.rows import EpochRow
 
 #: What may have become of an answer that was drawn.
 FATES = ("valid", "fraud", "unavailable", "inconclusive", "shed", "open", "unjudged")
@@ -49,6 +51,11 @@ class TrackRecord:
             f"{self.bad} of {self.looked} drawn were not right: at most {share:.3g} % of {self.closed} answers, "
             "at one-sided 95 %, whenever one looks"
         )
+
+
+def base_rate(epochs: Iterable[EpochRow]) -> Millionths:
+    """The least rate at which every answer of ``epochs`` was drawn."""
+    return Millionths(min((json.loads(epoch.policy).get("base", 0) for epoch in epochs), default=0))
 
 
 def track_records(tallies: Iterable[Tally], rate: Millionths) -> list[TrackRecord]:

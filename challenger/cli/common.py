@@ -12,10 +12,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from challenger.settings import Settings, load
+from challenger.wording import ether, utc
 
 #: Beyond it no block, time or count lies.
 MOST = 1 << 53
 T = TypeVar("T")
+__all__ = [
+    "address",
+    "ether",
+    "moment",
+    "natural",
+    "plain",
+    "positive",
+    "print_json",
+    "print_table",
+    "run_to_end",
+    "settings_of",
+    "short",
+    "utc",
+]
 DEFAULT_FILE = Path("challenger.toml")
 
 
@@ -112,18 +127,3 @@ def address(text: str) -> str:
     if len(lowered) != 42 or not lowered.startswith("0x") or any(c not in "0123456789abcdef" for c in lowered[2:]):
         raise argparse.ArgumentTypeError("an address is 0x and 40 hex digits")
     return lowered
-
-
-def utc(time: int) -> str:
-    """Chain time as a person reads it."""
-    try:
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return str(time)
-
-
-def ether(wei: int) -> str:
-    """Wei as ether, exact to nine places, without trailing zeros."""
-    whole, rest = divmod(abs(wei), 10**18)
-    text = f"{whole}.{rest:018d}"[: len(str(whole)) + 10].rstrip("0").rstrip(".")
-    return ("-" if wei < 0 else "") + text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,14 +77,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _records(settings: Settings, provider: Address | None, length: int) -> tuple[list[Told], Millionths]:
-    from challenger.audit.records import track_records
+    from challenger.audit.records import base_rate, track_records
     from challenger.audit.speed import speeds
     from challenger.audit.trend import change, periods
     from challenger.store.engine import open_store
 
     async with open_store(settings.store.url) as store, store.read() as view:
-        epochs = await view.epochs.all()
-        base = Millionths(min((json.loads(epoch.policy)["base"] for epoch in epochs), default=0))
+        base = base_rate(await view.epochs.all())
         head = await view.chain.head()
         if head is None:
             return [], base

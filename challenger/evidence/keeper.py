@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 from challenger.domain import CommitmentId
@@ -19,6 +18,7 @@ from challenger.evidence.seal import Key, encode
 from challenger.pipeline.idle import Idle
 from challenger.store.subjects import subject_of
 from challenger.telemetry.logs import say
+from challenger.whole import whole_file
 
 #: Frauds that are looked up at once.
 _PAGE = 500
@@ -39,6 +39,7 @@ class Keeper:
         self._waiting: dict[tuple[CommitmentId, int], int] = {}
         self._tries: dict[tuple[CommitmentId, int], int] = {}
         self._look = 0
+        self._changes = -1
 
     async def step(self) -> bool:
         """Writes one bundle if one is missing and nobody else wants the workers; True when it did."""
@@ -61,6 +62,9 @@ class Keeper:
         return True
 
     async def _find(self) -> None:
+        changes = self._sources.store.changes
+        if changes == self._changes:
+            return  # no row was written since the last look
         async with self._sources.store.read() as view:
             found = await view.verdicts.confirmed(self._seen, _PAGE)
         there = await asyncio.to_thread(_names, self._folder) if found else frozenset()
@@ -68,6 +72,7 @@ class Keeper:
             self._seen = max(self._seen, confirmation)
             if name_of(commitment, confirmation) not in there:
                 self._waiting[commitment, confirmation] = 0
+        self._changes = -1 if len(found) == _PAGE else changes
 
     async def _made(self, commitment: CommitmentId) -> bytes:
         return encode(await gather(self._sources, commitment), self._key)
@@ -88,17 +93,8 @@ def name_of(commitment: CommitmentId, confirmation: int) -> str:
 def write(target: Path, raw: bytes) -> Path:
     """``raw`` under its name, whole or not at all. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).chmod(0o644)
-        Path(beside).replace(target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    with whole_file(target) as file:
+        file.write(raw)
     return target
 
 

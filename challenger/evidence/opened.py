@@ -24,7 +24,7 @@ from challenger.protocols.reference import ReferenceAdapter
 from challenger.settings import ReplaySettings, Settings, addresses
 from challenger.store.engine import Store, open_store
 from challenger.telemetry.instruments import Instruments
-from replay.artifacts import ArtifactError, ArtifactStore
+from replay.artifacts import ArtifactError, ArtifactMissing, ArtifactReason, ArtifactStore
 from replay.artifacts.manifest import MANIFEST_NAME, manifest_files
 
 #: On what a bundle is checked: two that share no kernel code.
@@ -147,5 +147,5 @@ class _Brought:
     async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 1 << 40) -> Path:  # noqa: ARG002
         return await self._store.fetch_model(self._uri, file_digest, max_bytes)
 
-    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:
-        raise NotImplementedError("a bundle holds its data, or says that it does not")
+    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:  # noqa: ARG002
+        raise ArtifactMissing(ArtifactReason.NOT_FOUND, "a bundle holds its data, or says that it does not", uri=uri)

@@ -51,7 +51,7 @@ class Nearest:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """``head``: the last indexed block. ``open_windows``: commitments that may still be disputed. Amounts are wei:
-    ``bonds`` ours in open disputes and demands, ``pending`` in filings under way, ``won`` and ``lost`` of closed ones."""
+    ``bonds`` ours in open disputes and demands, ``pending`` in filings under way; ``paid`` and ``burnt`` by all closed ones, ``ours_paid`` what came to us."""
 
     head: Block | None
     states: dict[State, int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -57,9 +57,9 @@ class Route:
         return ROOT + self.path
 
 
-def values_of(route: Route, request: web.Request) -> dict[str, Any]:
+def values_of(parameters: Iterable[Parameter], request: web.Request) -> dict[str, Any]:
     """What the request asks, checked; absent parameters have their defaults. Raises Problem for what the table has not."""
-    known = {one.name: one for one in route.parameters}
+    known = {one.name: one for one in parameters}
     given: dict[str, str] = dict(request.match_info)
     for name, value in request.query.items():
         if name not in known or known[name].place != "query":

@@ -38,8 +38,13 @@ INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
 ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.hardening"}
 ALLOWED["challenger.hardening"] = set()
+ALLOWED["challenger.whole"] = set()
 ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
-ALLOWED["challenger.evidence"] = ALLOWED["challenger.parts"] | {"challenger.parts", "challenger.endpoints"}
+ALLOWED["challenger.evidence"] = ALLOWED["challenger.parts"] | {
+    "challenger.parts",
+    "challenger.endpoints",
+    "challenger.whole",
+}
 ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
     "challenger.evidence",
     "challenger.lease",
@@ -56,10 +61,13 @@ ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.reach"] = {"challenger.chain", "challenger.domain", "challenger.errors", "challenger.settings"}
 ALLOWED["challenger.reach"] |= {"challenger.store"}
 ALLOWED["challenger.filings"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.reach"}
+ALLOWED["challenger.wording"] = set()
 ALLOWED["challenger.shapes"] = {"challenger.domain", "challenger.store"}
 ALLOWED["challenger.export"] = {"challenger.errors", "challenger.shapes"}
 ALLOWED["challenger.web"] = ALLOWED["challenger.service"] | {
     "challenger.shapes",
+    "challenger.whole",
+    "challenger.wording",
     "challenger.auditing",
     "challenger.evidence",
     "challenger.filings",
@@ -71,6 +79,8 @@ ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.reach",
     "challenger.web",
     "challenger.shapes",
+    "challenger.whole",
+    "challenger.wording",
     "challenger.export",
     "challenger.sim",
     "challenger.recording",

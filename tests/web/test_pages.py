@@ -154,7 +154,7 @@ async def test_lists_are_filtered_and_paged_by_their_forms(browse):
         ("/commitments?provider=0x12", 400, "an address is 0x and 40 hex digits"),
         ("/commitments?cursor=abc", 404, "the cursor cannot be used"),
         ("/commitments?limit=100000", 400, "limit"),
-        ("/commitments?colour=red", 400, "there is no such filter"),
+        ("/commitments?colour=red", 400, "unknown parameter; known are"),
         ("/commitments/0x12", 404, "it is 0x and 64 hex digits"),
         ("/commitments/" + "0x" + "00" * 32, 404, "the record holds no commitment"),
         ("/providers/0x" + "00" * 20, 404, "the record holds no provider"),

@@ -39,7 +39,7 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
     async def handler(request: web.Request) -> web.StreamResponse:
         require(request, route.scope if route is not _DOCUMENT else Scope.READ)
         accepts(request, route.media)
-        values = values_of(route, request)
+        values = values_of(route.parameters, request)
         if route.method == "POST":
             values["body"] = await body_of(route, request)
         if route.media != JSON:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from challenger import program_version
 from challenger.audit.sampling import audit_epoch
 from challenger.domain import Address, Hash32
 from challenger.protocols.reference_logs import MarketLogs
@@ -40,13 +41,7 @@ async def overview(view: View) -> answers.OverviewAnswer:
 
 
 async def status(app: web.Application) -> answers.StatusAnswer:
-    from importlib.metadata import PackageNotFoundError, version
-
     store, settings = app[STORE], app[SETTINGS]
-    try:
-        ours = version("inference-challenger")
-    except PackageNotFoundError:
-        ours = "unknown"
     async with store.read() as view:
         head = await view.chain.head()
         tip = await view.journal.tip()
@@ -56,7 +51,7 @@ async def status(app: web.Application) -> answers.StatusAnswer:
     published = await FilePublisher(settings.store.heads).published()
     health = await app[WATCHER].health()
     return answers.StatusAnswer(
-        ours,
+        program_version(),
         store.where,
         settings.chain.chain_id,
         settings.chain.market,

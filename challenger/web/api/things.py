@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from challenger.audit.records import track_records
-from challenger.domain import Address, AuditId, ChainEvent, CommitmentId, Millionths
+from challenger.audit.records import base_rate, track_records
+from challenger.domain import Address, AuditId, ChainEvent, CommitmentId
 from challenger.shapes import shape
 from challenger.store import listed
 from challenger.store.listing import Listed
@@ -90,8 +89,7 @@ async def provider(view: View, identity: Address) -> answers.ProviderAnswer | No
     head = await view.chain.head()
     if not rows or head is None:
         return None
-    epochs = await view.epochs.all()
-    base = Millionths(min((json.loads(epoch.policy).get("base", 0) for epoch in epochs), default=0))
+    base = base_rate(await view.epochs.all())
     records = track_records(await view.records.tallies(base, head.time, identity), base)
     told = [
         answers.RecordAnswer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -13,9 +13,9 @@ from yarl import URL
 from challenger.store import listed
 from challenger.store.listing import Listed
 from challenger.web.api.lists import PAGING, link, page_of
-from challenger.web.kinds import Parameter, of_filter
+from challenger.web.kinds import of_filter
 from challenger.web.pages.words import ether, facts, utc
-from challenger.web.problems import Problem
+from challenger.web.table import values_of
 
 
 class Cell(NamedTuple):
@@ -241,17 +241,6 @@ def choices(page: ListPage, request: web.Request) -> list[Choice]:
     return found
 
 
-def asked(parameters: tuple[Parameter, ...], request: web.Request) -> Mapping[str, Any]:
-    """What the address asks, checked as the API checks it. Raises Problem."""
-    known = {one.name: one for one in parameters}
-    values = {one.name: one.default for one in parameters}
-    for name, text in request.query.items():
-        if name not in known:
-            raise Problem(400, "there is no such filter", parameter=name[:80])
-        values[name] = known[name].value(text)
-    return values
-
-
 def tidy(request: web.Request) -> web.StreamResponse | None:
     """A form sends its empty fields too: the address without them, where there are any."""
     kept = [(name, value.strip()) for name, value in request.query.items() if value.strip()]
@@ -267,7 +256,7 @@ def _page(page: ListPage) -> Any:
         moved = tidy(request)
         if moved is not None:
             return moved
-        found = await page_of(request, page.what, asked(parameters, request))
+        found = await page_of(request, page.what, values_of(parameters, request))
         return "list.html", {
             "page": page,
             "choices": choices(page, request),

@@ -17,10 +17,12 @@ from challenger.store.rows import JournalRow
 from challenger.store.unit import View
 from challenger.web.api import state, things
 from challenger.web.api.handed import ledger
+from challenger.web.api.lists import PAGING, link, page_of
 from challenger.web.keys import SETTINGS, STORE
 from challenger.web.kinds import ADDRESS_KIND, BIG, HASH_KIND, NUMBER, Kind, Parameter
-from challenger.web.pages.lists import asked, tidy
+from challenger.web.pages.lists import tidy
 from challenger.web.problems import not_found
+from challenger.web.table import values_of
 
 Look = Callable[[View, Any], Awaitable[Any]]
 _COMMITMENTS = 20
@@ -142,9 +144,7 @@ async def _providers(request: web.Request) -> Any:
     moved = tidy(request)
     if moved is not None:
         return moved
-    from challenger.web.api.lists import PAGING, link, page_of
-
-    values = asked(PAGING, request)
+    values = values_of(PAGING, request)
     found = await page_of(request, listed.PROVIDERS, values)
     async with request.app[STORE].read() as view:
         told = [await things.provider(view, row.provider) for row in found.rows]

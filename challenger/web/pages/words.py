@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
+
+from challenger import wording
 
 
 def utc(time: int | None) -> str:
-    """Chain time; empty for none."""
-    if time is None:
-        return ""
-    try:
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return str(time)
+    """Chain time, the zone left out; empty for none."""
+    return "" if time is None else wording.utc(time).removesuffix(" UTC")
 
 
 def span(seconds: float | None) -> str:
@@ -31,12 +27,8 @@ def span(seconds: float | None) -> str:
 
 
 def ether(wei: int | None) -> str:
-    """Wei as ether, exact to nine places, without trailing zeros."""
-    if wei is None:
-        return ""
-    whole, rest = divmod(abs(wei), 10**18)
-    text = f"{whole}.{rest:018d}"[: len(str(whole)) + 10].rstrip("0").rstrip(".")
-    return ("−" if wei < 0 else "") + text
+    """Empty for none."""
+    return "" if wei is None else wording.ether(wei)
 
 
 def hexed(value: bytes | None) -> str:
