@@ -296,7 +296,7 @@ async def _wire(
         learned,
         keeper,
         selftest,
-        Keeper(sources, settings.store.evidence, signer if isinstance(signer, LocalSigner) else None, idle),
+        Keeper(sources, settings.store.evidence, signer if isinstance(signer, LocalSigner) else None, idle, telemetry),
         purse,
         crossing,
     )

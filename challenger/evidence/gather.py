@@ -29,7 +29,8 @@ from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 from replay.artifacts import ArtifactError
 from replay.artifacts.manifest import MANIFEST_NAME, manifest_files
-from replay.difference import first_difference
+from replay.difference import Difference, first_difference
+from replay.layout import LayoutError
 
 #: Data and models of more bytes than this are left out, unless more is asked for.
 SMALL = 1 << 20
@@ -88,9 +89,7 @@ async def gather(sources: Sources, commitment: CommitmentId) -> Evidence:
     shown = await _datum(sources, asked.output, asked.output_uri, asked.output_root, asked.output_length)
     observed = await _observed(sources, case, given, shown)
     committed = asked.output or shown.data
-    difference = None
-    if observed is not None and observed.output and committed:
-        difference = first_difference(observed.output, committed)
+    difference = None if observed is None else _parted(observed.output, committed)
     if observed is not None and observed.output is not None and len(observed.output) > sources.small:
         observed = observed._replace(output=None)
     return Evidence(
@@ -248,6 +247,16 @@ async def _datum(sources: Sources, inline: bytes, uri: str, root: Hash32, length
     except (FetchRefused, OwnDisk) as error:
         return Datum(root, None, str(error))
     return Datum(root, data, "" if data is not None else "it cannot be had")
+
+
+def _parted(computed: bytes | None, committed: bytes | None) -> Difference | None:
+    """Where the outputs part; None where one is not at hand, or is no bundle: a provider may write anything beside its roots."""
+    if not computed or not committed:
+        return None
+    try:
+        return first_difference(computed, committed)
+    except LayoutError:
+        return None
 
 
 def _small(datum: Datum, most: int) -> Datum:

@@ -12,12 +12,13 @@ import os
 from pathlib import Path
 
 from challenger.domain import CommitmentId
-from challenger.errors import Expected, NoEvidence
+from challenger.errors import Expected, NoEvidence, StoreError
 from challenger.evidence.gather import Sources, gather
 from challenger.evidence.seal import Key, encode
 from challenger.pipeline.idle import Idle
 from challenger.store.subjects import subject_of
-from challenger.telemetry.logs import say
+from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.logs import LOGGER, say
 from challenger.whole import whole_file
 
 #: Frauds that are looked up at once.
@@ -29,21 +30,30 @@ _PATIENCE, _MOST = 16, 4_096
 class Keeper:
     """``folder`` is made when the first bundle is written. ``key`` None: bundles are unsigned, and say so."""
 
-    def __init__(self, sources: Sources, folder: Path, key: Key | None, idle: Idle) -> None:
+    def __init__(self, sources: Sources, folder: Path, key: Key | None, idle: Idle, telemetry: Instruments) -> None:
         self._sources = sources
         self._folder = folder
         self._key = key
         self._idle = idle
+        self._telemetry = telemetry
         #: Every confirmed fraud up to this verdict has its bundle, or waits.
         self._seen = 0
         self._waiting: dict[tuple[CommitmentId, int], int] = {}
         self._tries: dict[tuple[CommitmentId, int], int] = {}
         self._look = 0
         self._changes = -1
+        self._unread = ""
 
     async def step(self) -> bool:
         """Writes one bundle if one is missing and nobody else wants the workers; True when it did."""
-        await self._find()
+        try:
+            await self._find()
+            self._unread = ""
+        except OSError as error:
+            if self._unread != str(error):  # the same trouble is said once
+                self._unread = str(error)
+                say("evidence-not-kept", level=logging.WARNING, folder=str(self._folder), error=str(error))
+            return False
         self._look += 1
         due = next((case for case, at in self._waiting.items() if at <= self._look), None)
         if due is None or not self._idle.free:
@@ -53,8 +63,13 @@ class Keeper:
             if raw is None:
                 return False  # the time was taken back
             path = await asyncio.to_thread(write, self._folder / name_of(*due), raw)
-        except (Expected, NoEvidence, OSError) as error:
+        except (Expected, NoEvidence, StoreError, OSError) as error:
             self._later(due, str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - a fault of ours over one bundle must not end the watch over all else
+            self._telemetry.alerts.alert("bug", about="evidence", commitment=subject_of(due[0]), error=repr(error))
+            LOGGER.debug("while making evidence", exc_info=error)
+            self._later(due, repr(error))
             return False
         del self._waiting[due]
         self._tries.pop(due, None)
@@ -69,7 +84,7 @@ class Keeper:
             found = await view.verdicts.confirmed(self._seen, _PAGE)
         there = await asyncio.to_thread(_names, self._folder) if found else frozenset()
         for commitment, confirmation in found:
-            self._seen = max(self._seen, confirmation)
+            self._seen = confirmation
             if name_of(commitment, confirmation) not in there:
                 self._waiting[commitment, confirmation] = 0
         self._changes = -1 if len(found) == _PAGE else changes

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 from lives import checked, failing
+from sqlalchemy import update
 
+from challenger.domain import UnixTime
 from challenger.evidence.keeper import kept, write
 from challenger.evidence.seal import decode
 from challenger.sim.scoreboard import Truth
+from challenger.store.schema import events
 from tests.integration.test_watcher import scene
 
 
@@ -77,3 +80,45 @@ def test_a_file_has_its_name_once_it_is_whole(tmp_path, monkeypatch):
         write(target, b"two")
     assert [path.name for path in target.parent.iterdir()] == ["evidence.json"]
     assert target.read_bytes() == b"one"
+
+
+async def test_an_output_that_is_no_bundle_ends_nothing(tmp_path):
+    """A provider may write anything beside its roots."""
+    async with scene(tmp_path, seed=3, by_uri=0) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            await s.world.play()
+            await s.until_quiet(app)
+            async with app.store.begin(UnixTime(0)) as unit:
+                committed = events.c.kind == "Committed"
+                await unit.connection.execute(update(events).where(committed).values(data=b"\xff\xff"))
+            while await app.keep_evidence():
+                pass
+        for job in s.jobs(Truth.WRONG):
+            (path,) = kept(s.settings.store.evidence, job)
+            assert decode(path.read_bytes()).evidence.difference is None
+
+
+async def test_a_failure_of_the_program_itself_is_told_and_ends_nothing(tmp_path):
+    async with scene(tmp_path, seed=3) as s, s.watcher(correlated_providers=100) as app:
+        await s.world.play()
+        await s.until_quiet(app)
+
+        async def broken(_: object) -> None:
+            raise RuntimeError("a fault of ours")
+
+        s.workers.replay = broken
+        assert not await app.keep_evidence()
+        assert ("bug", "evidence") in app.telemetry.alerts.active()
+
+
+async def test_a_folder_that_cannot_be_read_ends_nothing(tmp_path, caplog):
+    async with scene(tmp_path, seed=3) as s:
+        s.settings.store.evidence.write_text("no folder")
+        async with s.watcher(correlated_providers=100) as app:
+            await s.world.play()
+            await s.until_quiet(app)
+            for _ in range(3):
+                assert not await app.keep_evidence()
+            assert caplog.text.count("evidence-not-kept") == 1
+            s.settings.store.evidence.unlink()
+            assert await app.keep_evidence(), "mended, it goes on"
