@@ -92,7 +92,11 @@ async def test_a_replay_that_is_ended_leaves_nothing_behind(tmp_path, name) -> N
     command = ("replay", str(tmp_path / "chain.tar"), "--fresh", "--database", f"sqlite:///{tmp_path / 'kept.sqlite'}")
     environment = os.environ | {"CHALLENGER_REPLAY_CACHE": str(tmp_path / "model"), "TMPDIR": str(tmp_path / "model")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "challenger", *command, stderr=asyncio.subprocess.PIPE, env=environment
+        *(sys.executable, "-m", "challenger", *command),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        # what was started in a shell's background ignores SIGINT, and so would whatever it starts
+        preexec_fn=lambda: signal.signal(name, signal.SIG_DFL),
     )
     async with asyncio.timeout(60):
         while not (tmp_path / "kept.sqlite-wal").exists():  # noqa: ASYNC110 - another process makes it

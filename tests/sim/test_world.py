@@ -11,6 +11,7 @@ from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.devnet.served import RemoteDevnet, ServedDevnet
 from challenger.domain import CommitmentId, DemandId, DisputeId, Hash32, Part, Wei
 from challenger.protocols.reference_calls import Claim, MarketCalls, seal_digest
+from challenger.sim.history import History, whole
 from challenger.sim.scenario import Kind, Knobs, plan
 from challenger.sim.scoreboard import Label, Scoreboard, Truth, read_labels, score
 from challenger.sim.toy import ToyBench, kits
@@ -180,4 +181,17 @@ async def test_a_world_plays_on_a_served_chain_while_its_court_sits_in_the_backg
         stop.set()
         await sitting
         assert (await board_of(world)).caught == (label.job,)
+        await world.close()
+
+
+async def test_those_who_read_on_at_once_see_each_event_once(tmp_path: Path) -> None:
+    async with ServedDevnet() as served, RemoteDevnet(served.url) as devnet:
+        world = await World.open(devnet, tmp_path, plan(Knobs(tasks=2, round_size=2)), kits(), ToyBench())
+        await world.play()
+        where = world.deployment
+        contracts = (where.market, where.adjudicator)
+        history = History(devnet.rpc, contracts, where.start_block)
+        told = await asyncio.gather(*(history.refresh() for _ in range(4)))
+        once = await whole(devnet.rpc, contracts, where.start_block)
+        assert sum(map(len, told)) == len(history.events) == len(once.events) > 2
         await world.close()
