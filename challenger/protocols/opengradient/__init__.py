@@ -1,0 +1,1 @@
+"""OpenGradient, which has no dispute on chain: the watcher audits it and reports."""
