@@ -1,0 +1,1 @@
+"""The settlement of OpenGradient's LLM path, audited: batches, signatures, enclaves, blobs."""
