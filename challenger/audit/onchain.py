@@ -6,8 +6,6 @@ from sqlalchemy import func, select
 
 from challenger.audit.finding import Finding
 from challenger.audit.sampling import Chain, Decoding
-from challenger.domain import ChainEvent
-from challenger.errors import MalformedLog
 from challenger.store import codec
 from challenger.store.codec import EventRow
 from challenger.store.schema import cursors, events
@@ -50,12 +48,6 @@ async def audit_chain(view: View, chain: Chain, decoder: Decoding, start: int) -
 
 
 async def _served(chain: Chain, decoder: Decoding, first: int, last: int) -> dict[tuple[int, int], EventRow]:
-    told: list[ChainEvent] = []
-    for log in await chain.logs(decoder.emitters, first, last, [decoder.topics]):
-        try:
-            event = decoder.decode(log)
-        except MalformedLog:
-            continue  # the follower leaves it out too, and says so
-        if event is not None:
-            told.append(event)
+    logs = await chain.logs(decoder.emitters, first, last, [decoder.topics])
+    told = await decoder.events(logs, lambda _: None)  # what is malformed the follower leaves out too, and says so
     return {(row[0], row[1]): EventRow(*row) for row in codec.encode(told)}

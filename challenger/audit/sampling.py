@@ -8,6 +8,7 @@ from typing import Protocol
 
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import encode_call
+from challenger.chain.follower import LeftOut
 from challenger.contracts import artifact
 from challenger.domain import (
     Action,
@@ -21,7 +22,7 @@ from challenger.domain import (
     State,
     VerdictKind,
 )
-from challenger.errors import EndpointError, MalformedLog, StoreError
+from challenger.errors import EndpointError, StoreError
 from challenger.sampling.audit import Anchor, Drawn, Finding, Report, check_epoch
 from challenger.sampling.draw import Epoch
 from challenger.sampling.policy import Inputs, Policy
@@ -49,7 +50,7 @@ class Decoding(Protocol):
     def emitters(self) -> tuple[Address, ...]: ...
     @property
     def topics(self) -> tuple[bytes, ...]: ...
-    def decode(self, log: RawLog) -> ChainEvent | None: ...
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]: ...
 
 
 async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: Decoding, anchor: Address) -> Report:
@@ -113,13 +114,10 @@ async def _on_chain(chain: Chain, decoder: Decoding, row: EpochRow) -> dict[Comm
     first, end = row.opens_block, min(row.closes_block, head + 1)
     while first < end:
         last = min(first + _RANGE, end) - 1
-        for log in await chain.logs(decoder.emitters, first, last, [decoder.topics]):
-            try:
-                event = decoder.decode(log)
-            except MalformedLog:
-                continue
+        logs = await chain.logs(decoder.emitters, first, last, [decoder.topics])
+        for event in await decoder.events(logs, lambda _: None):
             if isinstance(event, Committed):
-                found[event.commitment] = log.block
+                found[event.commitment] = event.at.block
         first = BlockNumber(last + 1)
     return found
 

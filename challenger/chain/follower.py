@@ -62,6 +62,18 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Details for the hook: a log that was left out of the index, and why."""
+
+    log: RawLog
+    error: MalformedLog
+
+
+#: Told of each log that is left out.
+LeftOut = Callable[[Malformed], None]
+
+
 class Decoder(Protocol):
     """What the logs mean: a protocol adapter."""
 
@@ -71,17 +83,27 @@ class Decoder(Protocol):
     @property
     def topics(self) -> tuple[bytes, ...]: ...
 
-    def decode(self, log: RawLog) -> ChainEvent | None:
-        """None for a log without meaning; ``MalformedLog`` for one that does not hold what it claims."""
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
+        """What the logs of a range say, in their order. Where a log does not say enough the chain is read, at the log's
+        block, by its hash. A log that does not hold what it claims goes to ``left_out``. Raises as the chain's reads do."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """Details for the hook: a log that was left out of the index, and why."""
-
-    log: RawLog
-    error: MalformedLog
+def one_by_one(
+    decode: Callable[[RawLog], ChainEvent | None], logs: Sequence[RawLog], left_out: LeftOut
+) -> list[ChainEvent]:
+    """``events`` of a protocol whose every log says all. ``decode``: None for a log without meaning, ``MalformedLog`` for
+    one that does not hold what it claims."""
+    events = []
+    for log in logs:
+        try:
+            event = decode(log)
+        except MalformedLog as error:
+            left_out(Malformed(log, error))
+        else:
+            if event is not None:
+                events.append(event)
+    return events
 
 
 def _ignore(_malformed: Malformed) -> None:
@@ -113,7 +135,7 @@ class Follower:
         options: Options | None = None,
         *,
         span: Span | None = None,
-        on_malformed: Callable[[Malformed], None] = _ignore,
+        on_malformed: LeftOut = _ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
@@ -145,7 +167,7 @@ class Follower:
             blocks, logs = await self._far(first, settled, cursor)
         else:
             blocks, logs = await self._near(first, min(head.number, first + self._options.near - 1), cursor)
-        await self._ledger.apply(blocks, self._decoded(logs), cursor)
+        await self._ledger.apply(blocks, await self._decoder.events(logs, self._on_malformed), cursor)
         return True
 
     async def _diverged(self, cursor: Cursor, head: Block) -> bool:
@@ -214,18 +236,6 @@ class Follower:
         logs = await self._reader.logs_in(self._decoder.emitters, asked, [self._decoder.topics])
         _check_views(asked, logs)
         return blocks, logs
-
-    def _decoded(self, logs: Sequence[RawLog]) -> list[ChainEvent]:
-        events = []
-        for log in logs:
-            try:
-                event = self._decoder.decode(log)
-            except MalformedLog as error:
-                self._on_malformed(Malformed(log, error))
-            else:
-                if event is not None:
-                    events.append(event)
-        return events
 
 
 def _check_chain(blocks: Sequence[Block], cursor: Cursor | None) -> None:

@@ -71,7 +71,7 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         rows = [r for r in await view.epochs.all() if options.epoch is None or r.number == options.epoch]
         if options.epoch is not None and not rows:
             raise NotInRecord("no such epoch", asked=options.epoch)
-        logs = _Decoder(MarketLogs(chain.market), chain.market)
+        logs = MarketLogs(chain.market)
         reports = []
         for row in rows:
             try:
@@ -84,13 +84,6 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
     else:
         _print(reports, holds=holds, asked=not options.offline)
     return 0 if holds else 1
-
-
-class _Decoder:
-    def __init__(self, logs: Any, market: Any) -> None:
-        self.emitters = (market,)
-        self.topics = logs.topics
-        self.decode = logs.decode
 
 
 def _as_json(report: Report) -> dict[str, Any]:
@@ -152,7 +145,7 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
         journal = await verify(store, await FilePublisher(settings.store.heads).published(), verifier)
         async with store.read() as view:
             rows = await audit_rows(view)
-            logs = _Decoder(MarketLogs(chain.market), chain.market)
+            logs = MarketLogs(chain.market)
             draws, unread = [], []
             for row in await view.epochs.all():
                 try:

@@ -43,7 +43,10 @@ class Contract(Protocol):
         """The code hashes found at start."""
         ...
 
-    def decode(self, log: RawLog) -> ChainEvent | None: ...
+    async def shown(self, reader: Any, log: RawLog) -> ChainEvent | None:
+        """What ``log`` says, as ``reader`` has what it leaves to the chain's state; as ``decode`` otherwise."""
+        ...
+
     async def window_at(self, reader: Any, commitment: CommitmentId, block: Hash32) -> Window:
         """The window as ``reader`` has it in the state after ``block``."""
         ...
@@ -108,7 +111,10 @@ class Quorum:
             silent = "; ".join(f"{one.endpoint} {one.detail}" for one in told if one.stance is Stance.SILENT)
             have = f"{len(agreeing)} of {self._needed} independent endpoints agree"
             return Outcome(f"quorum: {have}{f' ({silent})' if silent else ''}", told)
-        why = await self._proof(case)
+        try:
+            why = await self._proof(case)
+        except Expected as error:
+            return Outcome(f"proof: {error}", told)
         return Outcome(why, told, unproven=bool(why))
 
     # one endpoint
@@ -135,7 +141,7 @@ class Quorum:
             raise Expected(f"has the block but not the receipt of the {type(event).__name__}")
         if receipt.block_hash != event.at.block_hash:
             raise Expected("answers for several forks at once")
-        if not self._among(receipt.logs, event):
+        if not await self._among(witness, receipt.logs, event):
             raise _Contradicted(f"shows another {type(event).__name__}")
 
     async def _state(self, witness: Witness, case: Sequence[ChainEvent], at: Block, window: Window | None) -> None:
@@ -151,10 +157,12 @@ class Quorum:
                 if theirs != window:
                     raise _Contradicted(f"shows a window of {theirs.opens} to {theirs.closes}")
 
-    def _among(self, logs: Sequence[RawLog], event: ChainEvent) -> bool:
+    async def _among(self, witness: Witness, logs: Sequence[RawLog], event: ChainEvent) -> bool:
         for log in logs:
+            if log.log_index != event.at.log_index:
+                continue
             try:
-                if self._contract.decode(log) == event:
+                if await self._contract.shown(witness, log) == event:
                     return True
             except MalformedLog:
                 continue
@@ -168,7 +176,8 @@ class Quorum:
             if logs is not None:
                 # no receipt names its transaction: that hash is what the endpoints agree on
                 ours = [log._replace(tx_hash=event.at.tx_hash) for log in logs]
-                if self._among(ours, event):
+                # what a log leaves to the state every endpoint that agreed has shown already
+                if await self._among(self._sources[0].witness, ours, event):
                     continue
                 why = f"block {event.at.block} does not hold the {type(event).__name__}, by its own hash"
             return f"proof: {why}"

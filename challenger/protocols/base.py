@@ -6,11 +6,12 @@ are of one block each, named by hash. A read that the endpoint cannot answer rai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from challenger.chain.answers import RawLog
+from challenger.chain.follower import LeftOut
 from challenger.chain.hashing import keccak
 from challenger.domain import (
     Address,
@@ -127,8 +128,13 @@ class Adapter(Protocol):
         """First topics of the logs that mean something."""
         ...
 
-    def decode(self, log: RawLog) -> ChainEvent | None:
-        """None for a log that says nothing neutral; ``MalformedLog`` for one that the contract cannot have written."""
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
+        """What the logs of a range say, in their order; where a log alone does not say it, as the chain has it at the
+        log's block. ``left_out`` is told of each that the contract cannot have written."""
+        ...
+
+    async def shown(self, reader: Any, log: RawLog) -> ChainEvent | None:
+        """What ``log`` says as another ``reader`` of the chain has it; ``MalformedLog`` as above."""
         ...
 
     async def check(self) -> None:

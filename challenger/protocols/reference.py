@@ -15,6 +15,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Protocol
 
+from challenger.chain.answers import RawLog
 from challenger.chain.codec import decode_revert
 from challenger.contracts import artifact
 from challenger.domain import (
@@ -24,6 +25,7 @@ from challenger.domain import (
     Block,
     Call,
     Capability,
+    ChainEvent,
     ChainId,
     CommitmentId,
     DemandId,
@@ -113,6 +115,7 @@ class ReferenceAdapter:
         self._logs = MarketLogs(market)
         self.topics = self._logs.topics
         self.decode = self._logs.decode
+        self.events = self._logs.events
         self._chain = chain
         self._views = MarketViews(chain, market)
         self._chain_id = chain_id
@@ -160,6 +163,10 @@ class ReferenceAdapter:
     def pins(self) -> Mapping[Address, Hash32]:
         """Code hashes of all that takes part, as ``check`` found them."""
         return self._pins
+
+    async def shown(self, reader: Reader, log: RawLog) -> ChainEvent | None:  # noqa: ARG002
+        """``log`` alone says all: nothing is asked of ``reader``."""
+        return self._logs.decode(log)
 
     async def window_at(self, reader: Reader, commitment: CommitmentId, block: Hash32) -> Window:
         """The window as another reader has it in the state after ``block``."""

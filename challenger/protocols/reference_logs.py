@@ -8,12 +8,13 @@ behind it: text is escaped by the codec, and a deadline beyond all time is broug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from challenger.chain.abi import signature
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import EventDecoder
+from challenger.chain.follower import LeftOut, one_by_one
 from challenger.chain.hashing import keccak
 from challenger.contracts import artifact
 from challenger.domain import (
@@ -59,6 +60,7 @@ class MarketLogs:
 
     def __init__(self, market: Address) -> None:
         self._market = market
+        self.emitters = (market,)
         events = [e for e in artifact("InferenceMarket").abi if e.get("name") in _MEANINGS and e["type"] == "event"]
         self._decoder = EventDecoder(events)
         self.topics = self._decoder.topics
@@ -83,6 +85,10 @@ class MarketLogs:
             return _MEANINGS[event.name](log.at, event.args)
         except (ValueError, IndexError) as error:
             raise MalformedLog(str(error), event=event.name, block=log.block, log=log.log_index) from None
+
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
+        """Each log says all."""
+        return one_by_one(self.decode, logs, left_out)
 
 
 def _model_registered(at: At, args: Args) -> ChainEvent:

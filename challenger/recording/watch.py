@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 
 from challenger.app import App, Replaying, opened
 from challenger.chain.answers import parse_logs
 from challenger.chain.rpc import Rpc
-from challenger.domain import Block, Mode
+from challenger.domain import Block, ChainEvent, Mode
 from challenger.errors import ConfigError, Expected
+from challenger.parts import left_out
 from challenger.pipeline.engine import Files, Workers
 from challenger.recording.files import RecordedFiles
 from challenger.recording.lines import Deployment
@@ -235,14 +235,14 @@ async def _found(app: App, spool: Spool) -> None:
     for block in spool.below(spool.deployment.first):
         page.append(block)
         if len(page) == _PAGE:
-            cursor, page = await index.apply(page, _events(app, spool, page), cursor), []
+            cursor, page = await index.apply(page, await _events(app, spool, page), cursor), []
     if page:
-        await index.apply(page, _events(app, spool, page), cursor)
+        await index.apply(page, await _events(app, spool, page), cursor)
 
 
-def _events(app: App, spool: Spool, page: list[Block]) -> list[Any]:
+async def _events(app: App, spool: Spool, page: list[Block]) -> list[ChainEvent]:
     logs = parse_logs(spool.logs(page[0].number, page[-1].number, list(app.adapter.topics)))
-    return [event for log in logs if (event := app.adapter.decode(log)) is not None]
+    return await app.adapter.events(logs, left_out)
 
 
 def _entropy(seed: bytes) -> Callable[[int], bytes]:

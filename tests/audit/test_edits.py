@@ -67,7 +67,6 @@ def verified(record: Path) -> list[str]:
         async with open_store(f"sqlite:///{record}") as store, store.read() as view:
             lines = [f"{one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
             logs = MarketLogs("0x" + "11" * 20)
-            logs.emitters = ("0x" + "11" * 20,)
             for row in await view.epochs.all():
                 report = await audit_epoch(view, row, None, logs, "")  # type: ignore[arg-type]
                 lines += [f"sampling: epoch {report.epoch}: {one.what}" for one in report.findings]

@@ -149,15 +149,10 @@ async def ours(url: str, folder: Path, expect: int) -> float:
 
     database = f"sqlite:///{folder}/index.sqlite"
     await migrate.upgrade(database)
-    logs = MarketLogs(MARKET)
-
-    class Decoder:
-        emitters = (MARKET,)
-        topics = logs.topics
-        decode = staticmethod(logs.decode)
-
     async with connect(url) as rpc, open_store(database) as store:
-        follower = Follower(rpc, store.index(), Decoder(), Options(start=FIRST, depth=1), span=Span(RANGE, RANGE))
+        follower = Follower(
+            rpc, store.index(), MarketLogs(MARKET), Options(start=FIRST, depth=1), span=Span(RANGE, RANGE)
+        )
         began = time.perf_counter()
         while await follower.step():
             pass

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from challenger.chain.answers import RawLog
+from challenger.chain.follower import LeftOut, one_by_one
 from challenger.chain.hashing import keccak
 from challenger.domain import Address, Block, BlockNumber, ChainEvent, Cursor, Hash32, ModelDisabled, ModelId, UnixTime
 from challenger.errors import CursorMoved, MalformedLog
@@ -169,6 +170,9 @@ class ToyDecoder:
         if log.data == b"!":
             raise MalformedLog("an exclamation", block=log.block)
         return None if log.data == b"?" else ModelDisabled(log.at, ModelId(log.data))
+
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
+        return one_by_one(self.decode, logs, left_out)
 
 
 def words_of(chain: ToyChain) -> list[tuple[int, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from challenger.chain.answers import RawLog
 from challenger.chain.devnet.embedded import EmbeddedDevnet
-from challenger.chain.follower import Follower, Malformed, MixedViews, Options
+from challenger.chain.follower import Follower, LeftOut, Malformed, MixedViews, Options
 from challenger.chain.rpc import Rpc
 from challenger.chain.span import Span
 from challenger.domain import Address, ChainEvent, ModelDisabled, ModelId
@@ -349,8 +350,8 @@ class EchoDecoder:
         self.emitters = (echo,)
         self.topics = (topic("x"),)
 
-    def decode(self, log: RawLog) -> ChainEvent | None:
-        return ModelDisabled(log.at, ModelId(log.data))
+    async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
+        return [ModelDisabled(log.at, ModelId(log.data)) for log in logs]
 
 
 async def test_it_follows_a_real_evm_through_a_reorg(embedded: EmbeddedDevnet):

@@ -222,17 +222,10 @@ async def _equals_a_clean_index(life: Life, store: Any) -> None:
     where = life.world.deployment
     async with open_store(url) as clean:
         options = Options(start=where.start_block, depth=life.settings.chain.ledger_depth)
-        follower = Follower(life.devnet.rpc, clean.index(), _Emitting(where.market), options)
+        follower = Follower(life.devnet.rpc, clean.index(), MarketLogs(where.market), options)
         while await follower.step():
             pass
         expected, found = await dump(clean), await dump(store)
     # what we decided is not the chain's, and which empty blocks are kept is a matter of the ranges read
     for name in ("events", "models", "tasks", "commitments", "disputes", "demands"):
         assert found[name] == expected[name], name
-
-
-class _Emitting:
-    def __init__(self, market: Address) -> None:
-        logs = MarketLogs(market)
-        self.emitters = (market,)
-        self.topics, self.decode = logs.topics, logs.decode

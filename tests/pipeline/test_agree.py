@@ -27,7 +27,7 @@ class Contract:
     def __init__(self, pins: dict[Address, Hash32]) -> None:
         self.pins = pins
 
-    def decode(self, log: Any) -> ChainEvent:
+    async def shown(self, reader: Any, log: Any) -> ChainEvent:
         if not log.data:
             raise MalformedLog("empty")
         return ModelDisabled(log.at, ModelId(log.data))
@@ -62,7 +62,7 @@ async def scene(embedded: EmbeddedDevnet):
     await embedded.mine(3)
     assert receipt is not None
     contract = Contract({echo: Hash32(keccak(await embedded.rpc.code(echo)))})
-    return embedded, contract, contract.decode(receipt.logs[0]), await embedded.rpc.block(3)
+    return embedded, contract, await contract.shown(None, receipt.logs[0]), await embedded.rpc.block(3)
 
 
 @pytest.fixture

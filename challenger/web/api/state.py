@@ -11,7 +11,7 @@ from aiohttp import web
 
 from challenger import program_version
 from challenger.audit.sampling import audit_epoch
-from challenger.domain import Address, Hash32
+from challenger.domain import Hash32
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.settings import host_of
 from challenger.shapes import shape
@@ -68,14 +68,6 @@ async def status(app: web.Application) -> answers.StatusAnswer:
     )
 
 
-class _Decoder:
-    def __init__(self, market: Address) -> None:
-        logs = MarketLogs(market)
-        self.emitters = (market,)
-        self.topics = logs.topics
-        self.decode = logs.decode
-
-
 async def sampling(app: web.Application, number: int) -> answers.SamplingAnswer | None:
     """The epoch's draws against its promise, from the database alone."""
     chain = app[SETTINGS].chain
@@ -83,7 +75,7 @@ async def sampling(app: web.Application, number: int) -> answers.SamplingAnswer 
         row = await view.epochs.get(number)
         if row is None:
             return None
-        report = await audit_epoch(view, row, None, _Decoder(chain.market), chain.anchor)
+        report = await audit_epoch(view, row, None, MarketLogs(chain.market), chain.anchor)
     findings = [answers.FindingAnswer(one.commitment, one.what) for one in report.findings]
     counts = report.commitments, report.selected, report.pending, report.before_anchor, report.unjudged
     return answers.SamplingAnswer(report.epoch, report.holds, report.anchored, *counts, findings, report.notes)
