@@ -1,4 +1,5 @@
-"""The reference protocol's compiled contracts, as data: ABI, creation code, runtime code.
+"""The reference protocol's compiled contracts, as data: ABI, creation code, runtime code. And the doubles: contracts of
+our own that behave as other protocols' deployed ones do where it matters to a watcher, for tests and demo.
 
 The artifacts are built by ``build.mjs`` and committed; nothing here compiles or talks to a chain.
 """
@@ -9,6 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from challenger.chain.hashing import keccak
@@ -84,7 +86,21 @@ def artifact(name: str) -> Artifact:
     """The artifact of the contract ``name`` (one of ``NAMES``)."""
     if name not in NAMES:
         raise UnknownArtifact(name=name, known=" ".join(NAMES))
-    raw = json.loads(files(__name__).joinpath("artifacts", f"{name}.json").read_text(encoding="utf-8"))
+    return _read(files(__name__).joinpath("artifacts", f"{name}.json"), name)
+
+
+@cache
+def double(name: str) -> Artifact:
+    """The artifact of the double ``name`` (``doubles/<name>.sol``)."""
+    folder = files(__name__).joinpath("artifacts", "doubles")
+    known = sorted(file.name.removesuffix(".json") for file in folder.iterdir())
+    if name not in known:
+        raise UnknownArtifact(name=name, known=" ".join(known))
+    return _read(folder.joinpath(f"{name}.json"), name)
+
+
+def _read(file: Traversable, name: str) -> Artifact:
+    raw = json.loads(file.read_text(encoding="utf-8"))
     references = raw["immutableReferences"]
     return Artifact(
         name=name,

@@ -1,4 +1,5 @@
-// Compiles the contracts and writes artifacts/<Name>.json; with --check it compares instead and exits 1 on a difference.
+// Compiles the contracts and writes artifacts/<Name>.json, and each doubles/<Name>.sol, which stands alone, to
+// artifacts/doubles/<Name>.json; with --check it compares instead and exits 1 on a difference.
 //
 //   node build.mjs [--check] [--modules <node_modules directory>]
 //
@@ -59,9 +60,12 @@ function variableNames(node, names = new Map()) {
   return names;
 }
 
-function compile(solc) {
-  const files = readdirSync(here).filter((name) => name.endsWith(".sol")).sort();
-  const sources = Object.fromEntries(files.map((name) => [name, { content: readFileSync(join(here, name), "utf8") }]));
+function sourcesIn(folder) {
+  const files = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".sol")).sort() : [];
+  return Object.fromEntries(files.map((name) => [name, { content: readFileSync(join(folder, name), "utf8") }]));
+}
+
+function compile(solc, sources, wanted) {
   const outputSelection = {
     "*": {
       "": ["ast"],
@@ -73,7 +77,7 @@ function compile(solc) {
   const problems = (output.errors ?? []).map((problem) => problem.formattedMessage);
   if (problems.length) fail(problems.join("\n")); // a warning is a failure too
   const names = variableNames(Object.values(output.sources).map((source) => source.ast));
-  return Object.fromEntries(CONTRACTS.map((name) => {
+  return Object.fromEntries(wanted.map((name) => {
     const contract = output.contracts[`${name}.sol`][name];
     const runtime = contract.evm.deployedBytecode.object;
     if (runtime.length / 2 > SIZE_LIMIT) fail(`${name}: ${runtime.length / 2} bytes of code, at most ${SIZE_LIMIT} may be`);
@@ -95,26 +99,38 @@ const check = args.includes("--check");
 const at = args.indexOf("--modules");
 const known = new Set(["--check", "--modules", at >= 0 ? args[at + 1] : undefined]);
 if (args.some((arg) => !known.has(arg)) || (at >= 0 && !args[at + 1])) fail("usage: build.mjs [--check] [--modules <directory>]");
-const built = compile(loadCompiler(at >= 0 ? args[at + 1] : undefined));
-mkdirSync(out, { recursive: true });
-const present = readdirSync(out).filter((name) => name.endsWith(".json"));
-const stale = present.filter((name) => !(name.slice(0, -5) in built));
+const solc = loadCompiler(at >= 0 ? args[at + 1] : undefined);
 let differs = false;
-for (const [name, text] of Object.entries(built)) {
-  const path = join(out, `${name}.json`);
-  const size = (JSON.parse(text).deployedBytecode.length - 2) / 2;
-  if (!check) writeFileSync(path, text);
-  else if (!existsSync(path) || readFileSync(path, "utf8") !== text) {
-    console.error(`${name}: the artifact is not what the sources compile to`);
-    differs = true;
-    continue;
+
+// Writes, or compares, the artifacts of `built` in `folder`, and takes away, or complains of, those that are no contract.
+function settle(built, folder) {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, text] of Object.entries(built)) {
+    const path = join(folder, `${name}.json`);
+    const size = (JSON.parse(text).deployedBytecode.length - 2) / 2;
+    if (!check) writeFileSync(path, text);
+    else if (!existsSync(path) || readFileSync(path, "utf8") !== text) {
+      console.error(`${name}: the artifact is not what the sources compile to`);
+      differs = true;
+      continue;
+    }
+    console.log(`${name}: ${size} bytes`);
   }
-  console.log(`${name}: ${size} bytes`);
+  const present = readdirSync(folder).filter((name) => name.endsWith(".json"));
+  for (const name of present.filter((name) => !(name.slice(0, -5) in built))) {
+    if (check) {
+      console.error(`${name}: no such contract`);
+      differs = true;
+    } else unlinkSync(join(folder, name));
+  }
 }
-for (const name of stale) {
-  if (check) {
-    console.error(`${name}: no such contract`);
-    differs = true;
-  } else unlinkSync(join(out, name));
+
+settle(compile(solc, sourcesIn(here), CONTRACTS), out);
+const doubles = sourcesIn(join(here, "doubles"));
+const standing = {};
+for (const [file, source] of Object.entries(doubles)) {
+  const name = file.slice(0, -4);
+  Object.assign(standing, compile(solc, { [file]: source }, [name]));
 }
+settle(standing, join(out, "doubles"));
 process.exit(differs ? 1 : 0);

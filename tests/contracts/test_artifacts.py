@@ -13,7 +13,7 @@ from market_evm import signature_of
 from market_world import World
 
 from challenger.chain.hashing import keccak
-from challenger.contracts import NAMES, ForeignCode, UnknownArtifact, artifact
+from challenger.contracts import NAMES, ForeignCode, UnknownArtifact, artifact, double
 
 SOURCES = Path(__file__).parents[2] / "challenger" / "contracts"
 
@@ -23,9 +23,18 @@ def test_every_contract_fits_the_size_limit() -> None:
         assert len(artifact(name).runtime) <= 24_576
 
 
+def test_every_double_has_its_artifact_and_fits() -> None:
+    sources = {file.stem for file in (SOURCES / "doubles").glob("*.sol")}
+    assert sources == {file.stem for file in (SOURCES / "artifacts" / "doubles").glob("*.json")}
+    assert all(0 < len(double(name).runtime) <= 24_576 for name in sources)
+    with pytest.raises(UnknownArtifact, match="Nothing"):
+        double("Nothing")
+
+
 def test_the_compiler_is_the_one_that_is_pinned() -> None:
     pinned = json.loads((SOURCES / "package.json").read_text())["dependencies"]["solc"]
     assert all(artifact(name).solc.startswith(pinned + "+") for name in NAMES)
+    assert all(double(file.stem).solc.startswith(pinned + "+") for file in (SOURCES / "doubles").glob("*.sol"))
 
 
 def test_deployed_code_matches_whatever_its_immutables_are(world: World) -> None:
