@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from replay.artifacts.ipfs import varint
-from replay.artifacts.ipfs.errors import CidRefused, UnsupportedCid
+from replay.artifacts.ipfs.errors import BlockMismatch, CidRefused, UnsupportedCid
 
 RAW = 0x55
 DAG_PB = 0x70
@@ -124,14 +124,22 @@ class Cid:
     def binary(self) -> bytes:
         return self.multihash if self.version == 0 else bytes((1, self.codec)) + self.multihash
 
-    def names(self, block: bytes | memoryview) -> bool:
-        """Whether ``block`` is what this CID stands for."""
-        return hashlib.sha256(block).digest() == self.digest
-
     def __str__(self) -> str:
         if self.version == 0:
             return _to_base58(self.binary)
         return "b" + base64.b32encode(self.binary).decode().rstrip("=").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Bytes that were checked against their CID: there is no other way to make one. Raises ``BlockMismatch``."""
+
+    cid: Cid
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if hashlib.sha256(self.data).digest() != self.cid.digest:
+            raise BlockMismatch(f"{self.cid}, {len(self.data)} bytes")
 
 
 def _digest(data: bytes | memoryview, at: int) -> bytes:

@@ -29,6 +29,14 @@ class DagRefused(IpfsError):
     """the blocks do not make a file that is read here"""
 
 
+class DagTooLarge(DagRefused):
+    """the file behind the CID is larger than allowed"""
+
+
+class NoSuchEntry(DagRefused):
+    """the directory has no such name"""
+
+
 class UnsupportedUnixfs(DagRefused):
     """UnixFS of this kind is not read here"""
 
