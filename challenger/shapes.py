@@ -27,7 +27,7 @@ TIME: Schema = {"type": "integer", "format": "int64", "description": "UTC second
 WHOLE: Schema = {"type": "integer", "format": "int64"}
 JSON_VALUE: Schema = {"description": "JSON as the record holds it"}
 #: Columns of canonical JSON.
-_JSON = frozenset({"payload", "inputs", "policy", "environment"})
+_JSON = frozenset({"payload", "inputs", "policy", "environment", "facts"})
 #: Never shown: a signed transaction's bytes may not have been sent; the HMAC of a draw would help nobody.
 _OMITTED = {(AttemptRow, "raw"), (WorkRow, "drawn")}
 _NAMED: dict[Any, tuple[Encode, Schema]] = {

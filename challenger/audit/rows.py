@@ -19,9 +19,10 @@ from challenger.audit.folds import audit_folds, is_fact
 from challenger.audit.sent import Sent, audit_sent
 from challenger.domain import AuditId, State, VerdictKind
 from challenger.store.audits import AuditRow
+from challenger.store.findings import FindingRow
 from challenger.store.reorgs import ANEW
 from challenger.store.rows import JournalRow, VerdictRow
-from challenger.store.schema import audits, commitments, epochs, verdicts, work
+from challenger.store.schema import audits, commitments, epochs, findings, verdicts, work
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 
@@ -38,6 +39,7 @@ class _Told:
 
     verdicts: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     audits: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    findings: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
     work: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -52,6 +54,8 @@ class _Told:
                 self.verdicts[told.pop("id")] = (entry.subject, told)
             case "audit-verdict":
                 self.audits[told.pop("id")] = (entry.subject, told)
+            case "finding":
+                self.findings[told.pop("id")] = (entry.subject, told)
             case kind if kind.startswith("tx-"):
                 self.sent.take(kind, entry.subject, told)
             case "epoch-opened":
@@ -102,6 +106,7 @@ async def audit_rows(view: View) -> list[Finding]:
     looks: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
         ("verdicts", lambda: _verdicts(view, told, found)),
         ("audits", lambda: _audits(view, told, found)),
+        ("findings", lambda: _findings(view, told, found)),
         ("epochs", lambda: _epochs(view, told, found)),
         ("work", lambda: _work(view, told, found)),
         ("verdicts", lambda: _judged(view, found)),
@@ -137,6 +142,17 @@ async def _audits(view: View, told: _Told, found: list[Finding]) -> None:
         del values["id"], values["time"], values["environment"]
         _compare("audits", row.id, subject, where, values, said, found)
     found += [Finding("audits", f"{key} on {left[key][0]}", GONE) for key in left]
+
+
+async def _findings(view: View, told: _Told, found: list[Finding]) -> None:
+    left = dict(told.findings)
+    async for columns in await view.connection.stream(select(findings).order_by(findings.c.id)):
+        row = FindingRow(*columns)
+        values = {**row._asdict(), "facts": json.loads(row.facts)}
+        where, said = left.pop(row.id, ("", {}))
+        del values["id"], values["time"]
+        _compare("findings", row.id, AuditId(row.subject).subject, where, values, said, found)
+    found += [Finding("findings", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
 async def _epochs(view: View, told: _Told, found: list[Finding]) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: As `export.FORMATS` and `web.api.lists.ROWS` have them; a test holds them together.
 FORMATS = ("csv", "jsonl", "parquet")
 WHAT = (
-    "models", "tasks", "commitments", "disputes", "demands", "providers", "verdicts", "audits", "transactions", "epochs",
-    "selftests", "pauses", "approvals", "journal", "alerts",
+    "models", "tasks", "commitments", "disputes", "demands", "providers", "verdicts", "audits", "findings",
+    "transactions", "epochs", "selftests", "pauses", "approvals", "journal", "alerts",
 )  # fmt: skip
 
 

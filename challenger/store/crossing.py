@@ -54,6 +54,7 @@ KINDS = frozenset(
         "selftest-planted",
         "selftest-ended",
         "audit-verdict",
+        "finding",
     }
 )
 #: What writes without a journal entry and says so itself (``Unit.mark``).

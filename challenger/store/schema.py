@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0007"
+HEAD = "0008"
 
 metadata = MetaData(
     naming_convention={
@@ -485,6 +485,28 @@ audits = Table(
     _text("environment"),
     _integer("microseconds", nullable=False),
     _integer("time", nullable=False),
+)
+
+# what protocols without disputes were found to do: nothing is filed over any of it
+findings = Table(
+    "findings",
+    metadata,
+    _serial(),
+    _integer("chain", nullable=False),
+    _word("protocol"),
+    _word("kind"),
+    _hash("subject", nullable=False, index=True),
+    Column("hop", String(80), nullable=False),
+    Column("party", String(160), nullable=False),
+    _word("ground"),
+    _text("said"),
+    _integer("block", nullable=False),
+    _hash("block_hash", nullable=False),
+    _integer("log_index", nullable=False),
+    _hash("tx_hash", nullable=False),
+    _text("facts"),
+    _integer("time", nullable=False),
+    UniqueConstraint("chain", "protocol", "kind", "subject", "block_hash", "log_index"),
 )
 
 # --- the record ---------------------------------------------------------------------------------------------------

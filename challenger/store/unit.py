@@ -9,6 +9,7 @@ from challenger.store.audits import Audits
 from challenger.store.chainview import ChainView
 from challenger.store.epochs import Epochs
 from challenger.store.fences import Fences
+from challenger.store.findings import Findings
 from challenger.store.handoffs import Handoffs
 from challenger.store.hindsight import Hindsight
 from challenger.store.journal import Journal
@@ -41,6 +42,7 @@ class View:
         self.latencies = Latencies(connection, now)
         self.selftests = SelfTests(connection, self.journal, now)
         self.audits = Audits(connection, self.journal, now)
+        self.findings = Findings(connection, self.journal, now)
         self.hindsight = Hindsight(connection)
         self.records = Records(connection)
         self.listing = Listing(connection)

@@ -22,7 +22,7 @@ from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.journal import link
 from tests.recording import written
 from tests.recording.test_chain_replay import HereWorkers, replayed
-from tests.store.chains import audit_verdict
+from tests.store.chains import audit_verdict, finding
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def whole(tmp_path_factory) -> Path:
         async with open_store(url) as store:
             async with store.begin(UnixTime(1)) as unit:
                 await unit.audits.add(audit_verdict(b"a" * 32))
+                await unit.findings.add(1, "some", finding("one"))
             await published(store, folder / "heads.jsonl")
 
     asyncio.run(make())
@@ -107,7 +108,8 @@ def test_a_verdict_moved_to_another_commitment(record, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "column"), [("verdicts", "id"), ("work", "commitment"), ("audits", "id"), ("epochs", "number")]
+    ("table", "column"),
+    [("verdicts", "id"), ("work", "commitment"), ("audits", "id"), ("findings", "id"), ("epochs", "number")],
 )
 def test_a_row_deleted(record, capsys, table, column) -> None:
     (key,) = one(record, f"SELECT min({column}) FROM {table}")
@@ -117,6 +119,16 @@ def test_a_row_deleted(record, capsys, table, column) -> None:
     )
     lines = [line for line in found(capsys) if line.startswith(f"{table}: {name}")]
     assert [line.rpartition(": ")[2] for line in lines] == ["the journal tells of it, and the row is not there"]
+
+
+@pytest.mark.parametrize("column", ["chain", "subject", "party", "ground", "said", "facts", "block_hash"])
+def test_a_finding_edited(record, capsys, column) -> None:
+    (before,) = one(record, f"SELECT {column} FROM findings")
+    other = {"facts": '{"seen":"other"}'}.get(column, b"\x05" * 32 if isinstance(before, bytes) else 7)
+    edit(record, f"UPDATE findings SET {column} = ?", other)
+    lines = found(capsys)
+    assert lines
+    assert all(line.startswith("findings: 1 on audit/0x") for line in lines)
 
 
 def test_a_row_made_up(record, capsys) -> None:

@@ -34,6 +34,7 @@ from challenger.domain import (
     VerdictKind,
     WindowExtended,
 )
+from challenger.protocols.findings import Finding, Ground
 from challenger.store import Store, schema
 
 T0 = 1_700_000_000
@@ -79,6 +80,13 @@ def committed(where: Block, name: object = "c", log_index: int = 0, **changes: A
         where.time + WINDOW,
     )
     return replace(event, **changes)
+
+
+def finding(name: str, **changes: Any) -> Finding:
+    """About the subject ``name``, in block 1 of a chain that nobody has."""
+    where = At(1, h("block"), 3, h("tx", name))
+    made = Finding("odd", h(name), "here → there", "0x" + "07" * 20, Ground.PROOF, "It is odd.", where, {"seen": "3"})
+    return replace(made, **changes)
 
 
 def audit_verdict(about: bytes, kind: VerdictKind = VerdictKind.VALID, **changes: Any) -> AuditVerdict:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from challenger.domain import Address, At, ChainEvent
 from challenger.store import codec, rows, schema
 from challenger.store.audits import AuditRow
+from challenger.store.findings import FindingRow
 from challenger.store.projection import FOLDS, storable
 
 _HASH = st.binary(min_size=32, max_size=32)
@@ -32,6 +33,7 @@ _ROWS = {
     "journal_heads": rows.HeadRow,
     "events": codec.EventRow,
     "audits": AuditRow,
+    "findings": FindingRow,
 }
 
 

@@ -32,7 +32,7 @@ from challenger.store.listed import COMMITMENTS, LISTED, CommitmentFilter, commi
 from challenger.store.listing import BadCursor, Filter, PageCursor
 from challenger.store.rows import EpochRow
 
-from .chains import ME, T0, THEM, at, audit_verdict, chain, committed, demand_opened, dispute_opened, h
+from .chains import ME, T0, THEM, at, audit_verdict, chain, committed, demand_opened, dispute_opened, finding, h
 
 PROVIDERS = ["0x" + f"{n:02x}" * 20 for n in (3, 5, 9)]
 MODELS = [h("model", n) for n in range(2)]
@@ -75,6 +75,8 @@ async def fill(store: Store) -> None:
         await unit.journal.write(unit.now, "alert", "x", {"alert": "shed", "severity": "warning", "fields": {"n": 1}})
         await unit.selftests.plant(MODELS[0], h("commitment", 5), "flip", h("o"), h("s"))
         await unit.audits.add(audit_verdict(h("commitment", 6)))
+        for name in ("one", "two", "three"):
+            await unit.findings.add(1, "some", finding(name))
     outbox = await Outbox.claim(store, ME, "test", T0)
     await outbox.propose(Intent("p", "0x" + h("commitment", 2).hex(), Action.CHALLENGE, Call(THEM, b"", 9), T0), ME, T0)
 

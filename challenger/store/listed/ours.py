@@ -25,6 +25,7 @@ from challenger.domain import (
 )
 from challenger.store.audits import AuditRow
 from challenger.store.bulk import rows_by
+from challenger.store.findings import FindingRow
 from challenger.store.listed.terms import Where, is_, word
 from challenger.store.listing import Filter, Listed, Timed
 from challenger.store.rows import (
@@ -39,6 +40,7 @@ from challenger.store.schema import (
     attempts,
     audits,
     epochs,
+    findings,
     pauses,
     selftests,
     transactions,
@@ -92,6 +94,32 @@ AUDITS = Listed(
         "source": word(audits.c.source),
     },
     audits.c.time,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingFilter(Timed):
+    protocol: str | None = None
+    kind: str | None = None
+    party: str | None = None
+    ground: str | None = None
+    subject: Hash32 | None = None
+
+
+FINDINGS = Listed(
+    "findings",
+    FindingFilter,
+    select(findings),
+    (findings.c.id,),
+    FindingRow,
+    {
+        "protocol": is_(findings.c.protocol),
+        "kind": is_(findings.c.kind),
+        "party": is_(findings.c.party),
+        "ground": is_(findings.c.ground),
+        "subject": is_(findings.c.subject),
+    },
+    findings.c.time,
 )
 
 

@@ -13,6 +13,7 @@ from yarl import URL
 from challenger.shapes import Schema, Shape, shape
 from challenger.store import listed
 from challenger.store.audits import AuditRow
+from challenger.store.findings import FindingRow
 from challenger.store.listing import Listed, Page, PageCursor
 from challenger.store.rows import (
     ApprovalRow,
@@ -49,6 +50,7 @@ ROWS: dict[str, tuple[type[Any], str]] = {
     "providers": (listed.ProviderListed, "providers that ever committed; their order is that of their addresses"),
     "verdicts": (VerdictRow, "what replays said"),
     "audits": (AuditRow, "what `challenger audit replay` said of past commitments"),
+    "findings": (FindingRow, "what audits of protocols without disputes found; nothing is filed over any of it"),
     "transactions": (TransactionRow, "our transactions with their signed versions, whose bytes are never shown"),
     "epochs": (listed.EpochListed, "sampling epochs; a secret is null until it was revealed"),
     "selftests": (SelfTestRow, "frauds planted to test the watcher"),
