@@ -22,7 +22,13 @@ ALLOWED = {
     "challenger.contracts": {"challenger.errors", "challenger.chain"},
     "challenger.chain": {"challenger.domain", "challenger.errors"},
     "challenger.store": {"challenger.domain", "challenger.errors", "migrations"},
-    "challenger.protocols": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.contracts"},
+    "challenger.protocols": {
+        "challenger.domain",
+        "challenger.errors",
+        "challenger.chain",
+        "challenger.contracts",
+        "replay",
+    },
     "challenger.adjudicator": {"challenger.domain", "challenger.errors", "challenger.chain", "challenger.protocols"},
     "challenger.telemetry": {"challenger.domain", "challenger.errors"},
     "challenger.audit": {

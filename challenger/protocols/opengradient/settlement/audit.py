@@ -1,0 +1,257 @@
+"""The audit over JSON-RPC: settlements of a range of blocks, the registry from its first block on, and the blobs.
+
+Everything is one endpoint's word; ``EndpointError`` when it contradicts itself or the chain moved under the reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from challenger.chain.answers import RawLog, SentTx
+from challenger.chain.codec import decode_result, encode_call
+from challenger.domain import Address, Block
+from challenger.errors import ConfigError, EndpointError, RangeTooLarge, Reverted
+from challenger.protocols.findings import Finding
+from challenger.protocols.opengradient.settlement.blobs import blob_name, misfit, read_batch
+from challenger.protocols.opengradient.settlement.check import Evidence, Limits, findings
+from challenger.protocols.opengradient.settlement.enclaves import Moment, Timeline
+from challenger.protocols.opengradient.settlement.fetch import Served
+from challenger.protocols.opengradient.settlement.registry import (
+    Change,
+    Enclave,
+    Form,
+    Registered,
+    RegistryLogs,
+    form_named,
+    read_enclave,
+    views,
+)
+from challenger.protocols.opengradient.settlement.settlements import BatchSettled, Settlement, SettlementLogs
+from challenger.protocols.opengradient.settlement.signatures import tee_id
+
+#: Questions under way at once.
+_TOGETHER = 8
+#: Enclaves that no event told of are looked up, to know a registry that was read from too late a block; so many will do.
+_STRANGERS = 16
+
+
+class Chain(Protocol):
+    """What is asked of the JSON-RPC client (``chain.rpc.Rpc`` answers it)."""
+
+    async def block(self, which: int | bytes | str) -> Block: ...
+    async def blocks(self, which: Iterable[int | bytes]) -> list[Block]: ...
+    async def logs(
+        self, addresses: Sequence[Address], first: int, last: int, topics: Sequence[Sequence[bytes]]
+    ) -> list[RawLog]: ...
+    async def call(self, to: Address, data: bytes) -> bytes: ...
+    async def transaction(self, tx_hash: bytes) -> SentTx | None: ...
+
+
+class Blobs(Protocol):
+    """Where blobs come from (``fetch.BlobSources``)."""
+
+    async def fetch(self, name: str, fits: Any) -> Served: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployed pair of contracts. ``registry_start``: a block not after the registry's first event; ``form``: the
+    registry's generation (``registry.FORMS``); ``older_leaves``: whether its batches have leaves without signers."""
+
+    settlement: Address
+    registry: Address
+    registry_start: int
+    form: str = "current"
+    older_leaves: bool = False
+
+
+async def settlement_findings(
+    chain: Chain,
+    deployment: Deployment,
+    first: int,
+    last: int,
+    blobs: Blobs | None = None,
+    limits: Limits | None = None,
+) -> list[Finding]:
+    """What does not hold of the settlements in blocks ``first ≤ n ≤ last``, in chain order.
+
+    Without ``blobs`` batches are only compared with each other. ``limits`` are read from the contracts where they offer
+    them, the rest is as stated in ``Limits``. Duplicates are found within the range. ``ConfigError``: an unknown form, or
+    a registry read from too late a block. ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another
+    contract, or another form of it), ``FetchRefused`` (our own rules forbid every source of blobs).
+    """
+    form = form_named(deployment.form)
+    head = await chain.block(last)
+    settlements = await _settlements(chain, deployment, first, last)
+    told = await _changes(chain, deployment, form, last)
+    served = {} if blobs is None else await _served(blobs, settlements)
+    signers = _signers(settlements, served)
+    registered = {change.tee for _, change in told if isinstance(change, Registered)}
+    enclaves = await _enclaves(chain, deployment, form, sorted(signers & registered))
+    if await _enclaves(chain, deployment, form, sorted(signers - registered)[:_STRANGERS]):
+        raise ConfigError(
+            "the registry keeps enclaves that no event tells of: begin at an earlier block",
+            registry=deployment.registry,
+            registry_start=deployment.registry_start,
+        )
+    limits = limits or await read_limits(chain, deployment)
+    blocks = await _blocks(chain, [settlement.at for settlement in settlements])
+    settlers = await _settlers(chain, settlements)
+    if (await chain.block(last)).hash != head.hash:
+        raise EndpointError("the chain was reorganised while it was read: ask again", block=last)
+    return findings(
+        Evidence(
+            settlements=settlements,
+            times={number: block.time for number, block in blocks.items()},
+            settlers=settlers,
+            served=served,
+            timeline=Timeline(told, enclaves, limits.heartbeat),
+            keys={tee: enclave.public_key for tee, enclave in enclaves.items()},
+            limits=limits,
+            older_leaves=deployment.older_leaves,
+        )
+    )
+
+
+async def read_limits(chain: Chain, deployment: Deployment) -> Limits:
+    """What the contracts say at the newest block, and the defaults for what they do not. None of it leaves an event, so
+    that what was in force earlier cannot be had from logs."""
+    form, stated = form_named(deployment.form), Limits()
+    verifier = await _view(chain, deployment.settlement, "SETTLEMENT_CONTRACT", "address")
+    asked = deployment.settlement if verifier is None else verifier
+    age = await _view(chain, asked, "MAX_INFERENCE_AGE", "uint256")
+    future = await _view(chain, asked, "FUTURE_TOLERANCE", "uint256")
+    beat = await _view(chain, deployment.registry, "heartbeatMaxAge", "uint256") if form.beats else None
+    return Limits(
+        heartbeat=(stated.heartbeat if beat is None else beat) if form.beats else None,
+        age=stated.age if age is None else age,
+        future=stated.future if future is None else future,
+        skew=stated.skew if future is None else future,
+    )
+
+
+async def _view(chain: Chain, contract: Address, name: str, kind: str) -> Any:
+    """None when the contract has no such view."""
+    abi = [{"type": "function", "name": name, "inputs": [], "outputs": [{"name": "", "type": kind}]}]
+    try:
+        answer = await chain.call(contract, encode_call(abi, name, []))
+    except Reverted:
+        return None
+    return decode_result(abi, name, answer) if answer else None
+
+
+async def _settlements(chain: Chain, deployment: Deployment, first: int, last: int) -> list[Settlement]:
+    logs = SettlementLogs(deployment.settlement)
+    raw = await _logs(chain, deployment.settlement, first, last, logs.topics)
+    return [settlement for log in raw if (settlement := logs.decode(log)) is not None]
+
+
+async def _changes(chain: Chain, deployment: Deployment, form: Form, last: int) -> list[tuple[Moment, Change]]:
+    logs = RegistryLogs(deployment.registry, form)
+    raw = await _logs(chain, deployment.registry, deployment.registry_start, last, logs.topics)
+    blocks = await _blocks(chain, [log.at for log in raw])
+    return [
+        (Moment(blocks[log.block].time, log.block, log.log_index), change)
+        for log in raw
+        if (change := logs.decode(log)) is not None
+    ]
+
+
+async def _logs(chain: Chain, address: Address, first: int, last: int, topics: Sequence[bytes]) -> list[RawLog]:
+    """In chain order, over ranges as wide as the endpoint answers."""
+    found: list[RawLog] = []
+    width = last - first + 1
+    while first <= last:
+        until = min(last, first + width - 1)
+        try:
+            found += await chain.logs([address], first, until, [topics])
+        except RangeTooLarge:
+            if first == until:
+                raise
+            width = (until - first + 1) // 2
+            continue
+        first = until + 1
+    return found
+
+
+async def _blocks(chain: Chain, places: Sequence[Any]) -> dict[int, Block]:
+    """By number. ``EndpointError`` when a log is of another block than the endpoint has there."""
+    blocks = {int(block.number): block for block in await chain.blocks(sorted({at.block for at in places}))}
+    for at in places:
+        if blocks[at.block].hash != at.block_hash:
+            raise EndpointError("a log is of a block that is none of the chain's: ask again", block=at.block)
+    return blocks
+
+
+async def _served(blobs: Blobs, settlements: Sequence[Settlement]) -> dict[tuple[int, int], Served]:
+    """By place; settlements whose blob id is none are left out."""
+    gate = asyncio.Semaphore(_TOGETHER)
+
+    async def one(settlement: Settlement) -> tuple[tuple[int, int], Served] | None:
+        try:
+            name = blob_name(settlement.blob)
+        except ValueError:
+            return None
+        async with gate:
+            served = await blobs.fetch(name, partial(_fits, settlement))
+        return (settlement.at.block, settlement.at.log_index), served
+
+    return dict(found for found in await asyncio.gather(*map(one, settlements)) if found is not None)
+
+
+def _fits(settlement: Settlement, data: bytes) -> bool:
+    try:
+        return misfit(settlement, data) is None
+    except ValueError:
+        return False
+
+
+def _signers(settlements: Sequence[Settlement], served: dict[tuple[int, int], Served]) -> set[bytes]:
+    """Ids of the enclaves in whose name something is settled."""
+    signers: set[bytes] = set()
+    for settlement in settlements:
+        if not isinstance(settlement, BatchSettled):
+            signers.add(settlement.inference.tee)
+            continue
+        found = served.get((settlement.at.block, settlement.at.log_index))
+        if found is not None and found.data is not None and _fits(settlement, found.data):
+            signers.update(inference.tee for inference in read_batch(found.data).inferences)
+    return signers
+
+
+async def _enclaves(chain: Chain, deployment: Deployment, form: Form, tees: Sequence[bytes]) -> dict[bytes, Enclave]:
+    """What the registry keeps of each; those it does not know are left out. ``EndpointError``: another key than the id's."""
+    gate, abi = asyncio.Semaphore(_TOGETHER), views(form)
+
+    async def one(tee: bytes) -> tuple[bytes, Enclave] | None:
+        async with gate:
+            try:
+                answer = await chain.call(deployment.registry, encode_call(abi, "getTEE", [tee]))
+            except Reverted:
+                return None
+        enclave = read_enclave(form, tee, answer)
+        if not enclave.public_key:
+            return None
+        if tee_id(enclave.public_key) != tee:
+            raise EndpointError("getTEE answers with a key that is not the enclave's", tee="0x" + tee.hex())
+        return tee, enclave
+
+    return dict(found for found in await asyncio.gather(*map(one, tees)) if found is not None)
+
+
+async def _settlers(chain: Chain, settlements: Sequence[Settlement]) -> dict[bytes, Address]:
+    """Who sent each transaction."""
+    gate = asyncio.Semaphore(_TOGETHER)
+
+    async def one(tx_hash: bytes) -> tuple[bytes, Address]:
+        async with gate:
+            sent = await chain.transaction(tx_hash)
+        if sent is None:
+            raise EndpointError("the endpoint does not know a transaction whose log it serves", tx="0x" + tx_hash.hex())
+        return tx_hash, sent.sender
+
+    return dict(await asyncio.gather(*map(one, {settlement.at.tx_hash for settlement in settlements})))

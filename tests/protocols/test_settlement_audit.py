@@ -1,0 +1,220 @@
+"""The whole audit on a chain: the double of the contracts, blobs in a folder, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from settlement_stage import PAYER, blob_id, dump, infer, measurement, payload, public, root_of, sign, tee
+
+from challenger.chain.answers import Receipt
+from challenger.chain.codec import encode_call
+from challenger.chain.devnet.embedded import EmbeddedDevnet
+from challenger.chain.devnet.node import Options
+from challenger.contracts import double
+from challenger.domain import Address, Call, Wei
+from challenger.errors import ConfigError, EndpointError, MalformedLog
+from challenger.protocols.findings import Finding, Ground
+from challenger.protocols.opengradient.settlement.audit import Deployment, read_limits, settlement_findings
+from challenger.protocols.opengradient.settlement.check import Limits
+from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.settlement.settled import Inference
+from challenger.sim.wallet import Wallet
+
+ABI = double("OpenGradientSettlement").abi
+
+
+@dataclass(slots=True)
+class Stage:
+    """Account 0 owns the enclaves 0 and 1 (measurements 0 and 1), account 1 settles; blobs lie in ``folder``."""
+
+    devnet: EmbeddedDevnet
+    deployment: Deployment
+    owner: Wallet
+    settler: Wallet
+    folder: Path
+
+    async def act(self, name: str, *args: object, by: Wallet | None = None) -> Receipt:
+        to = self.deployment.settlement
+        return await (by or self.owner).transact(Call(to, encode_call(ABI, name, args), Wei(0)))
+
+    async def now(self) -> int:
+        return (await self.devnet.rpc.block("latest")).time
+
+    def publish(self, data: bytes) -> bytes:
+        name = blob_id(data)
+        (self.folder / name.decode()).write_bytes(data)
+        return name
+
+    async def batch(
+        self,
+        batch: Sequence[Inference],
+        *,
+        root: bytes | None = None,
+        size: int | None = None,
+        blob: bytes | None = None,
+    ) -> Receipt:
+        name = self.publish(dump(batch)) if blob is None else blob
+        root = root_of(batch) if root is None else root
+        return await self.act("batchSettle", root, len(batch) if size is None else size, name, by=self.settler)
+
+    async def single(self, one: Inference) -> Receipt:
+        name = self.publish(payload(one))
+        fields = (one.tee, one.input_hash, one.output_hash, one.timestamp, PAYER, name, one.signature)
+        return await self.act("settleIndividual", *fields, by=self.settler)
+
+    async def beat(self) -> None:
+        for which in (0, 1):
+            await self.act("heartbeat", tee(which), await self.now())
+
+    async def audit(self, limits: Limits | None = None, first: int = 0, **changes: object) -> list[Finding]:
+        last = (await self.devnet.rpc.block("latest")).number
+        deployment = replace(self.deployment, **changes)  # type: ignore[arg-type]
+        async with BlobSources(folder=self.folder) as blobs:
+            return await settlement_findings(self.devnet.rpc, deployment, first, last, blobs, limits)
+
+
+@asynccontextmanager
+async def staged(folder: Path, options: Options | None = None) -> AsyncIterator[Stage]:
+    async with EmbeddedDevnet(options=options) as devnet:
+        owner, settler = (Wallet(devnet.rpc, account.key, "actor") for account in devnet.accounts[:2])
+        address, receipt = await owner.create(double("OpenGradientSettlement").bytecode)
+        deployment = Deployment(address, address, receipt.block)
+        stage = Stage(devnet, deployment, owner, settler, folder)
+        for which in (0, 1):
+            await stage.act("approvePCR", measurement(which), 0, "v1")
+            await stage.act("register", public(which), measurement(which), 0)
+        yield stage
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as made:
+        yield made
+
+
+def told(found: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.party, str(one.ground)) for one in found]
+
+
+async def test_an_honest_history_gives_no_finding(stage: Stage) -> None:
+    for round_ in range(3):
+        await stage.beat()
+        now = await stage.now()
+        await stage.batch([infer(n % 2, 10 * round_ + n, now) for n in range(1 + 3 * round_)])
+        await stage.single(infer(0, 1000 + round_, now))
+        await stage.devnet.time_travel(by=1000)
+    await stage.act("disableTEE", tee(0))
+    await stage.act("revokePCR", measurement(1), 0)
+    assert await stage.audit() == []
+
+
+async def test_a_broken_history_gives_exactly_its_findings(stage: Stage) -> None:
+    await stage.beat()
+    now = await stage.now()
+    good = [infer(n % 2, n, now) for n in range(4)]
+    await stage.batch(good)
+    await stage.batch(good, root=b"\7" * 32)
+    await stage.batch([infer(0, 20, now)], size=2)
+    await stage.batch([infer(0, 21, now)], blob=blob_id(b"nowhere"))
+    again = await stage.single(good[0])
+    await stage.single(sign(good[1], 1))
+    await stage.single(infer(0, 30, now, signer=1))
+    await stage.single(infer(2, 22, now))
+    await stage.act("revokePCR", measurement(0), 0)
+    await stage.act("disableTEE", tee(1))
+    await stage.devnet.time_travel(by=600)
+    await stage.batch([infer(0, 23, await stage.now()), infer(1, 24, await stage.now())])
+    await stage.devnet.time_travel(by=600)
+    await stage.act("enableTEE", tee(1))
+    await stage.act("heartbeat", tee(1), await stage.now())
+    one = infer(1, 25, await stage.now())
+    await stage.devnet.time_travel(by=4000)
+    await stage.single(one)
+    await stage.single(infer(1, 26, await stage.now()))
+
+    settler, enclaves = stage.settler.address, ["0x" + tee(n).hex() for n in (0, 1)]
+    found = await stage.audit()
+    assert told(found) == [
+        ("batch-root-mismatch", settler, "absence"),
+        ("batch-size-mismatch", settler, "proof"),
+        ("blob-missing", settler, "absence"),
+        ("duplicate-settlement", settler, "proof"),
+        ("tuple-signed-twice", settler, "proof"),
+        ("bad-signature", settler, "proof"),
+        ("signer-unknown", settler, "proof"),
+        ("signer-revoked", enclaves[0], "proof"),
+        ("signer-disabled", enclaves[1], "proof"),
+        ("stale-inference", settler, "proof"),
+        ("signer-silent", enclaves[1], "proof"),
+    ]
+    duplicate = found[3]
+    assert duplicate.subject == good[0].tuple_key
+    assert (duplicate.at.block, duplicate.at.tx_hash) == (again.block, again.tx_hash)
+    assert duplicate.facts["tee"] == enclaves[0]
+    late = await stage.audit(first=again.block + 1)
+    assert told(late) == told([one for one in found if one.at.block > again.block and one.kind != "tuple-signed-twice"])
+
+
+async def test_without_blobs_the_chain_alone_is_held_against_itself(stage: Stage) -> None:
+    await stage.beat()
+    batch = [infer(0, 1, await stage.now())]
+    await stage.batch(batch, blob=b"")
+    await stage.batch(batch)
+    await stage.single(infer(0, 2, await stage.now(), signer=1))
+    last = (await stage.devnet.rpc.block("latest")).number
+    found = await settlement_findings(stage.devnet.rpc, stage.deployment, 0, last)
+    assert [one.kind for one in found] == ["blob-missing", "duplicate-settlement", "bad-signature"]
+    assert found[0].ground is Ground.PROOF
+
+
+async def test_limits_are_read_from_the_contracts(stage: Stage) -> None:
+    await stage.act("setHeartbeatMaxAge", 60)
+    assert await read_limits(stage.devnet.rpc, stage.deployment) == Limits(60, 3600, 300, 300)
+    older = replace(stage.deployment, form="precompile")
+    assert await read_limits(stage.devnet.rpc, older) == Limits(None, 3600, 300, 300)
+    nowhere = replace(stage.deployment, settlement=Address("0x" + "77" * 20), registry=Address("0x" + "78" * 20))
+    assert await read_limits(stage.devnet.rpc, nowhere) == Limits()
+    await stage.devnet.time_travel(by=400)
+    await stage.single(infer(0, 1, await stage.now()))
+    assert [one.kind for one in await stage.audit()] == ["signer-silent"]
+    assert await stage.audit(Limits()) == []
+
+
+async def test_a_reorganisation_leaves_nothing_behind(stage: Stage) -> None:
+    await stage.beat()
+    before = await stage.devnet.rpc.block("latest")
+    await stage.act("disableTEE", tee(0))
+    await stage.devnet.time_travel(by=400)
+    await stage.single(infer(0, 1, await stage.now()))
+    assert [one.kind for one in await stage.audit()] == ["signer-disabled"]
+    head = await stage.devnet.rpc.block("latest")
+    await stage.devnet.reorg(head.number - before.number)
+    stage.settler.forget()
+    await stage.single(infer(0, 2, await stage.now()))
+    assert await stage.audit() == []
+
+
+async def test_a_registry_read_from_too_late_is_said(stage: Stage) -> None:
+    await stage.single(infer(0, 1, await stage.now()))
+    start = (await stage.devnet.rpc.block("latest")).number
+    with pytest.raises(ConfigError, match="begin at an earlier block") as caught:
+        await stage.audit(registry_start=start)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_endpoint_that_answers_short_ranges_only(tmp_path: Path) -> None:
+    async with staged(tmp_path, Options(log_range=3)) as stage:
+        await stage.beat()
+        await stage.batch([infer(0, 1, await stage.now())], size=9)
+        await stage.devnet.mine(10)
+        assert [one.kind for one in await stage.audit()] == ["batch-size-mismatch"]
+
+
+async def test_another_form_of_the_registry_is_no_clean_bill(stage: Stage) -> None:
+    await stage.single(infer(0, 1, await stage.now()))
+    with pytest.raises((ConfigError, EndpointError, MalformedLog)):
+        await stage.audit(form="precompile")
