@@ -57,6 +57,16 @@ class SentTx:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """What a transaction asked for: ``to`` is None where it created a contract."""
+
+    tx_hash: Hash32
+    sender: Address
+    to: Address | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FeeHistory:
     """``base_fees``: of the blocks from ``oldest`` on, and of the next one; ``rewards[block][percentile]`` in wei."""
 
@@ -152,6 +162,22 @@ def parse_sent_tx(tx_hash: bytes, answer: Any) -> SentTx | None:
         sender=wire.address(wire.field(answer, "from")),
         nonce=wire.quantity(wire.field(answer, "nonce")),
         block=None if block is None else BlockNumber(wire.quantity(block)),
+    )
+
+
+def parse_called(tx_hash: bytes, answer: Any) -> Called | None:
+    """None when the endpoint does not know the transaction."""
+    if answer is None:
+        return None
+    got = wire.hash32(wire.field(answer, "hash"))
+    if got != tx_hash:
+        raise ValueError(f"the answer is transaction {wire.to_hex(got)}")
+    to = answer.get("to")
+    return Called(
+        tx_hash=got,
+        sender=wire.address(wire.field(answer, "from")),
+        to=None if to is None else wire.address(to),
+        data=wire.blob(wire.field(answer, "input")),
     )
 
 

@@ -19,10 +19,12 @@ import aiohttp
 
 from challenger.chain import wire
 from challenger.chain.answers import (
+    Called,
     FeeHistory,
     RawLog,
     Receipt,
     SentTx,
+    parse_called,
     parse_fee_history,
     parse_logs,
     parse_receipt,
@@ -176,6 +178,15 @@ class Rpc:
     async def transaction(self, tx_hash: bytes) -> SentTx | None:
         """None when the endpoint does not know it."""
         return await self._read("eth_getTransactionByHash", [wire.to_hex(tx_hash)], partial(parse_sent_tx, tx_hash))
+
+    async def called(self, which: Iterable[bytes]) -> list[Called | None]:
+        """What these transactions asked for, in their order, batched; None for one that the endpoint does not know."""
+        wanted = list(which)
+        answers = await self._ask_many([("eth_getTransactionByHash", [wire.to_hex(one)]) for one in wanted])
+        return [
+            self._parsed("eth_getTransactionByHash", answer, partial(parse_called, one))
+            for one, answer in zip(wanted, answers, strict=True)
+        ]
 
     async def ask(self, method: str, *params: Any) -> Any:
         """Any other method, once, unparsed (a devnet's controls)."""
