@@ -92,7 +92,9 @@ def registration(story: Story, model: ModelRow, proofs: Proofs) -> Hop:
         over = "" if lost in story.demands else f", over the answer 0x{lost.commitment.hex()}"
         said = f"{holder} did not show the model's weights when they were demanded (demand {lost.demand}{over})"
         when = when_of(story.first("DemandClosed", lost.demand)) if not over else When(block=lost.closed_block)
-        return diverged(Step.MODEL, holder, Fault.WITHHELD, Certainty.CHAIN, said, due, {}, when)
+        return _with_what_lay(
+            diverged(Step.MODEL, holder, Fault.WITHHELD, Certainty.CHAIN, said, due, {}, when), proofs
+        )
     disabled = story.first("ModelDisabled", model.model)
     early = disabled is not None and begin < disabled.block <= (
         end if story.commitment is None else story.commitment.block
@@ -104,6 +106,8 @@ def registration(story: Story, model: ModelRow, proofs: Proofs) -> Hop:
     if early and disabled is not None:
         said = f"{holder} took the model out of service while the task was open"
         return diverged(Step.MODEL, holder, Fault.REVOKED, Certainty.CHAIN, said, due, {}, when_of(disabled))
+    if Part.WEIGHTS in proofs.substituted:
+        return _substituted(Hop(Step.MODEL, holder, Status.UNKNOWN, "", None, due), Part.WEIGHTS, proofs)
     why = "nobody demanded its weights, and it was not run here"
     if proofs.reason.startswith(("model:", f"{Part.WEIGHTS}:", Part.WEIGHTS.value)):
         why = f"it could not be run here ({proofs.reason}), which may be our fault as well as the registrar's"
@@ -198,7 +202,8 @@ def _data(
     if lost is not None:
         said = f"{hop.holder} did not show the {lost.part} when it was demanded (demand {lost.demand})"
         when = when_of(story.first("DemandClosed", lost.demand))
-        return diverged(hop.step, hop.holder, Fault.WITHHELD, Certainty.CHAIN, said, hop.should, {}, when)
+        at_last = diverged(hop.step, hop.holder, Fault.WITHHELD, Certainty.CHAIN, said, hop.should, {}, when)
+        return _with_what_lay(at_last, proofs)
     if not uri:
         return hop
     shown = next((one for one in asked if one.outcome == ANSWERED and one.part == parts[0]), None)
@@ -208,10 +213,33 @@ def _data(
     if seen is not None:
         said = "it was fetched from its address, and is what its root says"
         return replace(hop, said=said, certainty=Certainty.OBSERVED, when=When(seen))
+    if parts[0] in proofs.substituted:
+        return _substituted(hop, parts[0], proofs)
     said = "nobody demanded it, and it was not needed here"
     if part_of(proofs.reason) in parts:
         said = "it could not be had here; one watcher that cannot fetch proves nothing, and no demand for it was lost"
     return replace(hop, status=Status.UNKNOWN, said=said, certainty=None, did={}, when=When())
+
+
+def _substituted(hop: Hop, part: Part, proofs: Proofs) -> Hop:
+    """Other bytes were served than those committed: seen by us, and by nobody who could show it."""
+    lay, time = proofs.substituted[part]
+    said = (
+        f"{hop.holder} owes the {part}, and what its address served us was {lay}: others may be served other bytes, and "
+        "what one watcher saw proves nothing"
+    )
+    did = {"served_sha256": lay.digest}
+    return diverged(hop.step, hop.holder, Fault.SUBSTITUTED, Certainty.OBSERVED, said, hop.should, did, When(time))
+
+
+def _with_what_lay(hop: Hop, proofs: Proofs) -> Hop:
+    """A hop that is proved withheld, and beside it what we were served in its place."""
+    parts = {Step.INPUT: Part.INPUT, Step.MODEL: Part.WEIGHTS, Step.OUTPUT: Part.OUTPUT}
+    there = proofs.substituted.get(parts[hop.step])
+    if there is None:
+        return hop
+    said = f"{hop.said}; its address had served us other bytes: {there[0]}"
+    return replace(hop, said=said, did={"served_sha256": there[0].digest})
 
 
 def _requester(task: TaskRow) -> Party:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from challenger.audit.hops import When
-from challenger.domain import DisputeOutcome, UnixTime, VerdictKind
+from challenger.domain import DisputeOutcome, Part, UnixTime, VerdictKind
 from challenger.store.audits import AuditRow
 from challenger.store.handoffs import Happened, Story
 from challenger.store.rows import CommitmentRow, DisputeRow, VerdictRow
+from challenger.substitution import Substitution
 
 _VALID, _FRAUD = VerdictKind.VALID.value, VerdictKind.FRAUD.value
 
@@ -17,7 +19,7 @@ _VALID, _FRAUD = VerdictKind.VALID.value, VerdictKind.FRAUD.value
 class Proofs:
     """``right``: a replay gave the committed roots. ``false``: two unrelated backends gave the same other ones. ``ruled_false``
     and ``cleared``: a dispute ended against, or for, the provider. ``ran``: the model was had and run here. ``computed``: the
-    roots of the proof. ``watched``: VALID or reproduced FRAUD by the watcher itself, audits aside. ``input_seen``,
+    roots of the proof. ``substituted``: what lay in the place of which data when it was looked for first, and when that was. ``watched``: VALID or reproduced FRAUD by the watcher itself, audits aside. ``input_seen``,
     ``output_seen``: chain time at which the data was had. ``reason``: why there is no verdict, as the replay said it; ``doubt``
     in a sentence."""
 
@@ -32,6 +34,7 @@ class Proofs:
     reason: str
     doubt: str
     computed: dict[str, bytes] = field(default_factory=dict)
+    substituted: Mapping[Part, tuple[Substitution, UnixTime]] = field(default_factory=dict)
 
     @property
     def contradiction(self) -> str:
@@ -63,6 +66,7 @@ def proofs_of(story: Story) -> Proofs:
         reason="" if first is None else first.detail,
         doubt=_doubt(first, second),
         computed=_computed(proof),
+        substituted=_substituted(first, audits),
     )
 
 
@@ -97,6 +101,15 @@ def _doubt(first: VerdictRow | None, second: VerdictRow | None) -> str:
         against = "" if second is None else f": it says {second.kind}"
         return f"one replay says FRAUD, and no second backend has reproduced it{against}"
     return f"the replay came to no result: {first.kind} {first.detail}".rstrip()
+
+
+def _substituted(first: VerdictRow | None, audits: Iterable[AuditRow]) -> dict[Part, tuple[Substitution, UnixTime]]:
+    found: dict[Part, tuple[Substitution, UnixTime]] = {}
+    for one in (first, *audits):
+        told = None if one is None or one.kind != VerdictKind.UNAVAILABLE else Substitution.read(one.detail)
+        if one is not None and told is not None:
+            found.setdefault(told[0], (told[1], UnixTime(one.time)))
+    return found
 
 
 def _computed(proof: VerdictRow | AuditRow | None) -> dict[str, bytes]:

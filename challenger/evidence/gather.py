@@ -246,7 +246,9 @@ async def _datum(sources: Sources, inline: bytes, uri: str, root: Hash32, length
         data = await sources.engine.bundle(uri, root, length)
     except (FetchRefused, OwnDisk) as error:
         return Datum(root, None, str(error))
-    return Datum(root, data, "" if data is not None else "it cannot be had")
+    if isinstance(data, bytes):
+        return Datum(root, data, "")
+    return Datum(root, None, "it cannot be had" if data is None else f"another thing lies in its place: {data}")
 
 
 def _parted(computed: bytes | None, committed: bytes | None) -> Difference | None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from challenger.domain import Hash32, ModelId, Verdict
+from challenger.domain import Hash32, ModelId, Part, Verdict
 from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
-from replay.artifacts import ArtifactError, ArtifactReason, ArtifactStoreFailed
+from challenger.substitution import Substitution
+from replay.artifacts import ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
 from replay.errors import LayoutError
 from replay.generate import asks
 from replay.kernels.spec import SPEC_VERSION
@@ -101,8 +102,9 @@ class Engine:
             receipt.output,
         )
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
-        """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says.
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | None:
+        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; None when
+        nothing can be had.
 
         A full disk of our own raises OwnDisk, an address or size that our settings forbid FetchRefused: neither is
         anybody's withholding.
@@ -116,7 +118,7 @@ class Engine:
         except ArtifactError as error:
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
-            return None
+            return _in_its_place(error)
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
         """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``
@@ -124,7 +126,8 @@ class Engine:
         asked, and counts, after the replay."""
         try:
             wanted = length <= MAX_TEXT and asks(decode_bundle(data))
-            return (await self.bundle(uri, root, length) or b"") if wanted else b""
+            found = await self.bundle(uri, root, length) if wanted else b""
+            return found if isinstance(found, bytes) else b""
         except (LayoutError, FetchRefused, OwnDisk):
             return b""
 
@@ -136,7 +139,8 @@ class Engine:
         except ArtifactError as error:
             if error.reason not in WITHHELD:
                 return inconclusive(f"fetch: {error}", "")
-            return unavailable(f"weights: {error}")
+            lay = _in_its_place(error)
+            return unavailable(f"{Part.WEIGHTS.value}: {error}" if lay is None else lay.detail(Part.WEIGHTS))
 
     async def _known_answer(self, facts: ModelFacts, manifest: Path, backend: str, *, fresh: bool) -> str | None:
         """Why the registered known answer fails here; None when it holds. A pass is remembered, and so is a wrong
@@ -150,6 +154,13 @@ class Engine:
             same = outcome.receipt.output_root == facts.known_output_root
             self._known[key] = "" if same else "its registered known answer is not what this machine computes"
         return self._known[key] or None
+
+
+def _in_its_place(error: ArtifactError) -> Substitution | None:
+    """What was served instead; an empty file is nothing."""
+    if not isinstance(error, ArtifactMismatch) or not error.size:
+        return None
+    return Substitution(error.size, Hash32(error.served), error.uri)
 
 
 def _request(

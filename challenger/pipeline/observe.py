@@ -16,6 +16,7 @@ from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
+from challenger.substitution import Substitution
 
 #: Beginnings of reasons that may pass with time.
 PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
@@ -103,11 +104,11 @@ async def verdict_on(engine: Engine, question: Question, backend: str, *, fresh:
 
 
 async def _verdict(engine: Engine, asked: Question, backend: str, *, fresh: bool) -> Verdict:
-    data: bytes | None = asked.input
+    data: bytes | Substitution | None = asked.input
     if not data and asked.input_uri:
         data = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)
-    if data is None:
-        return unavailable(Part.INPUT.value)
+    if not isinstance(data, bytes):
+        return _away(Part.INPUT, data)
     shown, behind = asked.output, (asked.output_uri, asked.output_root, asked.output_length)
     if asked.output_uri and not shown:
         shown = await engine.text(data, *behind)
@@ -117,9 +118,14 @@ async def _verdict(engine: Engine, asked: Question, backend: str, *, fresh: bool
     verdict = judge(asked.input_root, asked.output_root, asked.state_root, seen)
     if verdict.kind is VerdictKind.VALID and asked.output_uri and not asked.posted:
         output = await engine.bundle(*behind)
-        if output is None:
-            return unavailable(Part.OUTPUT.value)
+        if not isinstance(output, bytes):
+            return _away(Part.OUTPUT, output)
     return verdict
+
+
+def _away(part: Part, lay: Substitution | None) -> Verdict:
+    """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody."""
+    return unavailable(part.value if lay is None else lay.detail(part))
 
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:

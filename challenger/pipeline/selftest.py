@@ -149,10 +149,10 @@ class SelfTest:
         try:
             async with asyncio.timeout(self._seconds):
                 behind = (honest.output_uri, honest.output_root, honest.output_length)
-                found = await self._engine.bundle(*behind)
+                there = await self._engine.bundle(*behind)
         except (Expected, TimeoutError):
-            found = None  # then only its root is falsified
-        return honest if found is None else replace(honest, output=found)
+            there = None  # then only its root is falsified
+        return replace(honest, output=there) if isinstance(there, bytes) else honest
 
     async def _try(self, planted: Planted) -> None:
         began = time.monotonic()

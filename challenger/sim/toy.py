@@ -20,7 +20,7 @@ from challenger.sim import data
 from challenger.sim.kits import Kit
 from challenger.sim.scenario import DIGITS, SENTENCES, TEXTS
 from challenger.sim.workshop import Artefact, Variant
-from replay.artifacts import ArtifactMissing, ArtifactReason
+from replay.artifacts import ArtifactMismatch, ArtifactMissing, ArtifactReason
 from replay.layout import LayoutError, bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root, tensor_root
 from replay.sandbox import Completed, Inconclusive, Reason, Receipt, ReplayRequest
 
@@ -83,7 +83,8 @@ class ToyFiles:
         except LayoutError:
             same = False
         if not same:
-            raise ArtifactMissing(ArtifactReason.DIGEST, uri=uri)
+            lay = hashlib.sha256(found).digest()
+            raise ArtifactMismatch(ArtifactReason.DIGEST, uri=uri, served=lay, size=len(found))
         return found
 
 

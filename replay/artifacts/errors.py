@@ -48,6 +48,16 @@ class ArtifactMissing(ArtifactError):
 class ArtifactMismatch(ArtifactError):
     """the bytes served are not the ones named by the digest"""
 
+    def __init__(
+        self, reason: ArtifactReason, detail: str = "", *, uri: str = "", served: bytes = b"", size: int = 0
+    ) -> None:
+        """``served``: SHA-256 of what was served in their place, ``size`` its bytes; empty where it is the right file and
+        says nothing that can be used (reason ``manifest``)."""
+        lay = f"{size} bytes of sha256 0x{served.hex()} were served" if served else ""
+        super().__init__(reason, "; ".join(filter(None, (detail, lay))), uri=uri)
+        self.served = served
+        self.size = size
+
 
 class ArtifactTooLarge(ArtifactError):
     """the artefact is larger than allowed"""

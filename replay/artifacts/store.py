@@ -136,7 +136,9 @@ class ArtifactStore:
             await source.copy(uri, opened, max_bytes)
             await asyncio.to_thread(opened.flush)
             if not await asyncio.to_thread(check, temporary):
-                raise ArtifactMismatch(ArtifactReason.DIGEST, f"wanted {place.name}", uri=uri)
+                lay = await asyncio.to_thread(file_sha256, temporary)
+                size = (await asyncio.to_thread(temporary.stat)).st_size
+                raise ArtifactMismatch(ArtifactReason.DIGEST, f"wanted {place.name}", uri=uri, served=lay, size=size)
             try:
                 await asyncio.to_thread(self._cache.adopt, temporary, place)
             except ArtifactTooLarge as error:

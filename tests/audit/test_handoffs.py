@@ -18,6 +18,7 @@ from challenger.domain import (
     Address,
     DemandOutcome,
     DisputeOutcome,
+    Hash32,
     JobStatus,
     Part,
     State,
@@ -28,6 +29,7 @@ from challenger.store import codec
 from challenger.store.audits import AuditRow
 from challenger.store.handoffs import Happened, Story, Undone
 from challenger.store.rows import CommitmentRow, DemandRow, DisputeRow, ModelRow, TaskRow, VerdictRow, WorkRow
+from challenger.substitution import Substitution
 
 T0 = 1_700_000_000
 REQUESTER, REGISTRAR, PROVIDER, CHALLENGER = (Address("0x" + f"{n}1" * 20) for n in (1, 2, 3, 4))
@@ -307,6 +309,22 @@ def _vanished(life: Life) -> None:
     life.undone = [Undone("observed", 10, h("fork"), T0 + 120)]
 
 
+def _substituted(part: Part, *, by_audit: bool = False) -> Callable[[Life], None]:
+    """Other bytes lay behind the address, and nobody showed the right ones since."""
+
+    def tamper(life: Life) -> None:
+        detail = Substitution(7, h("other bytes"), "https://x/o").detail(part)
+        life.input_uri, life.output_uri, life.disabled = "https://i", "https://o", None
+        life.verdict = life.confirmation = None
+        life.demands, life.audits, life.selected = [], [], True
+        if by_audit:
+            life.audits = [audit(K.UNAVAILABLE)._replace(detail=detail)]
+        else:
+            life.verdict = verdict(K.UNAVAILABLE, detail)
+
+    return tamper
+
+
 S, F, R, C = Step, Fault, Role, Certainty
 TAMPERINGS: dict[str, tuple[Callable[[Life], None], Step, Fault, Role, Certainty]] = {
     "requester withholds the input": (_lost(Part.INPUT), S.INPUT, F.WITHHELD, R.REQUESTER, C.CHAIN),
@@ -319,6 +337,10 @@ TAMPERINGS: dict[str, tuple[Callable[[Life], None], Step, Fault, Role, Certainty
     "so the adjudicator": (_ruled, S.INFERENCE, F.WRONG, R.PROVIDER, C.CHAIN),
     "provider hands in an old answer": (_replayed, S.INFERENCE, F.REPLAYED, R.PROVIDER, C.REPLAY),
     "provider withholds the output": (_lost(Part.OUTPUT), S.OUTPUT, F.WITHHELD, R.PROVIDER, C.CHAIN),
+    "requester serves another input": (_substituted(Part.INPUT), S.INPUT, F.SUBSTITUTED, R.REQUESTER, C.OBSERVED),
+    "registrar serves other weights": (_substituted(Part.WEIGHTS), S.MODEL, F.SUBSTITUTED, R.REGISTRAR, C.OBSERVED),
+    "provider serves another output": (_substituted(Part.OUTPUT), S.OUTPUT, F.SUBSTITUTED, R.PROVIDER, C.OBSERVED),
+    "so an audit saw": (_substituted(Part.OUTPUT, by_audit=True), S.OUTPUT, F.SUBSTITUTED, R.PROVIDER, C.OBSERVED),
     "provider withholds an opening": (_lost(Part.OPENING), S.OUTPUT, F.WITHHELD, R.PROVIDER, C.CHAIN),
     "watcher sheds": (_watcher_late(State.SHED), S.REPLAY, F.LATE, R.WATCHER, C.OBSERVED),
     "watcher is too late": (_watcher_late(State.EXPIRED), S.REPLAY, F.LATE, R.WATCHER, C.OBSERVED),
@@ -343,6 +365,57 @@ def test_each_tampering_is_named_at_its_hop(name: str, life: Life) -> None:
     assert ROLES.get(role, "") in ledger.sentence()
     told = json.loads(json.dumps(ledger.as_json()))
     assert told["hops"][told["first_divergence"]]["responsible"] == {"role": role.value, "address": ROLES.get(role)}
+
+
+@pytest.mark.parametrize("part", [Part.INPUT, Part.WEIGHTS, Part.OUTPUT])
+def test_what_lay_in_its_place_is_told_and_called_no_proof(part: Part) -> None:
+    life = Life()
+    _substituted(part)(life)
+    hop = ledger_of(life.story()).first
+    assert hop is not None
+    assert hop.did == {"served_sha256": h("other bytes")}
+    assert hop.should
+    assert (hop.when.block, hop.when.time) == (None, T0 + 200)
+    assert "7 bytes" in hop.said
+    assert "https://x/o" in hop.said
+    assert "proves nothing" in hop.said
+
+
+@pytest.mark.parametrize("part", [Part.INPUT, Part.WEIGHTS, Part.OUTPUT])
+def test_who_showed_the_right_data_substituted_none(part: Part) -> None:
+    life = Life()
+    _substituted(part)(life)
+    life.audits = [audit(K.VALID)]
+    assert ledger_of(life.story()).first is None
+    if part is not Part.WEIGHTS:
+        life.audits, life.demands = [], [demand(part, DemandOutcome.ANSWERED)]
+        assert ledger_of(life.story()).first is None
+
+
+@pytest.mark.parametrize("part", [Part.INPUT, Part.WEIGHTS, Part.OUTPUT])
+def test_a_demand_that_was_lost_outranks_what_we_alone_saw(part: Part) -> None:
+    life = Life()
+    _substituted(part)(life)
+    _lost(part)(life)
+    first = ledger_of(life.story()).first
+    assert first is not None
+    assert (first.fault, first.certainty) == (F.WITHHELD, C.CHAIN)
+    assert "other bytes" in first.said
+    assert first.did == {"served_sha256": h("other bytes")}
+
+
+@given(
+    st.text(),
+    st.sampled_from([Part.INPUT, Part.WEIGHTS, Part.OUTPUT]),
+    st.integers(0, 2**63),
+    st.binary(min_size=32, max_size=32),
+)
+def test_a_detail_is_read_as_it_was_written(where: str, part: Part, size: int, digest: bytes) -> None:
+    told = Substitution(size, Hash32(digest), where)
+    assert Substitution.read(told.detail(part)) == (part, told)
+    assert told.detail(part).partition(":")[0] == part.value
+    for other in (where, f"{part.value}: {told}", f"weights: the artefact is not to be had: {told.detail(part)}"):
+        assert Substitution.read(other) is None
 
 
 def test_a_fraud_that_was_proved_and_not_filed_in_time() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from dataclasses import replace
+
+import pytest
 
 from challenger.audit.handoffs import Ledger, Summary, ledger_of
 from challenger.audit.hops import Certainty, Fault, Role, Status, Step
 from challenger.cli import main
-from challenger.domain import UnixTime
+from challenger.domain import CommitmentId, Hash32, UnixTime, VerdictKind
+from challenger.settings import Mode
+from challenger.sim.data import DataRoom
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.small import SmallChallenger, SmallWorld, small_world
@@ -80,6 +85,48 @@ async def test_each_cheat_is_named_and_nobody_else(tmp_path, monkeypatch, capsys
         assert await asyncio.to_thread(main, ["handoffs", "0x" + "99" * 32]) == 2
         assert await asyncio.to_thread(main, ["handoffs", "nothing"]) == 2
         assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [Mode.WATCH, Mode.LIVE])
+async def test_what_is_served_in_place_of_the_output_is_told(tmp_path, mode) -> None:
+    other = b"an older answer, or none"
+    async with small_world(tmp_path / "w", ("withhold",)) as world:
+        wanted = settings_of(world)
+        settings = replace(wanted, filing=replace(wanted.filing, mode=mode))
+        async with world.challenger(settings) as challenger:
+            await world.play()
+            (job,) = world.withheld
+            DataRoom(tmp_path / "w" / "data").put(await output_root(challenger, job), other)
+            await challenger.until_quiet()
+            if mode is Mode.LIVE:
+                await world.advance(3_600)
+                await challenger.until_quiet()
+            found = await ledgers(challenger)
+            async with challenger.app.store.read() as view:
+                tries = await view.verdicts.of(CommitmentId(job))
+        digest = hashlib.sha256(other).digest()
+        lay = f"{len(other)} bytes of sha256 0x{digest.hex()} at file:/"
+        assert len(tries) >= 2, "two tries in a row say so before it counts"
+        assert {one.kind for one in tries} == {VerdictKind.UNAVAILABLE.value}
+        assert all(one.detail.startswith(f"output: substituted, {lay}") for one in tries)
+        first = found[job].first
+        assert first is not None
+        assert first.responsible == first.holder
+        if mode is Mode.LIVE:  # a demand over what was missing went out all the same, and was lost
+            assert (first.step, first.fault, first.certainty) == (Step.OUTPUT, Fault.WITHHELD, Certainty.CHAIN)
+        else:
+            assert (first.step, first.fault, first.certainty) == (Step.OUTPUT, Fault.SUBSTITUTED, Certainty.OBSERVED)
+        assert first.did == {"served_sha256": digest}
+        assert lay in first.said
+        assert {one.first for key, one in found.items() if key != job} == {None}
+
+
+async def output_root(challenger: SmallChallenger, job: bytes) -> Hash32:
+    await challenger.turn()
+    async with challenger.app.store.read() as view:
+        row = await view.chain.commitment(CommitmentId(job))
+    assert row is not None
+    return row.output_root
 
 
 async def test_a_backend_that_lies_accuses_nobody(tmp_path) -> None:

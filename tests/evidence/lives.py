@@ -14,6 +14,7 @@ from challenger.evidence.gather import Sources, gather
 from challenger.evidence.opened import gathering
 from challenger.evidence.seal import Sealed, decode, encode
 from challenger.pipeline.engine import Engine
+from challenger.sim.data import DataRoom
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.sim.world import WATCHER
@@ -37,10 +38,18 @@ class Life:
 
 
 @asynccontextmanager
-async def life(folder: Any, *, until_revealed: bool = False, **knobs: Any) -> AsyncIterator[Life]:
+async def life(folder: Any, *, until_revealed: bool = False, instead: bytes = b"", **knobs: Any) -> AsyncIterator[Life]:
+    """``instead``: what lies at the address of each withheld output, nothing by default."""
     async with scene(folder, **{"seed": 3} | knobs) as s:
         async with s.watcher(correlated_providers=100) as app:
             await s.world.play()
+            if instead:
+                await app.step()
+                async with app.store.read() as view:
+                    rows = [await view.chain.commitment(CommitmentId(job)) for job in s.jobs(Truth.WITHHELD)]
+                for row in rows:
+                    assert row is not None
+                    DataRoom(s.folder.path / "data").put(row.output_root, instead)
             await s.until_quiet(app)
             while until_revealed and (end := s.world.last_window()) is not None:
                 await s.world.blocks.travel(end)

@@ -61,6 +61,23 @@ async def test_a_verdict_is_shown_from_the_file_and_the_model_alone(tmp_path):
             assert ("replay" in told) == (said == "VALID")
 
 
+async def test_a_bundle_carries_what_lay_in_place_of_the_output(tmp_path):
+    other = b"rubbish of an hour ago"
+    async with life(tmp_path, instead=other) as one:
+        raw = await one.bundle(one.job(Truth.WITHHELD))
+        evidence = decode(raw).evidence
+        said = evidence.of(evidence.verdict)
+        found = await checked(raw)
+    lay = f"{len(other)} bytes of sha256 0x{hashlib.sha256(other).hexdigest()} at file:///"
+    assert said.kind == "UNAVAILABLE"
+    assert said.detail.startswith(f"output: substituted, {lay}")
+    assert evidence.output.data is None
+    assert lay in evidence.output.why
+    assert found.holds, found.findings
+    told = {finding.part: finding.holds for finding in found.findings}
+    assert told["verdict"] is None, "what we alone were served is no proof"
+
+
 async def test_a_bundle_before_the_reveal_says_what_it_cannot_show_yet(tmp_path):
     async with life(tmp_path) as one:
         raw = await one.bundle(one.job(Truth.WRONG))

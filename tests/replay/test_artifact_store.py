@@ -109,6 +109,16 @@ async def test_wrong_bytes_get_no_name(tmp_path):
     assert not list((tmp_path / "cache" / "objects").rglob("sha256-*"))
 
 
+@pytest.mark.parametrize("served", [b"not it", b""])
+async def test_a_mismatch_says_what_was_served_in_its_place(tmp_path, served):
+    async with serving(m=served) as (at, _), store(tmp_path, private_networks=LOOPBACK) as cache:
+        for asked in (cache.fetch(f"{at}/m?key=1", sha(b"it")), cache.fetch_bundle(f"{at}/m?key=1", sha(b"it"), 2)):
+            with pytest.raises(ArtifactMismatch) as caught:
+                await asked
+            assert (caught.value.served, caught.value.size, caught.value.uri) == (sha(served), len(served), f"{at}/m")
+            assert f"{len(served)} bytes of sha256 0x{sha(served).hex()} were served" in str(caught.value)
+
+
 async def test_a_damaged_object_is_noticed_and_fetched_again(tmp_path):
     async with serving(m=b"the bytes") as (at, asked), store(tmp_path, private_networks=LOOPBACK) as cache:
         path = await cache.fetch(f"{at}/m", sha(b"the bytes"))
