@@ -35,6 +35,7 @@ from challenger.store.crossing import Hook
 from challenger.store.engine import Store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.keep import EVERYTHING
+from challenger.store.rows import PauseRow
 from challenger.store.subjects import subject_of
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
@@ -204,7 +205,7 @@ class App:
 
     async def approve(self, model: str, person: str, note: str) -> int:
         """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""
-        return await approve(self.store, await self._now(), model, person, note)
+        return len(await approve(self.store, await self._now(), model, person, note))
 
     async def run(self, stop: asyncio.Event) -> None:
         """All loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
@@ -286,8 +287,9 @@ class App:
         return await self.clock()
 
 
-async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> int:
-    """Lifts the pauses of ``model`` (empty: all), and has the cases that they kept waiting looked at at once."""
+async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> list[PauseRow]:
+    """Lifts the pauses of ``model`` (empty: all, whatever they are for; EVERYTHING: those of all filing), and has the cases
+    that they kept waiting looked at at once. Returns what was lifted."""
     async with store.begin(now) as unit:
         pauses = [pause for pause in await unit.approvals.active() if not model or pause.subject == model.lower()]
         for pause in pauses:
@@ -298,4 +300,4 @@ async def approve(store: Store, now: UnixTime, model: str, person: str, note: st
             tried = item.work.attempts > 0 or item.work.state != State.SAMPLED
             if tried and item.work.next_try > 0 and about & {EVERYTHING, subject_of(item.commitment.model)}:
                 await unit.work.note(item.work.commitment, State(item.work.state), next_try=UnixTime(0))
-    return len(pauses)
+    return pauses

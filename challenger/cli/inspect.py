@@ -108,7 +108,7 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
     ]
     rows.append(("self-test", _recall(selftest)))
     rows += [("watcher", _watcher(lease)) for lease in leases]
-    rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume`") for p in pauses]
+    rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume {p.subject}`") for p in pauses]
     print_table("Status", ["what", "now"], rows)
 
 

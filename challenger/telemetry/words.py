@@ -111,7 +111,7 @@ WORDS = {
     "paused": Words(
         "model",
         "filing stands still until a person approves",
-        "look at the evidence (`challenger commitments`), run `replay selftest`, then `challenger resume`: see *When it pauses*",
+        "look at the evidence (`challenger commitments`), run `replay selftest`, then `challenger resume MODEL`: see *When it pauses*",
     ),
     "selftest-missed": Words(
         "planted fraud",

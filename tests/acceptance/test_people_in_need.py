@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from challenger.cli import main
 from challenger.domain import UnixTime
 from challenger.settings import load
 from challenger.store.engine import open_store
+from challenger.store.keep import EVERYTHING
 from tests.acceptance.test_check import MODEL, place
 
 DEAD = "http://127.0.0.1:1"
@@ -32,6 +34,40 @@ async def test_filing_is_paused_and_resumed_while_no_endpoint_answers(tmp_path, 
         assert await asyncio.to_thread(main, ["resume", "-c", str(path)]) == 0
         assert await pauses(path) == []
         assert "Lifted 1 pause." in capsys.readouterr().out
+
+
+async def test_resume_names_each_pause_that_it_lifts_and_each_that_stays(tmp_path, capsys):
+    async with place(tmp_path) as p:
+        path = p.settings_file()
+
+        async def paused() -> None:
+            async with open_store(load(path, {}).store.url) as store, store.begin(UnixTime(1_700_000_000)) as unit:
+                await unit.approvals.pause("person", EVERYTHING, "by ada: upgrade")
+                await unit.approvals.pause("correlated", MODEL, "2 providers accused")
+
+        async def said(*words: str) -> str:
+            assert await asyncio.to_thread(main, ["resume", *words, "-c", str(path)]) == 0
+            return capsys.readouterr().out
+
+        await paused()
+        out = await said()
+        assert "Lifted 2 pauses." in out
+        assert "person, all filing: by ada: upgrade (since 2023-11-14 22:13:20 UTC)" in out
+        assert f"correlated, model {MODEL}: 2 providers accused (since 2023-11-14 22:13:20 UTC)" in out
+        assert "still" not in out
+        await paused()
+        out = await said(EVERYTHING)  # only what a person stopped: the accusations are still to be looked at
+        assert "Lifted 1 pause." in out
+        before, _, after = out.partition("Filing still stands still:")
+        assert "by ada: upgrade" in before
+        assert "2 providers accused" not in before
+        assert f"correlated, model {MODEL}: 2 providers accused" in after
+        told = json.loads(await said(MODEL, "--json"))
+        assert (told["lifted"], told["still_in_force"]) == (1, [])
+        (one,) = told["pauses"]
+        assert (one["reason"], one["subject"], one["detail"], one["opened_at"]) == (
+            "correlated", MODEL, "2 providers accused", 1_700_000_000,
+        )  # fmt: skip
 
 
 async def test_a_dead_endpoint_before_one_that_answers_is_passed_over(tmp_path, capsys):

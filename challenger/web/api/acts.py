@@ -81,7 +81,7 @@ async def resume(store: Store, settings: Settings, model: str, person: str, note
     lifted = await approve(store, now, model, person, note)
     if not lifted:
         raise Problem(404, "no such pause is in force")
-    return Resumed(lifted)
+    return Resumed(len(lifted))
 
 
 def _decides(*, approved: bool) -> Any:
