@@ -16,6 +16,7 @@ ALLOWED = {
     "migrations": {"challenger.store", "challenger.errors", "challenger.domain"},
     "challenger.domain": set(),
     "challenger.errors": set(),
+    "challenger.substitution": {"challenger.domain"},
     "challenger.convert": {"challenger.domain", "challenger.errors"},
     "challenger.settings": {"challenger.domain", "challenger.errors", "challenger.convert"},
     "challenger.sampling": {"challenger.domain", "challenger.errors"},
@@ -38,6 +39,7 @@ ALLOWED = {
         "challenger.sampling",
         "challenger.chain",
         "challenger.contracts",
+        "challenger.substitution",
     },
 }
 INNER = set(ALLOWED) - {"migrations"}
