@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from settlement_stage import PAYER, blob_id, dump, infer, measurement, payload, public, root_of, sign, tee
 
 from challenger.chain.answers import Receipt
-from challenger.chain.codec import encode_call
+from challenger.chain.codec import decode_result, encode_call
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.devnet.node import Options
 from challenger.contracts import double
-from challenger.domain import Address, Call, Wei
-from challenger.errors import ConfigError, EndpointError, MalformedLog
+from challenger.domain import Address, Block, Call, Hash32, Wei
+from challenger.errors import ConfigError, EndpointError, MalformedLog, UnknownBlock
 from challenger.protocols.findings import Finding, Ground
 from challenger.protocols.opengradient.settlement.audit import Deployment, read_limits, settlement_findings
 from challenger.protocols.opengradient.settlement.check import Limits
+from challenger.protocols.opengradient.settlement.enclaves import Moment, Status, Timeline
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.settlement.registry import Enclave, RegistryLogs, form_named
 from challenger.protocols.opengradient.settlement.settled import Inference
-from challenger.sim.wallet import Wallet
+from challenger.sim.wallet import ActorFailed, Wallet
 
 ABI = double("OpenGradientSettlement").abi
 
@@ -218,3 +222,98 @@ async def test_another_form_of_the_registry_is_no_clean_bill(stage: Stage) -> No
     await stage.single(infer(0, 1, await stage.now()))
     with pytest.raises((ConfigError, EndpointError, MalformedLog)):
         await stage.audit(form="precompile")
+
+
+class Skewed:
+    """The stage's endpoint with some answers bent: ``bend`` has a function for a method's name."""
+
+    def __init__(self, stage: Stage, **bend: Callable[[Any], Any]) -> None:
+        self._rpc = stage.devnet.rpc
+        self._bend = bend
+
+    def __getattr__(self, name: str) -> Any:
+        async def ask(*args: Any) -> Any:
+            answer = await getattr(self._rpc, name)(*args)
+            return self._bend[name](answer) if name in self._bend else answer
+
+        return ask
+
+
+def other_hash(blocks: list[Block]) -> list[Block]:
+    return [replace(block, hash=Hash32(b"\1" * 32)) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("bend", "said"),
+    [
+        ({"transaction": lambda _: None}, "does not know a transaction"),
+        ({"blocks": other_hash}, "none of the chain's"),
+        ({"call": lambda answer: answer.replace(public(0)[-20:], bytes(20))}, "not the enclave's"),
+        ({"call": lambda _: b"\1"}, "nonsense in answer to getTEE"),
+        ({"logs": lambda logs: [log._replace(data=log.data[:-1]) for log in logs]}, "data ends early"),
+    ],
+)
+async def test_an_endpoint_that_contradicts_itself_accuses_nobody(stage: Stage, bend, said: str) -> None:
+    await stage.beat()
+    await stage.single(infer(0, 1, await stage.now()))
+    last = (await stage.devnet.rpc.block("latest")).number
+    with pytest.raises((EndpointError, MalformedLog), match=said) as caught:
+        await settlement_findings(Skewed(stage, **bend), stage.deployment, 0, last)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_chain_that_moves_meanwhile_is_read_again_by_who_asks(stage: Stage) -> None:
+    await stage.single(infer(0, 1, await stage.now()))
+    seen: list[Block] = []
+
+    def moved(block: Block) -> Block:
+        seen.append(block)
+        return block if len(seen) == 1 else other_hash([block])[0]
+
+    last = (await stage.devnet.rpc.block("latest")).number
+    with pytest.raises(EndpointError, match="ask again"):
+        await settlement_findings(Skewed(stage, block=moved), stage.deployment, 0, last)
+
+
+async def test_an_endpoint_without_the_last_block_is_no_clean_bill(stage: Stage) -> None:
+    with pytest.raises(UnknownBlock):
+        await settlement_findings(stage.devnet.rpc, stage.deployment, 0, 10_000)
+
+
+async def test_the_rebuilt_status_is_what_the_registry_itself_says(stage: Stage) -> None:
+    """At every block of a life of some sixty acts, whatever came of them."""
+    random = Random(7)
+    for _ in range(60):
+        which = random.randrange(2)
+        act = random.choice(
+            ["beat", "beat", "beat", "disableTEE", "enableTEE", "enableTEE", "revoke", "approve", "wait"]
+        )
+        try:
+            if act == "beat":
+                await stage.act("heartbeat", tee(which), await stage.now())
+            elif act == "revoke":
+                await stage.act("revokePCR", measurement(which), 0)
+            elif act == "approve":
+                await stage.act("approvePCR", measurement(which), 0, "v1")
+            elif act == "wait":
+                await stage.devnet.time_travel(by=random.randrange(1, 2500))
+            else:
+                await stage.act(act, tee(which))
+        except ActorFailed:
+            continue  # the contract said no, as it should
+    rpc, head = stage.devnet.rpc, await stage.devnet.rpc.block("latest")
+    logs = RegistryLogs(stage.deployment.registry, form_named("current"))
+    blocks = await rpc.blocks(range(head.number + 1))
+    raw = await rpc.logs([stage.deployment.registry], 0, head.number, [logs.topics])
+    changes = [(Moment(blocks[log.block].time, log.block, log.log_index), logs.decode(log)) for log in raw]
+    kept = {tee(n): Enclave(public(n), measurement(n)) for n in (0, 1)}
+    timeline = Timeline([(moment, change) for moment, change in changes if change], kept, 1800)
+    said = set()
+    for block in blocks[stage.deployment.registry_start :]:
+        for which in (0, 1):
+            data = encode_call(ABI, "isTEEActive", [tee(which)])
+            active = decode_result(ABI, "isTEEActive", await rpc.call(stage.deployment.registry, data, block.number))
+            status = timeline.status_at(tee(which), block.time)
+            assert (status is Status.OK) == active, (block.number, status)
+            said.add(status)
+    assert said == set(Status) - {Status.UNKNOWN}

@@ -89,7 +89,7 @@ async def settlement_findings(
     settlements = await _settlements(chain, deployment, first, last)
     told = await _changes(chain, deployment, form, last)
     served = {} if blobs is None else await _served(blobs, settlements)
-    signers = _signers(settlements, served)
+    signers = await asyncio.to_thread(_signers, settlements, served)
     registered = {change.tee for _, change in told if isinstance(change, Registered)}
     enclaves = await _enclaves(chain, deployment, form, sorted(signers & registered))
     if await _enclaves(chain, deployment, form, sorted(signers - registered)[:_STRANGERS]):
@@ -103,18 +103,17 @@ async def settlement_findings(
     settlers = await _settlers(chain, settlements)
     if (await chain.block(last)).hash != head.hash:
         raise EndpointError("the chain was reorganised while it was read: ask again", block=last)
-    return findings(
-        Evidence(
-            settlements=settlements,
-            times={number: block.time for number, block in blocks.items()},
-            settlers=settlers,
-            served=served,
-            timeline=Timeline(told, enclaves, limits.heartbeat),
-            keys={tee: enclave.public_key for tee, enclave in enclaves.items()},
-            limits=limits,
-            older_leaves=deployment.older_leaves,
-        )
+    evidence = Evidence(
+        settlements=settlements,
+        times={number: block.time for number, block in blocks.items()},
+        settlers=settlers,
+        served=served,
+        timeline=Timeline(told, enclaves, limits.heartbeat),
+        keys={tee: enclave.public_key for tee, enclave in enclaves.items()},
+        limits=limits,
+        older_leaves=deployment.older_leaves,
     )
+    return await asyncio.to_thread(findings, evidence)
 
 
 async def read_limits(chain: Chain, deployment: Deployment) -> Limits:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from challenger.protocols.opengradient.settlement.registry import (
     Approved,
@@ -69,11 +69,11 @@ class _Track(Generic[S]):
     """What something was from each of its changes on."""
 
     def __init__(self) -> None:
-        self.moments: list[Moment] = []
+        self._moments: list[Moment] = []
         self._states: list[S] = []
 
     def add(self, moment: Moment, state: S) -> None:
-        self.moments.append(moment)
+        self._moments.append(moment)
         self._states.append(state)
 
     @property
@@ -82,8 +82,12 @@ class _Track(Generic[S]):
 
     def before(self, end: tuple[int, ...]) -> S | None:
         """After every change before ``end`` (the beginning of a second, or a place in one)."""
-        past = bisect_left(self.moments, end)
+        past = bisect_left(self._moments, end)
         return self._states[past - 1] if past else None
+
+    def between(self, first: int, last: int) -> list[Moment]:
+        """Of the changes from one time to another, both included."""
+        return self._moments[bisect_left(self._moments, (first,)) : bisect_left(self._moments, (last + 1,))]
 
 
 class Timeline:
@@ -136,8 +140,8 @@ class Timeline:
         # it becomes so by a change only: what merely passes is never for the better
         return self.status_at(tee, first, (0, 0)) is Status.OK or any(
             self.status_at(tee, one.time, (one.block, one.log + 1)) is Status.OK
-            for one in self._moments(tee)
-            if first <= one.time <= last
+            for track in self._tracks(tee)
+            for one in track.between(first, last)
         )
 
     def _take(self, moment: Moment, change: Change) -> None:
@@ -173,11 +177,10 @@ class Timeline:
             return None
         return kinds.get(kind) or kinds.get(None)
 
-    def _moments(self, tee: bytes) -> list[Moment]:
-        """Of every change that bears on it."""
-        track = self._standing.get(tee)
-        moments = list(track.moments) if track else []
+    def _tracks(self, tee: bytes) -> Iterator[_Track[Any]]:
+        """All that bears on it."""
+        if tee in self._standing:
+            yield self._standing[tee]
         enclave = self._enclaves.get(tee)
-        for approval in self._approvals.get(enclave.measurement, {}).values() if enclave else ():
-            moments += approval.moments
-        return moments
+        if enclave is not None and enclave.measurement in self._approvals:
+            yield from self._approvals[enclave.measurement].values()
