@@ -139,6 +139,7 @@ def artifact_store(settings: Settings) -> ArtifactStore:
         max_bytes=wanted.cache_bytes,
         timeout=wanted.fetch_seconds,
         private_networks=wanted.private_networks,
+        gateways=wanted.gateways,
     )
 
 

@@ -23,6 +23,8 @@ PREFIX = "CHALLENGER"
 BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
 #: As `chain.external` has them.
 STYLES = ("web3signer", "clef")
+#: As `replay.artifacts.ipfs.gateway` takes them.
+GATEWAYS = ("https://", "http://", "file:///")
 #: (section, field, lowest, highest)
 _RANGES = (
     ("chain", "chain_id", 0, 2**64),
@@ -126,6 +128,7 @@ class ReplaySettings:
     cache_bytes: int = 8 << 30
     roots: tuple[str, ...] = ()
     private_networks: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = field(default=(), repr=False)
     fetch_seconds: float = 60.0
     fetch_bytes: int = 4 << 30
     input_bytes: int = 16 << 20
@@ -271,6 +274,9 @@ def check(settings: Settings) -> Settings:
         raise say(
             "[replay] confirm_backend must share no kernel code with backend (numpy beside any other): one backend's bit is not proof"
         )
+    for number, place in enumerate(settings.replay.gateways, 1):
+        if not place.startswith(GATEWAYS):  # not shown: its query may be a token
+            raise say(f"[replay] gateways: each begins with {', '.join(GATEWAYS)}", number=number)
     if not settings.chain.rpc:
         raise say("[chain] rpc names no endpoint")
     for key in ("market", "anchor"):

@@ -48,6 +48,7 @@ MEANING = {
     "replay.cache_bytes": "size bound of the cache",
     "replay.roots": "directories from which file: URIs may be read",
     "replay.private_networks": "CIDR ranges of private addresses from which artefacts may be fetched; none by default",
+    "replay.gateways": "IPFS gateways asked in this order for the blocks of ipfs: addresses, each checked: http(s) URLs, or file: URLs of a CAR file or a folder of blocks; none: ipfs: is refused",
     "replay.fetch_seconds": "time limit of one fetch",
     "replay.fetch_bytes": "size limit of one artefact",
     "replay.input_bytes": "size limit of one input or output",

@@ -1,4 +1,4 @@
-"""Content-addressed artefacts: fetched from ``file:`` and ``http(s):``, verified before they get a name, cached."""
+"""Content-addressed artefacts: fetched from ``file:``, ``http(s):`` and ``ipfs:``, verified before they get a name, cached."""
 
 from replay.artifacts.errors import (
     ArtifactError,
@@ -8,6 +8,7 @@ from replay.artifacts.errors import (
     ArtifactRefused,
     ArtifactStoreFailed,
     ArtifactTooLarge,
+    ArtifactUnreadable,
 )
 from replay.artifacts.manifest import manifest_files
 from replay.artifacts.store import ArtifactStore
@@ -21,5 +22,6 @@ __all__ = [
     "ArtifactStore",
     "ArtifactStoreFailed",
     "ArtifactTooLarge",
+    "ArtifactUnreadable",
     "manifest_files",
 ]

@@ -24,6 +24,8 @@ class ArtifactReason(StrEnum):
     ADDRESS = "address"
     REDIRECT = "redirect"
     ENCODING = "encoding"
+    GATEWAYS = "gateways"
+    DAG = "dag"
     STORE = "store"
 
 
@@ -67,6 +69,10 @@ class ArtifactRefused(ArtifactError):
     """the artefact's address is not allowed"""
 
 
+class ArtifactUnreadable(ArtifactError):
+    """the blocks behind the CID are not a file that is read here"""
+
+
 class ArtifactStoreFailed(ArtifactError):
     """the artefact cache on this machine cannot be used"""
 
@@ -79,11 +85,12 @@ def masked(uri: str, limit: int = 120) -> str:
     """
     try:
         parts = urlsplit(uri)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
+        # a CID tells capitals from small letters, which a host's name does not
+        host = (parts.hostname if parts.scheme != "ipfs" else parts.netloc.rpartition("@")[2]) or ""
+        port = f":{parts.port}" if parts.scheme != "ipfs" and parts.port else ""
     except ValueError:
         return "(an address that does not parse)"
-    bracketed = f"[{host}]" if ":" in host else host
+    bracketed = f"[{host}]" if ":" in host and parts.scheme != "ipfs" else host
     text = f"{parts.scheme}://{bracketed}{port}{parts.path}" if parts.scheme else parts.path
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -38,10 +38,11 @@ class HttpSource:
             trust_env=False,
         )
 
-    async def copy(self, uri: str, into: BinaryIO, max_bytes: int) -> None:
+    async def copy(self, uri: str, into: BinaryIO, max_bytes: int, accept: str = "*/*") -> None:
+        """As ``Source.copy``; ``accept``: the media type asked for."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._follow(uri, into, max_bytes)
+                await self._follow(uri, into, max_bytes, accept)
         except TimeoutError as error:  # aiohttp's own timeouts are TimeoutErrors too
             raise ArtifactMissing(ArtifactReason.TIMEOUT, f"not within {self._timeout:g} s", uri=uri) from error
         except (aiohttp.InvalidURL, ValueError) as error:
@@ -52,14 +53,14 @@ class HttpSource:
     async def close(self) -> None:
         await self._session.close()
 
-    async def _follow(self, uri: str, into: BinaryIO, max_bytes: int) -> None:
+    async def _follow(self, uri: str, into: BinaryIO, max_bytes: int, accept: str) -> None:
         at = uri
         for _ in range(self._max_redirects + 1):
             parts = urlsplit(at)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(at)} is neither http nor https", uri=uri)
             self._addresses.check_literal(parts.hostname)
-            async with self._session.get(at, allow_redirects=False) as answer:
+            async with self._session.get(at, allow_redirects=False, headers={"Accept": accept}) as answer:
                 if answer.status not in _REDIRECTS:
                     await self._body(answer, uri, into, max_bytes)
                     return

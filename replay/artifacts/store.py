@@ -1,4 +1,4 @@
-"""The store: ``fetch`` by digest, whole models by manifest, bundles by root."""
+"""The store: ``fetch`` by digest, whole models by manifest, bundles by root, IPFS files by their CID."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,9 @@ from replay.artifacts.cache import Cache, Check, disk_trouble
 from replay.artifacts.errors import ArtifactMismatch, ArtifactReason, ArtifactRefused, ArtifactTooLarge
 from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
 from replay.artifacts.sources import FileSource, Source
+
+if TYPE_CHECKING:
+    from replay.artifacts.ipfs.source import IpfsSource
 
 GIB = 1 << 30
 
@@ -26,7 +29,9 @@ class ArtifactStore:
 
     ``roots``: folders that ``file:`` URLs may name (none: the scheme is refused). ``max_bytes`` bounds the cache,
     ``grace`` (seconds) protects what was just handed out from eviction, ``timeout`` (seconds) bounds a transfer.
-    ``private_networks`` (CIDR) may be reached by http(s) although they are not public.
+    ``private_networks`` (CIDR) may be reached by http(s) although they are not public. ``gateways``: where the blocks of ``ipfs:``
+    addresses come from, tried in this order: http(s) URLs, ``file:`` URLs of CAR files or of folders of blocks (none: the
+    scheme is refused).
     """
 
     def __init__(
@@ -40,12 +45,15 @@ class ArtifactStore:
         idle_timeout: float = 20.0,
         max_redirects: int = 3,
         private_networks: Sequence[str] = (),
+        gateways: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cache = Cache(folder, max_bytes=max_bytes, grace=grace, clock=clock)
         self._files = FileSource(roots)
         self._http: Source | None = None
         self._http_options = (timeout, idle_timeout, max_redirects, tuple(private_networks))
+        self._gateways = tuple(gateways)
+        self._ipfs: IpfsSource | None = None
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -58,9 +66,11 @@ class ArtifactStore:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        http, self._http = self._http, None
+        ipfs, self._ipfs = self._ipfs, None
+        for source in (http, ipfs):
+            if source is not None:
+                await source.close()
 
     async def fetch(self, uri: str, digest: bytes, max_bytes: int = 4 * GIB) -> Path:
         """A file whose SHA-256 is ``digest`` (32 bytes), from the cache or else from ``uri``.
@@ -110,32 +120,52 @@ class ArtifactStore:
         except OSError as error:
             raise disk_trouble(error) from error
 
+    async def fetch_cid(self, uri: str, max_bytes: int = 4 * GIB) -> Path:
+        """The file behind ``ipfs://CID[/path]``: the CID is the digest. Raises as ``fetch``, and ``ArtifactUnreadable`` where the
+        blocks are no file (a directory, a shard, a symbolic link, blocks that contradict each other).
+
+        A path is looked up anew each time, by the directory's blocks. What lies in the cache is cut into blocks again before
+        a process first trusts it; a file that was not cut in a usual way is fetched again instead.
+        """
+        if not uri.startswith("ipfs://"):
+            raise ArtifactRefused(ArtifactReason.SCHEME, "only ipfs://CID is fetched by CID alone", uri=uri)
+        from replay.artifacts.ipfs.build import rebuilds
+
+        cid = await self._ipfs_source(uri).resolve(uri)
+
+        def check(path: Path) -> bool:
+            with path.open("rb") as opened:
+                return rebuilds(opened, cid)
+
+        return await self._have(f"cid-{cid.binary.hex()}", f"ipfs://{cid}", max_bytes, check, proven=True)
+
     def _view(self, hex_digest: str, objects: dict[str, Path]) -> Path:
         folder = self._cache.view(hex_digest)
         for name, path in objects.items():
             self._cache.link(path, folder / name)
         return folder / MANIFEST_NAME
 
-    async def _have(self, key: str, uri: str, max_bytes: int, check: Check) -> Path:
+    async def _have(self, key: str, uri: str, max_bytes: int, check: Check, *, proven: bool = False) -> Path:
+        """``proven``: whatever the source gives is what ``uri`` names."""
         place = self._cache.place(key)
         async with self._locks.setdefault(key, asyncio.Lock()):
             try:
                 size = await asyncio.to_thread(self._cache.look_up, place, check)
                 if size is None:
-                    await self._get(place, uri, max_bytes, check)
+                    await self._get(place, uri, max_bytes, None if proven else check)
                 elif size > max_bytes:
                     raise ArtifactTooLarge(ArtifactReason.SIZE, f"more than {max_bytes} bytes", uri=uri)
             except OSError as error:
                 raise disk_trouble(error) from error
         return place
 
-    async def _get(self, place: Path, uri: str, max_bytes: int, check: Check) -> None:
+    async def _get(self, place: Path, uri: str, max_bytes: int, check: Check | None) -> None:
         source = self._source(uri)
         with contextlib.ExitStack() as stack:
             temporary, opened = await asyncio.to_thread(stack.enter_context, self._cache.temporary())
             await source.copy(uri, opened, max_bytes)
             await asyncio.to_thread(opened.flush)
-            if not await asyncio.to_thread(check, temporary):
+            if check is not None and not await asyncio.to_thread(check, temporary):
                 lay = await asyncio.to_thread(file_sha256, temporary)
                 size = (await asyncio.to_thread(temporary.stat)).st_size
                 raise ArtifactMismatch(ArtifactReason.DIGEST, f"wanted {place.name}", uri=uri, served=lay, size=size)
@@ -151,8 +181,10 @@ class ArtifactStore:
             raise ArtifactRefused(ArtifactReason.SCHEME, "the address does not parse", uri=uri) from error
         if scheme == "file":
             return self._files
+        if scheme == "ipfs":
+            return self._ipfs_source(uri)
         if scheme not in ("http", "https"):
-            raise ArtifactRefused(ArtifactReason.SCHEME, "only file:, http: and https: are fetched", uri=uri)
+            raise ArtifactRefused(ArtifactReason.SCHEME, "only file:, http:, https: and ipfs: are fetched", uri=uri)
         if self._http is None:
             from replay.artifacts.addresses import Addresses
             from replay.artifacts.http import HttpSource
@@ -163,6 +195,26 @@ class ArtifactStore:
             )
         return self._http
 
+    def _ipfs_source(self, uri: str) -> IpfsSource:
+        if not self._gateways:
+            raise ArtifactRefused(
+                ArtifactReason.GATEWAYS, "ipfs: addresses need gateways, and none is set ([replay] gateways)", uri=uri
+            )
+        if self._ipfs is None:
+            from replay.artifacts.ipfs.gateway import gateway
+            from replay.artifacts.ipfs.source import IpfsSource
+
+            timeout, idle, redirects, private = self._http_options
+            try:
+                places = [
+                    gateway(url, timeout=timeout, idle_timeout=idle, max_redirects=redirects, private_networks=private)
+                    for url in self._gateways
+                ]
+            except ValueError as error:
+                raise ArtifactRefused(ArtifactReason.GATEWAYS, str(error), uri=uri) from error
+            self._ipfs = IpfsSource(places, self._cache.temporary, timeout=timeout)
+        return self._ipfs
+
 
 def file_sha256(path: Path) -> bytes:
     with path.open("rb") as opened:
@@ -172,5 +224,12 @@ def file_sha256(path: Path) -> bytes:
 def beside(uri: str, name: str) -> str:
     """The URL of a file in the same folder as ``uri``; the query does not travel along."""
     parts = urlsplit(uri)
+    if parts.scheme == "ipfs":
+        folder, slash, _ = parts.path.rpartition("/")
+        if not slash:
+            raise ArtifactRefused(
+                ArtifactReason.SCHEME, "write ipfs://CID/manifest.json: files lie in one directory", uri=uri
+            )
+        return f"ipfs://{parts.netloc}{folder}/{quote(name)}"
     bare = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     return urljoin(bare, quote(name))

@@ -142,3 +142,14 @@ def test_backends_are_those_of_the_engine():
     last = BACKENDS[-1]
     assert all(backends.unrelated(last, name) for name in BACKENDS[:-1])
     assert not any(backends.unrelated("torch", name) for name in BACKENDS[:-1])
+
+
+def test_gateways_are_urls_and_are_not_shown():
+    wanted = ("https://ipfs.example/?token=hush", "http://127.0.0.1:8080", "file:///var/blocks.car")
+    settings = check(build({"replay": {"gateways": list(wanted)}}, {}, "-"))
+    assert settings.replay.gateways == wanted
+    assert "hush" not in repr(settings)
+    with pytest.raises(ConfigError, match="gateways: each begins with") as caught:
+        check(build({"replay": {"gateways": ["https://x", "ftp://x/hush"]}}, {}, "-"))
+    assert "number=2" in str(caught.value)
+    assert "hush" not in str(caught.value)

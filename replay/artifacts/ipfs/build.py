@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from replay.artifacts.ipfs import dagpb, unixfs
 from replay.artifacts.ipfs.cid import DAG_PB, RAW, Cid
-from replay.artifacts.ipfs.dagpb import MAX_NAME, Link
+from replay.artifacts.ipfs.dagpb import MAX_BLOCK, MAX_NAME, Link
 from replay.artifacts.ipfs.errors import NameRefused
 from replay.artifacts.ipfs.unixfs import Entry, Kind
 
@@ -85,6 +85,17 @@ def build_directory(
     links = [Link(one.cid, name, one.dag) for name, one in built.items()]
     block = dagpb.encode(links, unixfs.encode(Entry(Kind.DIRECTORY)))
     return _node(block, sum(one.size for one in built.values()), sum(one.dag for one in built.values()), profile, sink)
+
+
+def rebuilds(source: BinaryIO, cid: Cid) -> bool:
+    """Whether one of the usual ways to cut the file gives it ``cid``. A file cut in another way is not told from a wrong one."""
+    if cid.codec == RAW:  # one block, however large blocks get
+        return file_cid(source, Profile(1, raw_leaves=True, chunk=MAX_BLOCK)) == cid
+    for raw_leaves in (cid.version == 1, cid.version == 0):
+        source.seek(0)
+        if file_cid(source, Profile(cid.version, raw_leaves)) == cid:
+            return True
+    return False
 
 
 class _Tree:
