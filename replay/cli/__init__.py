@@ -14,7 +14,10 @@ from typing import NoReturn
 from replay.backends import BACKENDS
 from replay.kernels.spec import GRIDS
 
-_OF_RECORDINGS = ("record", "verify-recording")
+#: Where each command's work is done; the others are in `commands`.
+_HOMES = {"record": "recordings", "verify-recording": "recordings", "cid": "content"}
+#: Commands that run no model.
+_WITHOUT_WORKER = ("cid",)
 
 
 class UsageError(Exception):
@@ -96,8 +99,12 @@ def parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--repeat", type=_positive, default=5, metavar="N", help="timed rounds after the first (5)")
 
-    for sub in commands.choices.values():
+    _content(commands)
+
+    for name, sub in commands.choices.items():
         sub.add_argument("--json", action="store_true", help="machine-readable output")
+        if name in _WITHOUT_WORKER:
+            continue
         sub.add_argument("--seconds", type=_positive, default=300, metavar="S", help="wall limit of one run (300)")
         sub.add_argument(
             "--memory", type=_positive, default=4096, metavar="MIB", help="memory limit of a worker (4096)"
@@ -126,10 +133,19 @@ def _recordings(commands: argparse._SubParsersAction[_Parser]) -> None:
     _backend(again)
 
 
+def _content(commands: argparse._SubParsersAction[_Parser]) -> None:
+    cid = commands.add_parser("cid", help="print the CIDs that `ipfs add` gives to files and folders")
+    cid.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with all that is in it")
+    cid.add_argument("--raw-leaves", action="store_true", help="chunks of files as raw blocks")
+    cid.add_argument("--cid-version", type=int, choices=(0, 1), default=0, help="of the CIDs (0); 1 has raw leaves")
+    cid.add_argument("--wrap", action="store_true", help="also the CID of a directory that holds every PATH")
+    cid.add_argument("--car", type=Path, metavar="FILE", help="write all blocks to FILE, which can stand as a gateway")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error is one line on stderr (with --json, an object on stdout)."""
     options = parser().parse_args(argv)
-    home = "recordings" if options.command in _OF_RECORDINGS else "commands"
+    home = _HOMES.get(options.command, "commands")
     run = import_module(f"replay.cli.{home}").COMMANDS[options.command]
     try:
         code: int = run(options)

@@ -63,15 +63,29 @@ class Car:
         self._from.limit(length)
 
 
+class CarWriter:
+    """A version 1 file, block by block; one that was written already is left out. ``length``: bytes written so far."""
+
+    def __init__(self, into: BinaryIO, roots: Sequence[Cid]) -> None:
+        self._into = into
+        self._there: set[Cid] = set()
+        header = _encode_header(roots)
+        self.length = into.write(varint.encode(len(header)) + header)
+
+    def add(self, block: Block) -> None:
+        if block.cid not in self._there:
+            self._there.add(block.cid)
+            cid = block.cid.binary
+            self.length += self._into.write(varint.encode(len(cid) + len(block.data)) + cid)
+            self.length += self._into.write(block.data)
+
+
 def write_car(into: BinaryIO, roots: Sequence[Cid], blocks: Iterable[Block]) -> int:
-    """A version 1 file; gives the number of bytes written."""
-    header = _encode_header(roots)
-    written = into.write(varint.encode(len(header)) + header)
+    """A whole version 1 file; gives the number of bytes written."""
+    writer = CarWriter(into, roots)
     for block in blocks:
-        cid = block.cid.binary
-        written += into.write(varint.encode(len(cid) + len(block.data)) + cid)
-        written += into.write(block.data)
-    return written
+        writer.add(block)
+    return writer.length
 
 
 class _Reader:
