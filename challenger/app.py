@@ -29,6 +29,7 @@ from challenger.lease import Lease, leased
 from challenger.parts import (
     Anchoring,
     JournalSink,
+    adapter_of,
     artifact_store,
     course,
     instruments,
@@ -36,12 +37,13 @@ from challenger.parts import (
     limits_of,
     load_signer,
     policy_of,
+    protocol_of,
     replay_pool,
 )
 from challenger.pipeline.agree import Believed
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
-from challenger.pipeline.engine import Engine, Files, Workers
+from challenger.pipeline.engine import Files, Workers
 from challenger.pipeline.file import Filer
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.investigate import Investigator, Pace
@@ -52,10 +54,10 @@ from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.pipeline.selftest import SelfTest
-from challenger.protocols.reference import ReferenceAdapter, explain
-from challenger.protocols.reference_views import TERMS
+from challenger.protocols.base import Adapter, terms_key
+from challenger.protocols.plugin import Means
 from challenger.service import App
-from challenger.settings import Settings, addresses
+from challenger.settings import REFERENCE, Settings, addresses
 from challenger.store.crossing import BROADCAST, Hook, after_act
 from challenger.store.engine import Store, create_engine, open_store
 from challenger.store.heads import FilePublisher
@@ -117,20 +119,14 @@ async def opened(
         signer = load_signer(settings)
         account = None if signer is None else signer.address
         secret = b"" if signer is None else signer.derive_secret(b"salt")
-        adapter = ReferenceAdapter(
-            endpoints.rpc,
-            ChainId(chain.chain_id),
-            chain.market,
-            account=account,
-            secret=secret,
-            anchor=chain.anchor or None,
-        )
+        adapter = adapter_of(settings, endpoints.rpc, account, secret)
         await adapter.check()
         store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing, engine=engine))
         head = await endpoints.rpc.block("latest")
         async with store.begin(head.time) as unit:
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
-            await unit.settings.keep(TERMS, adapter.params.as_text())
+            await unit.settings.pin("protocol", adapter.name)
+            await unit.settings.keep(terms_key(adapter.name), adapter.terms.text)
         telemetry.alerts.send_to(JournalSink(store))
         if isinstance(telemetry.metrics, Prometheus):
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics, telemetry.health))
@@ -164,7 +160,7 @@ async def _wire(
     settings: Settings,
     store: Store,
     endpoints: Endpoints,
-    adapter: ReferenceAdapter,
+    adapter: Adapter,
     signer: WatcherKey | None,
     files: Files,
     workers: Workers,
@@ -181,10 +177,12 @@ async def _wire(
     agreement = Believed() if believed else endpoints.agreement(settings, store, adapter)
     live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and signer is not None
     account = None if signer is None else signer.address
+    local = signer if isinstance(signer, LocalSigner) else None
 
     clock = ChainClock(rpc, telemetry, stale=None if chain.embedded else settings.telemetry.stale_seconds)
     lead = filing.safety_seconds
-    engine = Engine(files, workers, model_bytes=settings.replay.fetch_bytes, bundle_bytes=settings.replay.input_bytes)
+    speaks, options = protocol_of(settings)
+    engine = speaks.engine(Means(files, workers, settings.replay.fetch_bytes, settings.replay.input_bytes), options)
     pace = Pace(
         settings.replay.backend,
         settings.replay.confirm_backend,
@@ -197,12 +195,12 @@ async def _wire(
         planned=0 if replaying is None else _PLANNED,
     )
     backends = (settings.replay.backend, settings.replay.confirm_backend)
-    learned = Learned(store, course(adapter.params, chain.confirmations), backends, monotonic)
+    learned = Learned(store, course(adapter.terms, chain.confirmations), backends, monotonic)
     backlog = Backlog(
         store,
         learned,
         telemetry,
-        reward=adapter.params.reward,
+        reward=adapter.terms.reward,
         workers=settings.replay.workers,
         files=pace.demands,
         margin=lead,
@@ -215,7 +213,7 @@ async def _wire(
         filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)
         if live:
             filings = settings.telemetry.low_filings
-            purse = Purse(store, rpc, account, limits, adapter.params.challenge_bond, filings, telemetry)
+            purse = Purse(store, rpc, account, limits, adapter.terms.bond, filings, telemetry)
         outbox = Outbox(store, account, lease.token)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)
@@ -226,7 +224,7 @@ async def _wire(
             account,
             policy,
             signer=signer if live else None,
-            explain=explain,
+            explain=speaks.explain,
             crossing=after_act(crossing, BROADCAST),
         )
     rates = settings.sampling
@@ -236,7 +234,7 @@ async def _wire(
         policy_of(settings),
         Anchoring(adapter, live=live),
         account=account,
-        burnt=adapter.params.burnt,
+        burnt=adapter.terms.burnt,
         start=BlockNumber(chain.start_block),
         length=rates.epoch_blocks,
         delay=rates.delay,
@@ -290,13 +288,14 @@ async def _wire(
         reconciler,
         filer,
         sender,
-        HeadSigner(signer if isinstance(signer, LocalSigner) else None),
+        HeadSigner(local),
         telemetry,
         clock,
         learned,
         keeper,
         selftest,
-        Keeper(sources, settings.store.evidence, signer if isinstance(signer, LocalSigner) else None, idle, telemetry),
+        None if adapter.name != REFERENCE else Keeper(sources, settings.store.evidence, local, idle, telemetry),
         purse,
+        account,
         crossing,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -34,6 +35,8 @@ def from_environment(env: Mapping[str, str], name: str) -> str | None:
 def convert(value: Any, hint: Any, where: str, source: str) -> Any:
     """``value`` as the field's type; numbers and lists may arrive as text from the environment."""
     kind = getattr(hint, "__supertype__", hint)
+    if get_origin(kind) is Mapping:
+        return _table(value, where, source)
     if get_origin(kind) is tuple:
         if isinstance(value, str):  # what stands on lines of its own may hold commas
             parts = value.splitlines() if "\n" in value else value.split(",")
@@ -59,6 +62,18 @@ def convert(value: Any, hint: Any, where: str, source: str) -> Any:
         wanted = "one of " + ", ".join(kind) if issubclass(kind, Mode) else names.get(kind.__name__, kind.__name__)
         raise ConfigError(f"{where} must be {wanted}", file=source) from None
     return made.lower() if hint is Address else made
+
+
+def _table(value: Any, where: str, source: str) -> dict[str, Any]:
+    """A table of the file; from the environment, where there are none, a JSON object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{where} must be a JSON object: {error}", file=source) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} must be a table", file=source)
+    return value
 
 
 def _integer(value: Any) -> int:

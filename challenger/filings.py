@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from challenger.domain import Action, Address, ChainId, CommitmentId, Hash32, ModelId, Part, State, UnixTime, Wei
+from challenger.domain import Action, Address, CommitmentId, Hash32, ModelId, Part, State, UnixTime, Wei
 from challenger.errors import NotInRecord
+from challenger.parts import adapter_of
 from challenger.pipeline.approval import WAITING, Terms, decide, terms_of, unapproved, withheld
-from challenger.protocols.reference import ReferenceAdapter
+from challenger.protocols.base import Adapter
 from challenger.reach import reached
 from challenger.settings import Settings, addresses
 from challenger.store.engine import Store
@@ -47,11 +48,11 @@ class Filing(NamedTuple):
 
 
 @asynccontextmanager
-async def _protocol(settings: Settings) -> AsyncIterator[tuple[ReferenceAdapter, UnixTime]]:
+async def _protocol(settings: Settings) -> AsyncIterator[tuple[Adapter, UnixTime]]:
     """The protocol read through the first endpoint that answers, and chain time."""
-    chain = addresses(settings).chain
+    addresses(settings)
     async with reached(settings) as (rpc, now):
-        adapter = ReferenceAdapter(rpc, ChainId(chain.chain_id), chain.market, anchor=chain.anchor or None)
+        adapter = adapter_of(settings, rpc)
         await adapter.check()
         yield adapter, now
 

@@ -8,17 +8,18 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from challenger.chain import signers
 from challenger.chain.external import ExternalSigner
 from challenger.chain.follower import Malformed
 from challenger.chain.signers import WatcherKey
-from challenger.domain import Hash32, Intent, UnixTime
+from challenger.domain import Address, ChainId, Hash32, Intent, UnixTime
 from challenger.hardening import no_core_dumps
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course
-from challenger.protocols.reference import ReferenceAdapter
-from challenger.protocols.reference_views import Params
+from challenger.protocols.base import Adapter, Terms
+from challenger.protocols.plugin import Disputed, Place, Reader, plugin
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings
 from challenger.store.engine import Store
@@ -38,7 +39,7 @@ from replay.sandbox import ReplayPool
 class Anchoring:
     """Publishes epochs where there is a contract and a key in live mode; nowhere else."""
 
-    def __init__(self, adapter: ReferenceAdapter, *, live: bool) -> None:
+    def __init__(self, adapter: Adapter, *, live: bool) -> None:
         self._adapter = adapter
         self._live = live
 
@@ -126,9 +127,24 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def course(params: Params, confirmations: int) -> Course:
-    """Seal, wait, challenge."""
-    return Course(2, params.seal_age, confirmations)
+def course(terms: Terms, confirmations: int) -> Course:
+    return Course(terms.transactions, terms.blocks, confirmations)
+
+
+def protocol_of(settings: Settings) -> tuple[Disputed, Any]:
+    """The plugin that the settings name, and its options. Raises ConfigError."""
+    wanted = settings.protocol
+    found = plugin(wanted.name)
+    return found, found.options(wanted.options, "[protocol]")
+
+
+def adapter_of(settings: Settings, chain: Reader, account: Address | None = None, secret: bytes = b"") -> Adapter:
+    """The adapter of the protocol that the settings name, unchecked."""
+    found, options = protocol_of(settings)
+    where = settings.chain
+    return found.adapter(
+        Place(chain, ChainId(where.chain_id), where.market, account, secret, where.anchor or None, options)
+    )
 
 
 def artifact_store(settings: Settings) -> ArtifactStore:

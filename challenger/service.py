@@ -12,7 +12,7 @@ from challenger.chain.follower import Follower
 from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.wakeup import pause
-from challenger.domain import Block, Cursor, State, UnixTime
+from challenger.domain import Address, Block, Cursor, State, UnixTime
 from challenger.endpoints import wakeup
 from challenger.errors import ChallengerError, Expected, NeverFiled, StoreError, TakenOver
 from challenger.evidence.keeper import Keeper
@@ -29,7 +29,7 @@ from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.pipeline.selftest import SelfTest
-from challenger.protocols.reference import ReferenceAdapter
+from challenger.protocols.base import Adapter
 from challenger.settings import Settings
 from challenger.store.crossing import Hook
 from challenger.store.engine import Store
@@ -58,7 +58,7 @@ class App:
         settings: Settings,
         store: Store,
         rpc: Rpc,
-        adapter: ReferenceAdapter,
+        adapter: Adapter,
         follower: Follower,
         sampler: Sampler,
         investigator: Investigator,
@@ -72,10 +72,12 @@ class App:
         learned: Learned,
         keeper: asyncio.Future[None],
         selftest: SelfTest,
-        evidence: Keeper,
+        evidence: Keeper | None,
         purse: Purse | None,
+        account: Address | None,
         crossing: Hook | None = None,
     ) -> None:
+        self.account = account
         self.learned = learned
         self.settings = settings
         self.clock = clock
@@ -200,8 +202,9 @@ class App:
         return not self.held and await self._selftest.step()
 
     async def keep_evidence(self) -> bool:
-        """Writes the bundle on one confirmed fraud that has none yet, when the workers rest; True when it did."""
-        return not self.held and await self._evidence.step()
+        """Writes the bundle on one confirmed fraud that has none yet, when the workers rest; True when it did. Never
+        where the protocol has no bundles."""
+        return self._evidence is not None and not self.held and await self._evidence.step()
 
     async def approve(self, model: str, person: str, note: str) -> int:
         """A person approves filing against providers of ``model`` (0x hex; empty: all). Returns pauses lifted."""

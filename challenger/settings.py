@@ -19,6 +19,8 @@ from challenger.domain import Address, Millionths, Mode, Wei
 from challenger.errors import ConfigError
 
 PREFIX = "CHALLENGER"
+#: The protocol of this package.
+REFERENCE = "reference"
 #: As `replay.backends` has them; the last one shares no kernel code with the others.
 BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
 #: As `chain.external` has them.
@@ -86,6 +88,14 @@ class ChainSettings:
     lag: int = 60
     websocket: str = ""
     embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSettings:
+    """``options`` are the plugin's own and checked by it."""
+
+    name: str = REFERENCE
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +202,7 @@ class WebSettings:
 @dataclass(frozen=True, slots=True)
 class Settings:
     chain: ChainSettings = field(default_factory=ChainSettings)
+    protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     signer: SignerSettings = field(default_factory=SignerSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -339,10 +350,18 @@ def host_of(url: str) -> str:
 def addresses(settings: Settings) -> Settings:
     """As ``check``, for commands that need the contract: a missing address is refused here."""
     if not settings.chain.market:
-        raise ConfigError("[chain] market is missing: the address of the reference protocol's contract")
+        raise ConfigError("[chain] market is missing: the address of the protocol's contract")
     if settings.chain.chain_id <= 0:
         raise ConfigError("[chain] chain_id is missing: the watcher never guesses which chain it spends on")
     return settings
+
+
+def reference_only(settings: Settings, what: str) -> None:
+    """For commands that know the reference protocol alone. Raises ConfigError."""
+    if settings.protocol.name != REFERENCE:
+        raise ConfigError(
+            f"{what} is of the reference protocol alone; [protocol] name is another", name=settings.protocol.name
+        )
 
 
 def _is_address(value: str) -> bool:

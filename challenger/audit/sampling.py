@@ -53,8 +53,10 @@ class Decoding(Protocol):
     async def events(self, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]: ...
 
 
-async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: Decoding, anchor: Address) -> Report:
-    """The report on one epoch; without ``chain`` it says what could not be compared."""
+async def audit_epoch(
+    view: View, row: EpochRow, anchor: Address, chain: Chain | None = None, decoder: Decoding | None = None
+) -> Report:
+    """The report on one epoch; without ``chain``, and the ``decoder`` of its logs, it says what could not be compared."""
     items = await view.work.between(row.opens_block, row.closes_block)
     judged = await _judged(view, items)
     rows, unread = [], []
@@ -65,7 +67,7 @@ async def audit_epoch(view: View, row: EpochRow, chain: Chain | None, decoder: D
             what = "its row in the record cannot be read: a state or inputs that there are not"
             unread.append(Finding(CommitmentId(item.work.commitment), what))
     items = [item for item in items if item.work.commitment not in {one.commitment for one in unread}]
-    if chain is None:
+    if chain is None or decoder is None:
         on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
         hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
         found = None

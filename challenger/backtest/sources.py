@@ -17,8 +17,9 @@ from challenger.endpoints import open_endpoints
 from challenger.errors import ConfigError, NoDatabase
 from challenger.parts import course
 from challenger.pipeline.learned import ENOUGH, Predictions, action_of, gap
+from challenger.protocols.base import TERMS
 from challenger.protocols.reference import ReferenceAdapter
-from challenger.protocols.reference_views import TERMS, MarketViews, Params
+from challenger.protocols.reference_views import MarketViews, Params
 from challenger.recording.history import history as recorded
 from challenger.recording.lines import PART, Answer, Deployment, deployment_of, recorded_lines
 from challenger.settings import Settings, addresses, without_key
@@ -139,7 +140,7 @@ def _predictions(
     params: Params, settings: Settings, block_time: float | None, samples: Mapping[str, tuple[int, float]]
 ) -> Predictions:
     backends = (settings.replay.backend, settings.replay.confirm_backend)
-    predicted = Predictions(course(params, settings.chain.confirmations), backends, samples)
+    predicted = Predictions(course(params.terms, settings.chain.confirmations), backends, samples)
     return predicted if block_time is None else replace(predicted, block_time=block_time)
 
 

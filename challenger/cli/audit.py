@@ -12,7 +12,7 @@ from challenger.cli import audit_replay
 from challenger.cli.common import print_json, print_table, settings_of
 from challenger.errors import JournalBroken, NotInRecord, StoreError
 from challenger.reach import reached
-from challenger.settings import Settings, addresses
+from challenger.settings import Settings, addresses, reference_only
 
 #: What values raise that nothing of ours wrote into a row.
 UNREADABLE = (StoreError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
@@ -48,6 +48,7 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     if options.what == "replay":
+        reference_only(settings, "an audit's replay")
         return audit_replay.run(settings, options)
     if options.what == "verify":
         return asyncio.run(_verify(addresses(settings), as_json=options.json, asked=options.chain))
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
     from challenger.audit.sampling import audit_epoch
-    from challenger.protocols.reference_logs import MarketLogs
+    from challenger.parts import adapter_of
     from challenger.store.engine import open_store
 
     chain = settings.chain
@@ -71,11 +72,11 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         rows = [r for r in await view.epochs.all() if options.epoch is None or r.number == options.epoch]
         if options.epoch is not None and not rows:
             raise NotInRecord("no such epoch", asked=options.epoch)
-        logs = MarketLogs(chain.market)
+        adapter = None if rpc is None else adapter_of(settings, rpc)
         reports = []
         for row in rows:
             try:
-                reports.append(await audit_epoch(view, row, rpc, logs, chain.anchor))
+                reports.append(await audit_epoch(view, row, chain.anchor, rpc, adapter))
             except UNREADABLE as error:
                 raise JournalBroken(f"the row of epoch {row.number} cannot be read: {str(error)[:120]}") from error
     holds = all(report.holds for report in reports)
@@ -136,7 +137,7 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
     from challenger.audit.onchain import audit_chain
     from challenger.audit.rows import audit_rows
     from challenger.audit.sampling import audit_epoch
-    from challenger.protocols.reference_logs import MarketLogs
+    from challenger.parts import adapter_of
     from challenger.store.engine import open_store
     from challenger.store.heads import FilePublisher, verify
 
@@ -145,18 +146,17 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
         journal = await verify(store, await FilePublisher(settings.store.heads).published(), verifier)
         async with store.read() as view:
             rows = await audit_rows(view)
-            logs = MarketLogs(chain.market)
             draws, unread = [], []
             for row in await view.epochs.all():
                 try:
-                    draws.append(await audit_epoch(view, row, None, logs, chain.anchor))
+                    draws.append(await audit_epoch(view, row, chain.anchor))
                 except UNREADABLE as error:
                     unread.append(f"sampling: epoch {row.number}: it cannot be read: {str(error)[:120]}")
             on_chain: list[Finding] = []
             held = 0
             if asked:
                 async with reached(settings) as (rpc, _):
-                    on_chain, held = await audit_chain(view, rpc, logs, chain.start_block)
+                    on_chain, held = await audit_chain(view, rpc, adapter_of(settings, rpc), chain.start_block)
     findings = [] if journal.broken is None else [f"journal: entry {journal.broken}: {journal.why}"]
     findings += [f"{one.table}: {one.about}: {one.what}" for one in (*rows, *on_chain)] + unread
     for report in draws:

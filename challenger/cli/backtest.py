@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from challenger.cli.common import address, ether, natural, positive, print_json, print_table, settings_of
 from challenger.domain import Wei
 from challenger.errors import RecordingUnusable
+from challenger.settings import reference_only
 
 if TYPE_CHECKING:
     from challenger.backtest.past import History
@@ -86,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
     from challenger.backtest.sources import Asked
 
     settings = settings_of(options)
+    reference_only(settings, "a backtest")
     chosen = choices(settings, options.policy)
     if options.plot is not None:
         figure.check(options.plot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from challenger.settings import every_setting
 MEANING = {
     "chain.rpc": "JSON-RPC endpoints; live mode needs two of different operators",
     "chain.chain_id": "the chain's id; an endpoint that serves another is refused",
-    "chain.market": "address of the reference protocol's contract",
+    "chain.market": "address of the protocol's contract",
     "chain.anchor": "address of the EpochAnchor contract; empty: sampling is unanchored",
     "chain.start_block": "first block to index: the one that deployed the contract",
     "chain.confirmations": "blocks after which a transaction of ours counts as final",
@@ -24,6 +25,8 @@ MEANING = {
     "chain.lag": "seconds behind the best head at which an endpoint is read from last",
     "chain.websocket": "ws:// or wss:// URL that tells of new heads, for an earlier look; empty: none",
     "chain.embedded": "true on a devnet: allows live mode with one endpoint",
+    "protocol.name": "which protocol's contract it is: reference, or one that an installed package brings (docs/protocols.md)",
+    "protocol.options": "what that protocol's adapter wants to know besides; a JSON object in the environment",
     "store.url": "SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+psycopg://…",
     "store.heads": "file, best on another disk, to which journal heads are published",
     "store.evidence": "folder for the evidence bundles on confirmed frauds (docs/evidence.md)",
@@ -115,6 +118,8 @@ def template() -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, int | float):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from challenger.cli.common import ether
-from challenger.domain import Address, BlockNumber, ChainId, Mode
+from challenger.domain import Address, BlockNumber, Mode
 from challenger.errors import ChallengerError, Expected
 from challenger.hardening import no_core_dumps
 from challenger.settings import Settings, addresses
@@ -107,17 +107,17 @@ async def _history(rpc: Rpc, settings: Settings) -> str:
 
 async def _contract(rpcs: list[Rpc], settings: Settings) -> str:
     """Every endpoint must show the code that this version knows."""
-    from challenger.protocols.reference import ReferenceAdapter
+    from challenger.parts import adapter_of
 
-    chain = addresses(settings).chain
+    addresses(settings)
     if not rpcs:
         raise Expected("no endpoint to ask: see the rows above")
     adapter = None
     for rpc in rpcs:
-        adapter = ReferenceAdapter(rpc, ChainId(chain.chain_id), chain.market, anchor=chain.anchor or None)
+        adapter = adapter_of(settings, rpc)
         await adapter.check()
     assert adapter is not None
-    return f"code as expected; window {adapter.params.window} s; {'anchored' if chain.anchor else 'no epoch anchor'}"
+    return f"{settings.protocol.name}: code as expected; {adapter.terms.said}"
 
 
 async def _signs(key: TransactionSigner) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from challenger.cli.common import natural, print_json, run_to_end, settings_of
 from challenger.errors import RecordingUnusable
+from challenger.settings import reference_only
 
 if TYPE_CHECKING:
     from challenger.domain import Block
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
     asked = Range(options.first, options.last, not options.no_proofs, not options.no_data, options.model_bytes)
     settings = settings_of(options)
+    reference_only(settings, "a recording")
     try:
         found = run_to_end(record_range(settings, asked, options.output, _progress))
     except (RecordingError, OSError) as error:

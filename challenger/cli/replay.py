@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from challenger.cli.common import print_json, run_to_end, settings_of
 from challenger.errors import ConfigError, RecordingUnusable
+from challenger.settings import reference_only
 
 if TYPE_CHECKING:
     from challenger.app import App
@@ -87,6 +88,7 @@ async def _replay(options: argparse.Namespace) -> Replayed:
     from replay.recording import open_recording
 
     given = settings_of(options)
+    reference_only(given, "a replay of a recording")
     if options.journal is not None:
         _must_be_free(options.journal)
     async with AsyncExitStack() as stack:

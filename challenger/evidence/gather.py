@@ -19,7 +19,7 @@ from challenger.chain.receipts import HEADER_FIELDS, Asks, parse_header, receipt
 from challenger.domain import Address, At, Block, ChainId, CommitmentId, Hash32, UnixTime, Verdict, VerdictKind
 from challenger.errors import EndpointError, FetchRefused, NoEvidence, OwnDisk, RpcError
 from challenger.evidence.form import Datum, Evidence, Observation, Sampling, ShownLog
-from challenger.pipeline.engine import Engine
+from challenger.pipeline.engine import Replays
 from challenger.pipeline.judge import judge
 from challenger.pipeline.observe import Question, question_of
 from challenger.store.engine import Store
@@ -56,7 +56,7 @@ class Sources:
     chain: Chain
     chain_id: ChainId
     market: Address
-    engine: Engine
+    engine: Replays
     files: Files
     backend: str
     model_bytes: int

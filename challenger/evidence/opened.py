@@ -21,7 +21,7 @@ from challenger.evidence.seal import Sealed
 from challenger.parts import artifact_store, replay_pool
 from challenger.pipeline.engine import Engine, Files, Workers
 from challenger.protocols.reference import ReferenceAdapter
-from challenger.settings import ReplaySettings, Settings, addresses
+from challenger.settings import ReplaySettings, Settings, addresses, reference_only
 from challenger.store.engine import Store, open_store
 from challenger.telemetry.instruments import Instruments
 from replay.artifacts import ArtifactError, ArtifactMissing, ArtifactReason, ArtifactStore
@@ -42,6 +42,7 @@ async def gathering(
 ) -> AsyncIterator[Sources]:
     """What bundles are gathered from. ``rpc`` stands in for the endpoints, ``files`` and ``workers`` for the artefact store
     and the replay pool. Raises ConfigError, WrongChain, EndpointError, StoreError."""
+    reference_only(settings, "evidence")
     chain = addresses(settings).chain
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))

@@ -30,7 +30,7 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import Expected, OwnDisk
-from challenger.pipeline.engine import Engine
+from challenger.pipeline.engine import Replays
 from challenger.pipeline.judge import confirms, inconclusive
 from challenger.pipeline.observe import Question, facts_of, question_from, question_of, verdict_on
 from challenger.protocols.base import Accusation
@@ -129,7 +129,7 @@ def question_of_case(case: Case) -> Question:
 class Auditor:
     """Judges and records. ``confirm_backend``: reproduces each FRAUD in a fresh process; empty: nothing does."""
 
-    def __init__(self, store: Store, engine: Engine, backend: str, confirm_backend: str = "") -> None:
+    def __init__(self, store: Store, engine: Replays, backend: str, confirm_backend: str = "") -> None:
         self._store = store
         self._engine = engine
         self._backend = backend

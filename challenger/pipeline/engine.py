@@ -63,6 +63,26 @@ class Workers(Protocol):
     async def replay(self, request: ReplayRequest) -> Completed | Inconclusive: ...
 
 
+class Replays(Protocol):
+    """What judging needs: ``Engine``, or the door that another protocol's plugin brings."""
+
+    async def observe(
+        self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool, seed: bytes = b"", claim: bytes = b""
+    ) -> Observed | Verdict:
+        """Roots of running ``facts`` on ``data``, else INCONCLUSIVE or UNAVAILABLE; raises nothing for what comes from
+        outside. ``claim``: the committed output, which may save time and decides nothing."""
+        ...
+
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
+        """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says. Raises OwnDisk and
+        FetchRefused, which are nobody's withholding."""
+        ...
+
+    async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
+        """The committed output where having it saves time, else empty."""
+        ...
+
+
 class Engine:
     """``observe`` never raises for what comes from outside; what it could not do is a Verdict of its own."""
 

@@ -30,7 +30,7 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
 from challenger.pipeline.backlog import Backlog, Plan, withheld
-from challenger.pipeline.engine import Engine
+from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
@@ -80,7 +80,7 @@ class Investigator:
     def __init__(
         self,
         store: Store,
-        engine: Engine,
+        engine: Replays,
         agreement: Agreement,
         clock: Clock,
         pace: Pace,

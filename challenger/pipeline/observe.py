@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
 from challenger.errors import FetchRefused
-from challenger.pipeline.engine import Engine, ModelFacts
+from challenger.pipeline.engine import ModelFacts, Replays
 from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
@@ -44,7 +44,7 @@ class Question:
 class Observer:
     """Reads, replays and judges commitments; writes nothing."""
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    def __init__(self, store: Store, engine: Replays) -> None:
         self._store = store
         self._engine = engine
 
@@ -94,7 +94,7 @@ def question_from(
     )
 
 
-async def verdict_on(engine: Engine, question: Question, backend: str, *, fresh: bool) -> Verdict:
+async def verdict_on(engine: Replays, question: Question, backend: str, *, fresh: bool) -> Verdict:
     """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch is INCONCLUSIVE; a full disk of ours
     raises OwnDisk."""
     try:
@@ -103,7 +103,7 @@ async def verdict_on(engine: Engine, question: Question, backend: str, *, fresh:
         return inconclusive(f"fetch: {error}", backend)
 
 
-async def _verdict(engine: Engine, asked: Question, backend: str, *, fresh: bool) -> Verdict:
+async def _verdict(engine: Replays, asked: Question, backend: str, *, fresh: bool) -> Verdict:
     data: bytes | Substitution | None = asked.input
     if not data and asked.input_uri:
         data = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)

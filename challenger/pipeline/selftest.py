@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from challenger.domain import CommitmentId, Millionths, PlantId, UnixTime, Verdict, VerdictKind
 from challenger.errors import Expected, StoreError
-from challenger.pipeline.engine import Engine
+from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.observe import Question, question_of, verdict_on
 from challenger.pipeline.planted import Change, Ended, Planted, changes, falsified, outcome_of
@@ -41,7 +41,7 @@ class SelfTest:
     def __init__(
         self,
         store: Store,
-        engine: Engine,
+        engine: Replays,
         clock: Clock,
         idle: Idle,
         telemetry: Instruments,

@@ -6,7 +6,7 @@ are of one block each, named by hash. A read that the endpoint cannot answer rai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,9 @@ from challenger.errors import AuditRefused, PlantedRefused
 
 #: The deadline of what may be done at any later time.
 NO_DEADLINE = UnixTime(2**62)
+
+#: The key of the reference protocol's terms.
+TERMS = "terms"
 
 #: Storage slots of ERC-1967: keccak("eip1967.proxy.implementation") − 1 and keccak("eip1967.proxy.beacon") − 1.
 IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC
@@ -92,6 +95,21 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every commitment of the protocol, as ``check`` found it. In wei: ``bond`` of one dispute, ``reward`` of
+    one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with ``blocks``
+    to wait between them. ``said``: for a person; ``text``: as the record keeps it."""
+
+    bond: Wei
+    reward: Wei
+    burnt: Wei
+    transactions: int
+    blocks: int
+    said: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accusation:
     """The roots that our own replay came to, against ``commitment``; ``evidence`` is the digest of the evidence."""
 
@@ -107,6 +125,11 @@ class Accusation:
             raise AuditRefused(subject=self.commitment.subject)
         if not isinstance(self.commitment, bytes):
             raise PlantedRefused(got=type(self.commitment).__name__)
+
+
+def terms_key(protocol: str) -> str:
+    """Under which key a database keeps the terms of the protocol that it follows."""
+    return TERMS if protocol == "reference" else f"{TERMS}/{protocol}"
 
 
 class Adapter(Protocol):
@@ -143,6 +166,20 @@ class Adapter(Protocol):
 
     async def pinned(self) -> bool:
         """Whether all code that the protocol runs through is still what ``check`` found."""
+        ...
+
+    @property
+    def terms(self) -> Terms:
+        """Raises ConfigError before ``check``."""
+        ...
+
+    @property
+    def pins(self) -> Mapping[Address, Hash32]:
+        """Code hashes of all that takes part, as ``check`` found them."""
+        ...
+
+    async def window_at(self, reader: Any, commitment: CommitmentId, block: Hash32) -> Window:
+        """The window as another ``reader`` has it in the state after ``block``."""
         ...
 
     async def hydrate(self, commitment: CommitmentId) -> Standing: ...

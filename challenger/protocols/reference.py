@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from challenger.chain.answers import RawLog
@@ -51,6 +52,7 @@ from challenger.protocols.base import (
     DisputeStanding,
     Prospect,
     Standing,
+    Terms,
     code_hashes,
     subject,
 )
@@ -179,6 +181,11 @@ class ReferenceAdapter:
         if self._params is None:
             raise ConfigError("reference protocol: used before its contract was checked")
         return self._params
+
+    @property
+    def terms(self) -> Terms:
+        terms = self.params.terms
+        return replace(terms, said=f"{terms.said}; {'anchored' if self._anchor else 'no epoch anchor'}")
 
     # a commitment
 

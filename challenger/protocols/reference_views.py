@@ -27,13 +27,12 @@ from challenger.domain import (
     Wei,
 )
 from challenger.errors import EndpointError
+from challenger.protocols.base import Terms
 from challenger.protocols.reference_calls import PARTS
 from challenger.protocols.reference_logs import DEMAND_OUTCOMES, DISPUTE_OUTCOMES, JOB_STATUSES
 
 _MARKET = artifact("InferenceMarket").abi
 _ADJUDICATOR = artifact("IAdjudicator").abi
-#: Under which key a database keeps the parameters of the market that it follows.
-TERMS = "terms"
 _NOBODY = "0x" + "00" * 20
 T = TypeVar("T")
 
@@ -78,6 +77,12 @@ class Params:
     def burnt(self) -> Wei:
         """What a slashed provider loses even if it challenges itself."""
         return Wei(self.job_collateral - self.reward)
+
+    @property
+    def terms(self) -> Terms:
+        """Seal, wait, challenge."""
+        said = f"window {self.window} s"
+        return Terms(self.challenge_bond, self.reward, self.burnt, 2, self.seal_age, said, self.as_text())
 
     def as_text(self) -> str:
         """JSON, for the record."""

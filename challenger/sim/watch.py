@@ -66,7 +66,7 @@ class SteppedWatcher:
         adapter, anchor = self._app.adapter, self._app.settings.chain.anchor
         async with self._app.store.read() as view:
             rows = await view.epochs.all()
-            reports = [await audit_epoch(view, row, self._app.rpc, adapter, anchor) for row in rows]
+            reports = [await audit_epoch(view, row, anchor, self._app.rpc, adapter) for row in rows]
         told = [report for report in reports if report.commitments]
         findings = [
             f"sampling of epoch {report.epoch}: {found.what}" for report in reports for found in report.findings

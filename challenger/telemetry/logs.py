@@ -5,11 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("challenger")
 LOGGER.addHandler(logging.NullHandler())  # silent until a command configures it
+
+
+#: Which of several watchers in this process speaks; empty where there is one.
+_WATCHER: ContextVar[str] = ContextVar("watcher", default="")
+
+
+@contextmanager
+def speaking_as(watcher: str) -> Iterator[None]:
+    """Within, and in all tasks that start there, every line says ``watcher=``."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 def say(action: str, *, level: int = logging.INFO, **fields: Any) -> None:
@@ -20,7 +36,10 @@ def say(action: str, *, level: int = logging.INFO, **fields: Any) -> None:
 def say_fields(action: str, level: int, fields: Mapping[str, Any]) -> None:
     """As ``say``, for fields of any name."""
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, action, extra={"action": action, "fields": {k: shown(v) for k, v in fields.items()}})
+        told = {k: shown(v) for k, v in fields.items()}
+        if watcher := _WATCHER.get():
+            told = {"watcher": watcher, **told}
+        LOGGER.log(level, action, extra={"action": action, "fields": told})
 
 
 def shown(value: Any) -> Any:

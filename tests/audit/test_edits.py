@@ -17,7 +17,6 @@ from sqlalchemy import select, update
 from challenger.audit.onchain import audit_chain
 from challenger.audit.rows import audit_rows
 from challenger.audit.sampling import audit_epoch
-from challenger.protocols.reference_logs import MarketLogs
 from challenger.sim.scoreboard import Truth
 from challenger.store import open_store
 from challenger.store.schema import events, metadata
@@ -66,9 +65,8 @@ def verified(record: Path) -> list[str]:
     async def look() -> list[str]:
         async with open_store(f"sqlite:///{record}") as store, store.read() as view:
             lines = [f"{one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
-            logs = MarketLogs("0x" + "11" * 20)
             for row in await view.epochs.all():
-                report = await audit_epoch(view, row, None, logs, "")  # type: ignore[arg-type]
+                report = await audit_epoch(view, row, "")
                 lines += [f"sampling: epoch {report.epoch}: {one.what}" for one in report.findings]
         return lines
 

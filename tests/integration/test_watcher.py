@@ -119,7 +119,7 @@ async def test_every_kind_of_fraud_is_caught_and_nobody_else_is_accused(tmp_path
         assert all(fresh == (backend == "numpy") or not fresh for backend, fresh in s.workers.asked)
         async with app.store.read() as view:
             rows = [e for e in await view.epochs.all() if e.revealed_at is not None]
-            reports = [await audit_epoch(view, e, s.devnet.rpc, app.adapter, s.world.deployment.anchor) for e in rows]
+            reports = [await audit_epoch(view, e, s.world.deployment.anchor, s.devnet.rpc, app.adapter) for e in rows]
         assert sum(report.commitments for report in reports) == 10
         assert all(report.holds for report in reports), [report.findings for report in reports]
         assert any(report.anchored and report.commitments and not report.before_anchor for report in reports)

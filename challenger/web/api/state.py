@@ -12,7 +12,6 @@ from aiohttp import web
 from challenger import program_version
 from challenger.audit.sampling import audit_epoch
 from challenger.domain import Hash32
-from challenger.protocols.reference_logs import MarketLogs
 from challenger.settings import host_of
 from challenger.shapes import shape
 from challenger.store.heads import FilePublisher
@@ -75,7 +74,7 @@ async def sampling(app: web.Application, number: int) -> answers.SamplingAnswer 
         row = await view.epochs.get(number)
         if row is None:
             return None
-        report = await audit_epoch(view, row, None, MarketLogs(chain.market), chain.anchor)
+        report = await audit_epoch(view, row, chain.anchor)
     findings = [answers.FindingAnswer(one.commitment, one.what) for one in report.findings]
     counts = report.commitments, report.selected, report.pending, report.before_anchor, report.unjudged
     return answers.SamplingAnswer(report.epoch, report.holds, report.anchored, *counts, findings, report.notes)
