@@ -54,8 +54,8 @@ from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.pipeline.selftest import SelfTest
+from challenger.plugins.registry import Means
 from challenger.protocols.base import Adapter, terms_key
-from challenger.protocols.plugin import Means
 from challenger.service import App
 from challenger.settings import REFERENCE, Settings, addresses
 from challenger.store.crossing import BROADCAST, Hook, after_act

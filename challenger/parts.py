@@ -18,8 +18,8 @@ from challenger.domain import Address, ChainId, Hash32, Intent, UnixTime
 from challenger.hardening import no_core_dumps
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course
+from challenger.plugins.registry import Disputed, Place, Reader, plugin
 from challenger.protocols.base import Adapter, Terms
-from challenger.protocols.plugin import Disputed, Place, Reader, plugin
 from challenger.sampling.policy import Policy
 from challenger.settings import Settings
 from challenger.store.engine import Store

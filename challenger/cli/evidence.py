@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from challenger.cli.common import address, natural, print_json, settings_of, utc
 from challenger.errors import BundleRefused, ConfigError
+from challenger.settings import reference_only
 
 if TYPE_CHECKING:
     from challenger.evidence.check import Checked
@@ -80,7 +81,9 @@ def _digits(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     if options.what == "export":
-        return asyncio.run(_export(settings_of(options), options))
+        settings = settings_of(options)
+        reference_only(settings, "evidence")
+        return asyncio.run(_export(settings, options))
     sealed = _read(options.file)
     if options.what == "show":
         _show(sealed, as_json=options.json)

@@ -12,9 +12,9 @@ from challenger import adjudicator
 from challenger.adjudicator import Bench
 from challenger.chain.rpc import Rpc
 from challenger.domain import Address, Call, DisputeId, DisputeOpened, Hash32
+from challenger.plugins.kit import AdapterSuite, adapter_on, events_on, opened
+from challenger.plugins.registry import Disputed, Place, plugin
 from challenger.protocols.base import Accusation
-from challenger.protocols.kit import AdapterSuite, adapter_on, events_on, opened
-from challenger.protocols.plugin import Disputed, Place, plugin
 from challenger.protocols.reference_calls import case_digest
 
 HONEST = 7

@@ -44,7 +44,8 @@ ALLOWED = {
 }
 INNER = set(ALLOWED) - {"migrations"}
 ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
-ALLOWED["challenger.parts"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.hardening"}
+ALLOWED["challenger.plugins"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
+ALLOWED["challenger.parts"] = ALLOWED["challenger.plugins"] | {"challenger.plugins", "challenger.hardening"}
 ALLOWED["challenger.hardening"] = set()
 ALLOWED["challenger.whole"] = set()
 ALLOWED["challenger.lease"] = {"challenger.domain", "challenger.errors", "challenger.store", "challenger.telemetry"}
@@ -58,6 +59,7 @@ ALLOWED["challenger.service"] = ALLOWED["challenger.pipeline"] | {
     "challenger.lease",
     "challenger.endpoints",
     "challenger.pipeline",
+    "challenger.plugins",
     "challenger.parts",
 }
 ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service"}
@@ -68,7 +70,7 @@ ALLOWED["challenger.backtest"] = ALLOWED["challenger.recording"] | {"challenger.
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.reach"] = {"challenger.chain", "challenger.domain", "challenger.errors", "challenger.settings"}
 ALLOWED["challenger.reach"] |= {"challenger.store"}
-ALLOWED["challenger.filings"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline", "challenger.reach"}
+ALLOWED["challenger.filings"] = ALLOWED["challenger.parts"] | {"challenger.parts", "challenger.reach"}
 ALLOWED["challenger.wording"] = set()
 ALLOWED["challenger.shapes"] = {"challenger.domain", "challenger.store"}
 ALLOWED["challenger.export"] = {"challenger.errors", "challenger.shapes"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from challenger.domain import Capability
 from challenger.pipeline.engine import Engine, Replays
-from challenger.protocols.plugin import Means, Place, no_options
+from challenger.plugins.registry import Means, Place, no_options
 from challenger.protocols.reference import ReferenceAdapter, explain
 
 

@@ -22,7 +22,7 @@ from challenger.protocols.base import Adapter, CodeReader
 #: Under which group a distribution names its plugin.
 GROUP = "challenger.protocols"
 #: Those of this package: name → module and object.
-OURS: Mapping[str, str] = {"reference": "challenger.protocols.reference_plugin:PLUGIN"}
+OURS: Mapping[str, str] = {"reference": "challenger.plugins.reference:PLUGIN"}
 
 
 class Reader(CodeReader, Protocol):

@@ -45,8 +45,8 @@ from challenger.domain import (
 )
 from challenger.errors import ConfigError, FilingRefused, WrongChain, WrongContract
 from challenger.pipeline.quorum import Quorum, Source
+from challenger.plugins.registry import Disputed, Place
 from challenger.protocols.base import Accusation, Adapter, subject
-from challenger.protocols.plugin import Disputed, Place
 from challenger.store import migrate
 from challenger.store.engine import Store, open_store
 from challenger.store.schema import commitments, disputes, events, models, tasks
