@@ -73,9 +73,9 @@ class Replays(Protocol):
         outside. ``claim``: the committed output, which may save time and decides nothing."""
         ...
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | None:
-        """The committed data behind ``uri``; None when it cannot be had or is not what ``root`` says. Raises OwnDisk and
-        FetchRefused, which are nobody's withholding."""
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | None:
+        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; None when
+        nothing can be had. Raises OwnDisk and FetchRefused, which are nobody's withholding."""
         ...
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
