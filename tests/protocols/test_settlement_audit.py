@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,12 +21,13 @@ from challenger.contracts import double
 from challenger.domain import Address, Block, Call, Hash32, Wei
 from challenger.errors import ConfigError, EndpointError, MalformedLog, UnknownBlock
 from challenger.protocols.findings import Finding, Ground
-from challenger.protocols.opengradient.settlement.audit import Deployment, read_limits, settlement_findings
+from challenger.protocols.opengradient.settlement.audit import settlement_findings
 from challenger.protocols.opengradient.settlement.check import Limits
 from challenger.protocols.opengradient.settlement.enclaves import Moment, Status, Timeline
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
 from challenger.protocols.opengradient.settlement.registry import Enclave, RegistryLogs, form_named
 from challenger.protocols.opengradient.settlement.settled import Inference
+from challenger.protocols.opengradient.settlement.terms import Deployment, read_limits
 from challenger.sim.wallet import ActorFailed, Wallet
 
 ABI = double("OpenGradientSettlement").abi
@@ -210,6 +212,27 @@ async def test_a_registry_read_from_too_late_is_said(stage: Stage) -> None:
     assert "\n" not in str(caught.value)
 
 
+async def test_a_range_is_audited_against_the_registry_that_was_asked(stage: Stage) -> None:
+    await stage.single(infer(0, 1, await stage.now(), signer=1))
+    last, other = (await stage.devnet.rpc.block("latest")).number, Address("0x" + "88" * 20)
+    exchanged = await stage.act("setRegistry", other)
+    audit = partial(settlement_findings, stage.devnet.rpc)
+    assert [one.kind for one in await audit(stage.deployment, 0, last)] == ["bad-signature"]
+    with pytest.raises(ConfigError, match=f"exchanged within these blocks.*block={exchanged.block}"):
+        await audit(stage.deployment, 0, exchanged.block)
+    await stage.devnet.mine()
+    with pytest.raises(ConfigError, match=f"against another registry.*asked={other}"):
+        await audit(stage.deployment, exchanged.block + 1, exchanged.block + 1)
+    with pytest.raises(ConfigError, match="against another registry"):
+        await audit(replace(stage.deployment, registry=other), 0, last)
+
+
+async def test_addresses_are_the_same_in_any_case(stage: Stage) -> None:
+    await stage.single(infer(0, 1, await stage.now()))
+    shouted = Address("0x" + stage.deployment.settlement[2:].upper())
+    assert await stage.audit(settlement=shouted, registry=shouted) == []
+
+
 async def test_an_endpoint_that_answers_short_ranges_only(tmp_path: Path) -> None:
     async with staged(tmp_path, Options(log_range=3)) as stage:
         await stage.beat()
@@ -249,7 +272,8 @@ def other_hash(blocks: list[Block]) -> list[Block]:
         ({"transaction": lambda _: None}, "does not know a transaction"),
         ({"blocks": other_hash}, "none of the chain's"),
         ({"call": lambda answer: answer.replace(public(0)[-20:], bytes(20))}, "not the enclave's"),
-        ({"call": lambda _: b"\1"}, "nonsense in answer to getTEE"),
+        ({"call": lambda answer: answer if len(answer) <= 32 else answer[:-1]}, "nonsense in answer to getTEE"),
+        ({"call": lambda _: b"\1"}, "nonsense in answer to SETTLEMENT_CONTRACT"),
         ({"logs": lambda logs: [log._replace(data=log.data[:-1]) for log in logs]}, "data ends early"),
     ],
 )

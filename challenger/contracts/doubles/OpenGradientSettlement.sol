@@ -22,6 +22,8 @@ contract OpenGradientSettlement {
     uint256 public constant FUTURE_TOLERANCE = 5 minutes;
 
     uint256 public heartbeatMaxAge = 1800;
+    /// Which registry the relay's verifier asks; what it says is checked nowhere here.
+    address public registry = address(this);
     mapping(uint8 => mapping(bytes32 => bool)) public approved;
     mapping(bytes32 => Enclave) private _enclaves;
     bytes32[] private _ids;
@@ -32,6 +34,7 @@ contract OpenGradientSettlement {
     event PCRApproved(bytes32 indexed pcrHash, uint8 indexed teeType, string version);
     event PCRRevoked(bytes32 indexed pcrHash);
     event HeartbeatReceived(bytes32 indexed teeId, uint256 timestamp);
+    event RegistryUpdated(address indexed oldRegistry, address indexed newRegistry);
     event BatchSettlement(bytes32 indexed merkleRoot, uint256 batchSize, bytes walrusBlobId);
     event IndividualSettlement(
         bytes32 indexed teeId,
@@ -135,6 +138,11 @@ contract OpenGradientSettlement {
     /// Who checks signatures and times: as deployed a contract of its own.
     function SETTLEMENT_CONTRACT() external view returns (address) {
         return address(this);
+    }
+
+    function setRegistry(address newRegistry) external {
+        emit RegistryUpdated(registry, newRegistry);
+        registry = newRegistry;
     }
 
     function batchSettle(bytes32 merkleRoot, uint256 batchSize, bytes calldata walrusBlobId) external {

@@ -6,15 +6,13 @@ Everything is one endpoint's word; ``EndpointError`` when it contradicts itself 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from challenger.chain.answers import RawLog, SentTx
-from challenger.chain.codec import decode_result, encode_call
+from challenger.chain.codec import encode_call
 from challenger.domain import Address, Block
-from challenger.errors import ConfigError, EndpointError, RangeTooLarge, Reverted
+from challenger.errors import ConfigError, EndpointError, Reverted
 from challenger.protocols.findings import Finding
 from challenger.protocols.opengradient.settlement.blobs import blob_name, misfit, read_batch
 from challenger.protocols.opengradient.settlement.check import Evidence, Limits, findings
@@ -32,6 +30,13 @@ from challenger.protocols.opengradient.settlement.registry import (
 )
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, Settlement, SettlementLogs
 from challenger.protocols.opengradient.settlement.signatures import tee_id
+from challenger.protocols.opengradient.settlement.terms import (
+    Chain,
+    Deployment,
+    read_limits,
+    read_logs,
+    same_registry,
+)
 
 #: Questions under way at once.
 _TOGETHER = 8
@@ -39,34 +44,10 @@ _TOGETHER = 8
 _STRANGERS = 16
 
 
-class Chain(Protocol):
-    """What is asked of the JSON-RPC client (``chain.rpc.Rpc`` answers it)."""
-
-    async def block(self, which: int | bytes | str) -> Block: ...
-    async def blocks(self, which: Iterable[int | bytes]) -> list[Block]: ...
-    async def logs(
-        self, addresses: Sequence[Address], first: int, last: int, topics: Sequence[Sequence[bytes]]
-    ) -> list[RawLog]: ...
-    async def call(self, to: Address, data: bytes) -> bytes: ...
-    async def transaction(self, tx_hash: bytes) -> SentTx | None: ...
-
-
 class Blobs(Protocol):
     """Where blobs come from (``fetch.BlobSources``)."""
 
     async def fetch(self, name: str, fits: Any) -> Served: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """One deployed pair of contracts. ``registry_start``: a block not after the registry's first event; ``form``: the
-    registry's generation (``registry.FORMS``); ``older_leaves``: whether its batches have leaves without signers."""
-
-    settlement: Address
-    registry: Address
-    registry_start: int
-    form: str = "current"
-    older_leaves: bool = False
 
 
 async def settlement_findings(
@@ -81,11 +62,13 @@ async def settlement_findings(
 
     Without ``blobs`` batches are only compared with each other. ``limits`` are read from the contracts where they offer
     them, the rest is as stated in ``Limits``. Duplicates are found within the range. ``ConfigError``: an unknown form, or
-    a registry read from too late a block. ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another
+    a registry that is not the one the settlements were checked against, or read from too late a block. ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another
     contract, or another form of it), ``FetchRefused`` (our own rules forbid every source of blobs).
     """
     form = form_named(deployment.form)
     head = await chain.block(last)
+    limits = limits or await read_limits(chain, deployment)
+    await same_registry(chain, deployment, first, last)
     settlements = await _settlements(chain, deployment, first, last)
     told = await _changes(chain, deployment, form, last)
     served = {} if blobs is None else await _served(blobs, settlements)
@@ -98,7 +81,6 @@ async def settlement_findings(
             registry=deployment.registry,
             registry_start=deployment.registry_start,
         )
-    limits = limits or await read_limits(chain, deployment)
     blocks = await _blocks(chain, [settlement.at for settlement in settlements])
     settlers = await _settlers(chain, settlements)
     if (await chain.block(last)).hash != head.hash:
@@ -116,65 +98,21 @@ async def settlement_findings(
     return await asyncio.to_thread(findings, evidence)
 
 
-async def read_limits(chain: Chain, deployment: Deployment) -> Limits:
-    """What the contracts say at the newest block, and the defaults for what they do not. None of it leaves an event, so
-    that what was in force earlier cannot be had from logs."""
-    form, stated = form_named(deployment.form), Limits()
-    verifier = await _view(chain, deployment.settlement, "SETTLEMENT_CONTRACT", "address")
-    asked = deployment.settlement if verifier is None else verifier
-    age = await _view(chain, asked, "MAX_INFERENCE_AGE", "uint256")
-    future = await _view(chain, asked, "FUTURE_TOLERANCE", "uint256")
-    beat = await _view(chain, deployment.registry, "heartbeatMaxAge", "uint256") if form.beats else None
-    return Limits(
-        heartbeat=(stated.heartbeat if beat is None else beat) if form.beats else None,
-        age=stated.age if age is None else age,
-        future=stated.future if future is None else future,
-        skew=stated.skew if future is None else future,
-    )
-
-
-async def _view(chain: Chain, contract: Address, name: str, kind: str) -> Any:
-    """None when the contract has no such view."""
-    abi = [{"type": "function", "name": name, "inputs": [], "outputs": [{"name": "", "type": kind}]}]
-    try:
-        answer = await chain.call(contract, encode_call(abi, name, []))
-    except Reverted:
-        return None
-    return decode_result(abi, name, answer) if answer else None
-
-
 async def _settlements(chain: Chain, deployment: Deployment, first: int, last: int) -> list[Settlement]:
     logs = SettlementLogs(deployment.settlement)
-    raw = await _logs(chain, deployment.settlement, first, last, logs.topics)
+    raw = await read_logs(chain, deployment.settlement, first, last, logs.topics)
     return [settlement for log in raw if (settlement := logs.decode(log)) is not None]
 
 
 async def _changes(chain: Chain, deployment: Deployment, form: Form, last: int) -> list[tuple[Moment, Change]]:
     logs = RegistryLogs(deployment.registry, form)
-    raw = await _logs(chain, deployment.registry, deployment.registry_start, last, logs.topics)
+    raw = await read_logs(chain, deployment.registry, deployment.registry_start, last, logs.topics)
     blocks = await _blocks(chain, [log.at for log in raw])
     return [
         (Moment(blocks[log.block].time, log.block, log.log_index), change)
         for log in raw
         if (change := logs.decode(log)) is not None
     ]
-
-
-async def _logs(chain: Chain, address: Address, first: int, last: int, topics: Sequence[bytes]) -> list[RawLog]:
-    """In chain order, over ranges as wide as the endpoint answers."""
-    found: list[RawLog] = []
-    width = last - first + 1
-    while first <= last:
-        until = min(last, first + width - 1)
-        try:
-            found += await chain.logs([address], first, until, [topics])
-        except RangeTooLarge:
-            if first == until:
-                raise
-            width = (until - first + 1) // 2
-            continue
-        first = until + 1
-    return found
 
 
 async def _blocks(chain: Chain, places: Sequence[Any]) -> dict[int, Block]:

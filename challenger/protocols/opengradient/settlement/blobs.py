@@ -30,8 +30,8 @@ from challenger.protocols.opengradient.settlement.settled import LEAF_ENCODING, 
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, IndividualSettled, Settlement
 from replay.shallow import parse_json
 
-#: A batch of some 30,000 inferences; a deployed worker settles 20 at a time.
-MAX_BLOB_BYTES = 32 << 20
+#: A batch of some 7,000 inferences; a deployed worker settles 20 at a time.
+MAX_BLOB_BYTES = 8 << 20
 _OLDER = (("bytes32",) * 3, ("bytes32",) * 2)
 _NAME = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
