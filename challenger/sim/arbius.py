@@ -13,7 +13,7 @@ from challenger.domain import Address, BlockNumber, Call, ChainId, Hash32, Model
 from challenger.protocols.arbius.calls import EngineCalls, commitment_of, model_id
 from challenger.protocols.arbius.cid import input_cid
 from challenger.protocols.arbius.logs import EngineLogs
-from challenger.sim.wallet import Wallet
+from challenger.sim.wallet import GAS, Wallet
 
 TOKEN = 10**18
 #: What lies in the engine at the start, of a million: the rest is in circulation and makes slash and stakes.
@@ -90,7 +90,7 @@ async def order(
     calls = EngineCalls(there.engine)
     single = calls.submit_task(wallet.address, model, fee, data)
     call = single if count == 1 else calls.submit_tasks(wallet.address, model, fee, data, count)
-    receipt = await wallet.transact(call)
+    receipt = await wallet.settled(await wallet.send(call, _gas(count)), call)
     submitted = EngineLogs(there.engine).topic("TaskSubmitted")
     return [TaskId(log.topics[1]) for log in receipt.logs if log.topics[:1] == (submitted,)]
 
@@ -101,4 +101,9 @@ async def solve(wallet: Wallet, there: ArbiusDeployment, tasks: Sequence[TaskId]
     for task, cid in zip(tasks, cids, strict=True):
         await wallet.transact(calls.signal(commitment_of(wallet.address, task, cid)))
     call = calls.solve(tasks[0], cids[0]) if len(tasks) == 1 else calls.solve_all(tasks, cids)
-    return (await wallet.transact(call)).tx_hash
+    return (await wallet.settled(await wallet.send(call, _gas(len(tasks))), call)).tx_hash
+
+
+def _gas(count: int) -> int:
+    """Enough for so many tasks or solutions in one transaction."""
+    return GAS + 250_000 * count

@@ -44,6 +44,8 @@ def output_root(cid: bytes) -> Hash32:
 def foreign(cid: bytes) -> str:
     """Why nothing can be said of a solution by this CID: it may name the right files in a way that is not computed here.
     Empty for a folder's CID, and for what is no CID at all, which names no files."""
+    if cid[:1] not in (b"\x12", b"\x01"):
+        return ""  # of neither version
     try:
         found = Cid.from_bytes(cid)
     except UnsupportedCid as error:

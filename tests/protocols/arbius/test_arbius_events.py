@@ -1,0 +1,267 @@
+"""What the engine's logs say, read from the chain at their blocks: each task of a bulk, each solution, whatever else is asked."""
+
+from __future__ import annotations
+
+import pytest
+from arbius_stage import INPUT, RIGHT, WRONG, Stage, accuse, stage
+
+from challenger.chain.codec import encode_deploy
+from challenger.chain.follower import Malformed
+from challenger.chain.hashing import keccak
+from challenger.contracts import double
+from challenger.domain import (
+    Address,
+    ChainEvent,
+    Committed,
+    DisputeOpened,
+    Hash32,
+    JobClosed,
+    ModelRegistered,
+    TaskClosed,
+    TaskId,
+    TaskOpened,
+    TaskTaken,
+    Wei,
+)
+from challenger.errors import EndpointError, MalformedLog, WrongChain, WrongContract
+from challenger.protocols.arbius.adapter import ArbiusAdapter
+from challenger.protocols.arbius.calls import task_id
+from challenger.protocols.arbius.cid import input_cid, solution_cid
+from challenger.protocols.arbius.logs import BESIDE, beside
+from challenger.protocols.arbius.seed import seed_of
+from challenger.sim.arbius import order, plain, solve
+from challenger.sim.foes.forwarder import Forwarder, OnPayment, creation_code
+
+
+def of(events: list[ChainEvent], kind: type) -> list[ChainEvent]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+async def test_a_bulk_is_so_many_tasks_and_so_many_commitments() -> None:
+    async with stage() as at:
+        first = (await at.rpc.block("latest")).number + 1
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT, count=50)
+        assert len(set(tasks)) == 50
+        right = {task for i, task in enumerate(tasks) if i % 5}
+        await at.devnet.time_travel(by=60)  # a solver's rate is one a second
+        cids = [solution_cid(RIGHT if task in right else WRONG) for task in tasks]
+        await solve(at.wallets[2], at.there, tasks, cids)
+        told = await at.events(first)
+        opened = [event for event in told if isinstance(event, TaskOpened)]
+        assert [(event.task, event.input_data, event.input_root) for event in opened] == [
+            (task, INPUT, keccak(INPUT)) for task in tasks
+        ]
+        committed = [event for event in told if isinstance(event, Committed)]
+        assert [event.commitment for event in committed] == tasks
+        assert {event.commitment for event in committed if event.output_root == RIGHT} == right
+        assert {event.closes - event.committed_at for event in committed} == {3600}
+        taken = [event for event in told if isinstance(event, TaskTaken)]
+        assert [(event.task, int.from_bytes(event.seed, "big")) for event in taken] == [(t, seed_of(t)) for t in tasks]
+        assert len(of(told, ModelRegistered)) == 1
+        places = [(event.at.block, event.at.log_index) for event in told]
+        assert len(set(places)) == len(places)
+        assert len({event.at.tx_hash for event in opened}) == 1
+
+
+async def test_what_a_log_means_does_not_depend_on_the_range() -> None:
+    async with stage() as at:
+        commitment = await at.commit()
+        await at.send(await at.adapter.open_dispute(accuse(commitment)))
+        await at.past_vote(commitment)
+        await at.finish(commitment)
+        head = await at.rpc.block("latest")
+        whole = await at.events()
+        apart: list[ChainEvent] = []
+        for number in range(head.number + 1):
+            logs = await at.rpc.logs(at.adapter.emitters, number, number, [at.adapter.topics])
+            apart += await at.adapter.events(logs, lambda _: None)
+        assert apart == whole
+        # and another reader of the chain shows each, at the place where it stands
+        logs = await at.rpc.logs(at.adapter.emitters, 0, head.number, [at.adapter.topics])
+        by_place = {(log.block, log.log_index): log for log in logs}
+        for event in whole:
+            log = by_place[event.at.block, event.at.log_index % BESIDE]
+            assert await at.adapter.shown(at.rpc, beside(log, event.at.log_index // BESIDE)) == event
+
+
+async def test_an_index_that_begins_later_knows_model_and_task() -> None:
+    """Both are told once more beside the solution; of the input nothing is known, and nothing is guessed."""
+    async with stage() as at:
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT)
+        await at.devnet.time_travel(by=10)
+        start = (await at.rpc.block("latest")).number + 1
+        await solve(at.wallets[2], at.there, tasks, [solution_cid(WRONG)])
+        late = ArbiusAdapter(at.rpc, at.there.chain, at.there.engine, token_price=Wei(1), start=start)
+        head = await at.rpc.block("latest")
+        logs = await at.rpc.logs(late.emitters, start, head.number, [late.topics])
+        told = await late.events(logs, lambda _: None)
+        assert [type(event) for event in told] == [Committed, TaskTaken, TaskOpened, ModelRegistered]
+        opened = next(event for event in told if isinstance(event, TaskOpened))
+        assert (opened.task, opened.model, opened.input_data, opened.input_root) == (tasks[0], at.model, b"", bytes(32))
+        assert opened.requester == at.wallets[1].address
+        # with the task in the index nothing is told twice
+        assert len(of(await at.events(start), TaskOpened)) == 0
+
+
+async def test_an_input_inside_another_contracts_call_data() -> None:
+    async with stage() as at:
+        address, _ = await at.wallets[1].create(creation_code(OnPayment.TAKES))
+        call = at.calls.submit_task(at.wallets[1].address, at.model, 0, INPUT)
+        await at.act(1, Forwarder(address).through(call))
+        assert [event.input_data for event in await at.events() if isinstance(event, TaskOpened)] == [INPUT]
+
+
+async def test_an_input_in_no_call_data_is_not_guessed() -> None:
+    async with stage() as at:
+        address, _ = await at.wallets[1].create(double("ArbiusRequester").bytecode)
+        engine, model = ("address", at.there.engine), ("bytes32", at.model)
+        await at.act(1, plain(address, "order", engine, model, ("uint256", 3)))
+        opened = next(event for event in await at.events() if isinstance(event, TaskOpened))
+        assert (opened.input_data, opened.input_uri, opened.input_root) == (b"", "", bytes(32))
+        assert opened.requester == at.wallets[1].address
+
+
+async def test_a_commitment_comes_from_an_earlier_block() -> None:
+    async with stage() as at:
+        commitment = await at.commit()
+        head = await at.rpc.block("latest")
+        assert await at.adapter.revealed(commitment) == head.number - 1
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT)
+        assert await at.refusal(2, at.calls.solve(tasks[0], solution_cid(WRONG))) == "solution rate limit"
+        await at.devnet.time_travel(by=10)
+        assert await at.refusal(2, at.calls.solve(tasks[0], solution_cid(WRONG))) == "non existent commitment"
+
+
+async def test_a_claim_closes_the_job() -> None:
+    async with stage() as at:
+        commitment = await at.commit(RIGHT)
+        await at.devnet.time_travel(to=(await at.adapter.window(commitment)).closes + 1)
+        await at.act(1, at.calls.claim(TaskId(commitment)))
+        assert [event.commitment for event in await at.events() if isinstance(event, JobClosed)] == [commitment]
+
+
+async def test_a_task_taken_back() -> None:
+    async with stage(1) as at:
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT)
+        await at.devnet.time_travel(by=10_001)
+        await at.act(1, plain(at.there.engine, "retractTask", ("bytes32", tasks[0])))
+        closed = next(event for event in await at.events() if isinstance(event, TaskClosed))
+        assert (closed.task, closed.reason) == (tasks[0], "retracted")
+
+
+# what an endpoint may serve that the engine never wrote
+
+
+async def logs_of(at: Stage) -> list:  # type: ignore[type-arg]
+    head = await at.rpc.block("latest")
+    return await at.rpc.logs(at.adapter.emitters, 0, head.number, [at.adapter.topics])
+
+
+async def test_hostile_logs_are_left_out() -> None:
+    async with stage() as at:
+        await at.commit()
+        good = await logs_of(at)
+        expected = await at.adapter.events(good, lambda _: None)
+        task = next(log for log in good if log.topics[0] == at.adapter._logs.topic("TaskSubmitted"))
+        hostile = [
+            task._replace(topics=task.topics[:3]),
+            task._replace(data=b""),
+            task._replace(data=task.data[:31]),
+            task._replace(topics=(*task.topics[:3], b"\xff" * 32)),  # no address
+        ]
+        left_out: list[Malformed] = []
+        assert await at.adapter.events([*hostile, *good], left_out.append) == expected
+        assert [entry.log for entry in left_out] == hostile
+        assert all(isinstance(entry.error, MalformedLog) and "\n" not in str(entry.error) for entry in left_out)
+        for log in hostile:
+            with pytest.raises(MalformedLog):
+                await at.adapter.shown(at.rpc, log)
+        # another contract's logs, and what no neutral event comes of, say nothing
+        other = task._replace(address=Address("0x" + "11" * 20))
+        strange = task._replace(topics=(b"\x01" * 32, *task.topics[1:]))
+        assert await at.adapter.events([other, strange, task._replace(topics=())], left_out.append) == []
+        assert len(left_out) == 4
+
+
+async def test_a_log_that_the_state_contradicts_is_asked_for_again() -> None:
+    """It is one endpoint speaking for two chains: nothing is indexed of it, and nothing is dropped for good."""
+    async with stage() as at:
+        commitment = await at.commit()
+        await at.send(await at.adapter.open_dispute(accuse(commitment)))
+        logs = await logs_of(at)
+        by_name = {log.topics[0]: log for log in logs}
+
+        async def refused(name: str, place: int, word: bytes, why: str) -> None:
+            log = by_name[at.adapter._logs.topic(name)]
+            topics = (*log.topics[:place], word, *log.topics[place + 1 :])
+            with pytest.raises(EndpointError, match=why):
+                await at.adapter.events([log._replace(topics=topics)], lambda _: None)
+
+        nobody = bytes(12) + b"\x22" * 20
+        await refused("TaskSubmitted", 1, b"\x07" * 32, "knows nothing by this identifier")
+        await refused("TaskSubmitted", 2, b"\x07" * 32, "log and the state of its block differ")
+        await refused("SolutionSubmitted", 1, nobody, "log and the state of its block differ")
+        await refused("SolutionSubmitted", 2, b"\x07" * 32, "knows nothing by this identifier")
+        await refused("ContestationSubmitted", 1, nobody, "log and the state of its block differ")
+        lost = by_name[at.adapter._logs.topic("TaskSubmitted")]._replace(tx_hash=Hash32(b"\x07" * 32))
+        with pytest.raises(EndpointError, match="does not know its transaction"):
+            await at.adapter.events([lost], lambda _: None)
+
+
+# the identifiers, the seam, the contract itself
+
+
+async def test_identifiers_are_the_engines() -> None:
+    async with stage() as at:
+        before = await at.rpc.call(at.there.engine, keccak(b"prevhash()")[:4])
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT, fee=7)
+        assert tasks == [task_id(at.wallets[1].address, Hash32(before), at.model, 7, input_cid(INPUT))]
+
+
+async def test_check_takes_an_engine_and_nothing_else() -> None:
+    async with stage(validators=(2,)) as at:
+        assert set(at.adapter.pins) == {at.there.engine}
+        assert await at.adapter.pinned()
+
+        def adapter(**changes: object) -> ArbiusAdapter:
+            facts = {"chain_id": at.there.chain, "engine": at.there.engine, "token_price": Wei(1)} | changes
+            return ArbiusAdapter(at.rpc, **facts)  # type: ignore[arg-type]
+
+        with pytest.raises(WrongChain):
+            await adapter(chain_id=1).check()
+        with pytest.raises(WrongContract, match="there is no contract"):
+            await adapter(engine=Address("0x" + "11" * 20)).check()
+        with pytest.raises(WrongContract, match="does not answer as an Arbius engine"):
+            await adapter(engine=at.there.token).check()
+        with pytest.raises(WrongContract, match="not the one pinned"):
+            await adapter(pins={at.there.engine: Hash32(bytes(32))}).check()
+        await at.act(0, plain(at.there.engine, "setVersion", ("uint256", 7)))
+        with pytest.raises(WrongContract, match="calls itself version 7 and answers as generation 5"):
+            await adapter().check()
+
+
+async def test_an_upgrade_behind_the_proxy_stops_filing() -> None:
+    async with stage(validators=(2,)) as at:
+        source, proxy = double("ArbiusEngine"), double("UpgradeableProxy")
+        codes = []
+        for generation in (1, 2):
+            made = encode_deploy(source.bytecode, source.abi, [at.there.token, generation])
+            codes.append((await at.wallets[0].create(made))[0])
+        engine, _ = await at.wallets[0].create(encode_deploy(proxy.bytecode, proxy.abi, [codes[0]]))
+        await at.act(0, plain(engine, "upgrade", ("uint8", 5)))
+        adapter = ArbiusAdapter(at.rpc, at.there.chain, engine, token_price=Wei(1))
+        await adapter.check()
+        assert set(adapter.pins) == {engine, codes[0]}
+        assert await adapter.pinned()
+        await at.act(0, plain(engine, "upgradeTo", ("address", codes[1])))
+        assert not await adapter.pinned()
+
+
+async def test_a_contestation_is_told_with_its_stake() -> None:
+    async with stage() as at:
+        commitment = await at.commit()
+        slash = await at.slash()
+        await at.send(await at.adapter.open_dispute(accuse(commitment)))
+        opened = next(event for event in await at.events() if isinstance(event, DisputeOpened))
+        assert (opened.commitment, opened.challenger, opened.bond) == (commitment, at.wallets[3].address, slash)
+        assert opened.dispute == int.from_bytes(commitment, "big")
