@@ -22,6 +22,8 @@ from challenger.store.work import Item
 
 #: Beginning of the reason under which an item waits for a person.
 WAITING = "approval:"
+#: By which command.
+COMMAND = "challenger approve"
 
 
 class Prospects(Protocol):
@@ -77,7 +79,7 @@ async def unapproved(view: View, terms: Terms) -> str:
     """Why the terms may not be acted upon; empty when a person has approved them."""
     word = await view.approvals.decision(subject_of(terms.commitment), terms.key)
     if word is None:
-        return f"{WAITING} a person must decide: challenger approve {subject_of(terms.commitment)}"
+        return f"{WAITING} a person must decide: {COMMAND} {subject_of(terms.commitment)}"
     if word.approved:
         return ""
     return f"{WAITING} refused by {word.person}" + (f": {word.note}" if word.note else "")

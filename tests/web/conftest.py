@@ -26,6 +26,7 @@ from tests.store.conftest import (  # noqa: F401
     url,
 )
 from tests.store.test_store_listing import fill
+from tests.web.browsing import axe, chromium  # noqa: F401
 
 #: No test waits for these.
 QUICK = Pace(look=0.01, beat=0.05, slow=2.0)

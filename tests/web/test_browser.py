@@ -4,8 +4,6 @@ axe-core looking for what keeps people out; without scripts; and live."""
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,39 +22,9 @@ from challenger.web.serve import served
 from challenger.web.table import Scope
 from challenger.web.tokens import Tokens
 from tests.integration.test_watcher import scene
+from tests.web.browsing import hindrances
 
 pytestmark = pytest.mark.browser
-#: axe-core's own names for what hinders people much.
-SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture
-def axe(request: pytest.FixtureRequest) -> str:
-    """axe-core's script, from npm."""
-    roots = os.environ.get("NODE_PATH", "").split(os.pathsep)
-    found = [Path(root) / "axe-core" / "axe.min.js" for root in roots if root]
-    path = next((path for path in found if path.is_file()), None)
-    if path is None:
-        say = pytest.fail if request.config.getoption("--require-extras") else pytest.skip
-        say("npm's axe-core is not on NODE_PATH")
-    assert path is not None
-    return path.read_text(encoding="utf-8")
-
-
-@pytest.fixture
-async def chromium(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    say = pytest.fail if request.config.getoption("--require-extras") else pytest.skip
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        say("chromium is not on PATH: apt-get install chromium")
-    try:
-        from playwright.async_api import async_playwright
-    except ImportError:
-        say("playwright is not installed: pip install '.[browser]'")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -105,12 +73,7 @@ async def test_every_page_on_every_screen_and_nothing_keeps_people_out(watched, 
         page.on("pageerror", lambda error: wrong.append(str(error)))  # noqa: B023 - each page reports at once
         for path in paths:
             await page.goto(url + path, wait_until="domcontentloaded")
-            await page.add_script_tag(content=axe)
-            found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            faults = [(one["id"], one["nodes"][0]["target"]) for one in found["violations"] if one["impact"] in SERIOUS]
-            assert faults == [], (path, width, scheme)
-            beyond = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert beyond <= 0, f"{path} is wider than a screen of {width}"
+            assert await hindrances(page, axe) == [], (path, width, scheme)
         assert wrong == []
         await context.close()
     # providers and models are reached from their lists
@@ -120,9 +83,7 @@ async def test_every_page_on_every_screen_and_nothing_keeps_people_out(watched, 
         await page.goto(url + path)
         await page.click("td a.id")
         assert await page.locator("h1 .id").count() == 1
-        await page.add_script_tag(content=axe)
-        found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        assert [one["id"] for one in found["violations"] if one["impact"] in SERIOUS] == []
+        assert await hindrances(page, axe) == []
     await context.close()
 
 

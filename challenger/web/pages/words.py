@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from challenger import wording
+from challenger.pipeline.approval import COMMAND, WAITING
 
 
 def utc(time: int | None) -> str:
@@ -64,7 +65,21 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def stands(gate: str, decision: str) -> str:
+    """Of a filing: what a person has said or has still to say, and what else it waits for. The command that a terminal is
+    told is left out: here are buttons.
+
+    >>> stands("approval: a person must decide: challenger approve 0x1", "a person must decide: challenger approve 0x1")
+    'a person must decide'
+    >>> stands("exposure: 2 bonds are out", "approved")
+    'approved; exposure: 2 bonds are out'
+    """
+    said = decision.partition(f": {COMMAND}")[0]
+    return said if not gate or gate.startswith(WAITING) else f"{said}; {gate}"
+
+
 FILTERS = {
+    "stands": stands,
     "capitalised": capitalised,
     "utc": utc,
     "span": span,

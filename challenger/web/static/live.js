@@ -9,15 +9,20 @@
   let waiting = false;
   let stale = false;
 
-  // whoever fills in a form or has opened something is not interrupted
+  // whoever fills in a form or has opened something is not interrupted, and what is written is not taken away
+  const written = () => [...main.querySelectorAll("form.act input, form.act textarea")].some((one) => one.value !== one.defaultValue);
   const busy = () => {
     const at = document.activeElement;
-    return at && at.closest("form") !== null && main.contains(at);
+    return (at && at.closest("form") !== null && main.contains(at)) || written();
   };
 
   const update = async () => {
     waiting = false;
-    if (document.hidden || busy()) { stale = true; return; }
+    if (document.hidden || busy()) {
+      stale = true;
+      if (written()) say("Not updated: you have begun to write. Something is new.");
+      return;
+    }
     stale = false;
     try {
       const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
@@ -52,6 +57,7 @@
   events.addEventListener("entry", later);
   events.onopen = () => say("Live");
   events.onerror = () => say("Not live: reload to see what is new.");
+  main.addEventListener("focusout", () => { if (stale) later(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) later(); });
   window.addEventListener("pagehide", () => events.close());
 })();
