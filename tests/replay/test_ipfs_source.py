@@ -26,7 +26,8 @@ from replay.artifacts import (
 from replay.artifacts.errors import masked
 from replay.artifacts.ipfs import KUBO, KUBO_V1, Cid, Profile
 from replay.artifacts.ipfs.car import write_car
-from replay.artifacts.ipfs.gateway import gateway
+from replay.artifacts.ipfs.errors import CarRefused
+from replay.artifacts.ipfs.gateway import CarIndex, gateway
 from replay.artifacts.ipfs.source import IpfsSource
 
 MANY = Profile(0, raw_leaves=False, chunk=1000, links=7)
@@ -212,8 +213,12 @@ async def test_what_no_gateway_has_is_not_found(tmp_path):
     del shelf.blocks[list(shelf.blocks)[3]]
     async with serving(Gateway(shelf), Gateway(Shelf())) as urls, store(tmp_path, urls) as cache:
         await refused(cache.fetch_cid(f"ipfs://{root}"), ArtifactMissing, ArtifactReason.NOT_FOUND)
-    async with store(tmp_path, urls) as cache:
-        await refused(cache.fetch_cid(f"ipfs://{root}"), ArtifactMissing, ArtifactReason.GATEWAYS, "unreachable")
+    secrets = [f"{url}/pass-word?token=pass-word" for url in urls]
+    async with store(tmp_path, secrets) as cache:
+        asked = cache.fetch_cid(f"ipfs://{root}")
+        said = await refused(asked, ArtifactMissing, ArtifactReason.GATEWAYS, "unreachable")
+        assert urls[0] in said
+        assert "pass-word" not in said
     nothing_left(tmp_path)
 
 
@@ -289,6 +294,15 @@ async def test_large_files_come_as_one_car_and_what_it_lacks_block_by_block(tmp_
     nothing_left(tmp_path)
 
 
+def test_a_car_of_endless_small_blocks_is_read_no_further_than_memory_allows(tmp_path):
+    shelf = Shelf()
+    root = shelf.file(CONTENT, MANY)
+    (tmp_path / "all.car").write_bytes(car_of(shelf, root))
+    assert CarIndex(tmp_path / "all.car", max_blocks=72).block(root) == shelf[root]
+    with pytest.raises(CarRefused, match="more than 71 blocks"):
+        CarIndex(tmp_path / "all.car", max_blocks=71).block(Cid.of(b"not in it"))
+
+
 async def test_a_car_file_and_a_folder_of_blocks_are_gateways_too(tmp_path):
     shelf = Shelf()
     root = shelf.directory({"file": CONTENT}, MANY)
@@ -361,13 +375,15 @@ async def test_a_private_gateway_must_be_named_by_its_address(tmp_path):
     """A name that leads inside is refused; the address that was written into the settings is meant."""
     shelf = Shelf()
     root = shelf.file(b"x")
-    async with serving(Gateway(shelf)) as [url]:
+    here = Gateway(shelf)
+    async with serving(here) as [url]:
         port = url.rpartition(":")[2]
         async with store(tmp_path, [f"http://127.0.0.1.:{port}", f"http://2130706433:{port}"]) as cache:
             with pytest.raises(ArtifactError):
                 await cache.fetch_cid(f"ipfs://{root}")
         async with store(tmp_path, [f"http://localhost:{port}/ipfs/?token=secret"]) as cache:
             assert (await cache.fetch_cid(f"ipfs://{root}")).read_bytes() == b"x"
+            assert here.asked[-1].query["token"] == "secret"
             # and what the chain names stays outside
             await refused(cache.fetch(f"{url}/ipfs/{root}", bytes(32)), ArtifactRefused, ArtifactReason.ADDRESS)
 

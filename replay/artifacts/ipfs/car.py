@@ -24,11 +24,12 @@ _WRAPPER = 40
 _PIECE = 1 << 16
 
 
-class Section(NamedTuple):
-    """``at``: where the block's bytes begin in the file."""
+class Place(NamedTuple):
+    """``at``: where the bytes that claim to be ``cid`` begin in the file."""
 
-    block: Block
+    cid: Cid
     at: int
+    length: int
 
 
 class Car:
@@ -48,11 +49,24 @@ class Car:
             header = self._from.exactly(self._from.length(_MAX_HEADER, "the header"))
         self.roots = _decode_header(header)
 
-    def __iter__(self) -> Iterator[Section]:
+    def __iter__(self) -> Iterator[Block]:
+        for cid, _, length in self._sections():
+            yield Block(cid, self._from.exactly(length))
+
+    def places(self) -> Iterator[Place]:
+        """Where blocks lie, their bytes passed over: who reads them there has to check them."""
+        for place in self._sections():
+            self._from.skip(place.length)
+            yield place
+
+    def _sections(self) -> Iterator[Place]:
         while not self._from.ended():
-            section = self._from.exactly(self._from.length(MAX_BLOCK + _MAX_CID, "a section"))
-            cid, start = Cid.read(section)
-            yield Section(Block(cid, section[start:]), self._from.at - len(section) + start)
+            length = self._from.length(MAX_BLOCK + _MAX_CID, "a section")
+            cid = self._from.cid(min(length, _MAX_CID))
+            size = length - len(cid.binary)
+            if size > MAX_BLOCK:
+                raise CarRefused(f"a block of {size} bytes, {MAX_BLOCK} allowed")
+            yield Place(cid, self._from.at, size)
 
     def _unwrap(self) -> None:
         wrapper = self._from.exactly(_WRAPPER)
@@ -129,6 +143,14 @@ class _Reader:
             step = min(count, _PIECE)
             self.exactly(step)
             count -= step
+
+    def cid(self, count: int) -> Cid:
+        """The CID that begins the next ``count`` bytes, which it need not fill."""
+        head = self.exactly(count)
+        made, end = Cid.read(head)
+        self._peeked = head[end:] + self._peeked
+        self.at -= count - end
+        return made
 
     def length(self, limit: int, what: str) -> int:
         """A varint from 1 to ``limit``."""

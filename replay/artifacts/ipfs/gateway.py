@@ -18,8 +18,10 @@ from replay.artifacts.http import HttpSource
 from replay.artifacts.ipfs.car import Car
 from replay.artifacts.ipfs.cid import Block, Cid
 from replay.artifacts.ipfs.dagpb import MAX_BLOCK
-from replay.artifacts.ipfs.errors import BlockMismatch, IpfsError
+from replay.artifacts.ipfs.errors import BlockMismatch, CarRefused, IpfsError
 
+#: 64 GiB in chunks of the usual size; of the least blocks there are, what is kept of so many takes 80 MB
+_MAX_INDEX = 1 << 18
 _RAW = "application/vnd.ipld.raw"
 _CAR = "application/vnd.ipld.car;version=1"
 
@@ -73,10 +75,10 @@ class HttpGateway:
 
     def __init__(self, url: str, source: Callable[[], HttpSource]) -> None:
         """``source`` is called once, when something is asked for: it makes a session, which wants a running loop."""
-        self.name = masked(url)
+        parts = urlsplit(url)
+        self.name = masked(urlunsplit((parts.scheme, parts.netloc, "", "", "")))  # a path may hold a key
         self._make = source
         self._made: HttpSource | None = None
-        parts = urlsplit(url)
         self._base = parts._replace(path=parts.path.rstrip("/").removesuffix("/ipfs"), fragment="")
 
     async def block(self, cid: Cid) -> Block:
@@ -145,25 +147,26 @@ class FileGateway:
 
 
 class CarIndex:
-    """Where each block of a CAR file lies; blocks are checked as they are found, and again as they are handed out.
+    """Where each block of a CAR file lies; blocks are checked as they are handed out.
 
     Blocks may be asked for from several threads. A file that changed is looked through anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_blocks: int = _MAX_INDEX) -> None:
         self._path = path
+        self._max_blocks = max_blocks
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._places: dict[bytes, tuple[int, int]] = {}
         self._fault: IpfsError | None = None
 
     def scan(self) -> int:
-        """How many different blocks can be used: of a file that is cut short or lies, those before that. Raises ``OSError``."""
+        """How many different blocks there seem to be: of a file that is cut short, those before that. Raises ``OSError``."""
         with self._lock, self._path.open("rb") as opened:
             status = os.fstat(opened.fileno())
             seen = (status.st_ino, status.st_size, status.st_mtime_ns)
             if seen != self._seen:
-                self._places, self._fault = _places(opened)
+                self._places, self._fault = _places(opened, self._max_blocks)
                 self._seen = seen
             return len(self._places)
 
@@ -181,12 +184,14 @@ class CarIndex:
             return Block(cid, opened.read(place[1]))
 
 
-def _places(opened: BinaryIO) -> tuple[dict[bytes, tuple[int, int]], IpfsError | None]:
-    """Where the block of each digest lies, and how long it is, as far as the file is good; and what is wrong with it."""
+def _places(opened: BinaryIO, max_blocks: int) -> tuple[dict[bytes, tuple[int, int]], IpfsError | None]:
+    """Where the block of each digest lies, and how long it is, as far as the file can be read; and what is wrong with it."""
     found: dict[bytes, tuple[int, int]] = {}
     try:
-        for block, at in Car(opened):
-            found[block.cid.digest] = (at, len(block.data))
+        for cid, at, length in Car(opened).places():
+            found[cid.digest] = (at, length)
+            if len(found) > max_blocks:
+                raise CarRefused(f"more than {max_blocks} blocks")
     except IpfsError as error:
         return found, error
     return found, None

@@ -160,7 +160,7 @@ class _Fetch:
 
 async def _resolve(fetch: _Fetch, cid: Cid, path: tuple[str, ...]) -> Cid:
     for name in path:
-        cid = child(await fetch.block(cid), name)
+        cid = await asyncio.to_thread(child, await fetch.block(cid), name)
     return cid
 
 
