@@ -136,8 +136,13 @@ def _recordings(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _content(commands: argparse._SubParsersAction[_Parser]) -> None:
     cid = commands.add_parser("cid", help="print the CIDs that `ipfs add` gives to files and folders")
     cid.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with all that is in it")
+    cid.add_argument(
+        "--profile",
+        choices=("unixfs-v0-2015", "unixfs-v1-2025"),
+        help="how files are cut (unixfs-v0-2015, or as the next two say)",
+    )
     cid.add_argument("--raw-leaves", action="store_true", help="chunks of files as raw blocks")
-    cid.add_argument("--cid-version", type=int, choices=(0, 1), default=0, help="of the CIDs (0); 1 has raw leaves")
+    cid.add_argument("--cid-version", type=int, choices=(0, 1), help="of the CIDs (0); 1 has raw leaves")
     cid.add_argument("--wrap", action="store_true", help="also the CID of a directory that holds every PATH")
     cid.add_argument("--car", type=Path, metavar="FILE", help="write all blocks to FILE, which can stand as a gateway")
 

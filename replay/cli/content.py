@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from replay.artifacts.ipfs.build import Built, Profile, Sink, build_directory, build_file
+from replay.artifacts.ipfs.build import KUBO, KUBO_2025, Built, Profile, Sink, build_directory, build_file
 from replay.artifacts.ipfs.car import CarWriter
 from replay.artifacts.ipfs.cid import Block
 from replay.artifacts.ipfs.errors import IpfsError
@@ -24,7 +24,7 @@ _DEPTH = 64
 
 
 def cid(options: argparse.Namespace) -> int:
-    profile = Profile(options.cid_version, options.raw_leaves or options.cid_version == 1)
+    profile = _profile(options)
     if options.wrap:
         _distinct(options.paths)
     built, around = _built(options, profile, None)
@@ -37,6 +37,14 @@ def cid(options: argparse.Namespace) -> int:
                 raise Failure("a file changed while it was read", "changed")
     _print(options, built, around)
     return 0
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    if options.profile is None:
+        return Profile(options.cid_version or 0, options.raw_leaves or options.cid_version == 1)
+    if options.raw_leaves or options.cid_version is not None:
+        raise UsageError("--profile says what --raw-leaves and --cid-version say: give one or the other")
+    return KUBO if options.profile == "unixfs-v0-2015" else KUBO_2025
 
 
 def _built(options: argparse.Namespace, profile: Profile, sink: Sink | None) -> tuple[dict[Path, Built], Built | None]:

@@ -7,13 +7,14 @@ contents that ``content`` makes; those of files also from PyPI's aleph-cid 0.1.0
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.artifacts.ipfs import KUBO, KUBO_RAW, KUBO_V1, Cid, Profile, directory_cid, file_cid
+from replay.artifacts.ipfs import KUBO, KUBO_2025, KUBO_RAW, KUBO_V1, Cid, Profile, directory_cid, file_cid
 from replay.artifacts.ipfs.build import build_directory, build_file
 from replay.artifacts.ipfs.cid import Block
 from replay.artifacts.ipfs.errors import NameRefused
@@ -32,7 +33,17 @@ FILES = {
     174 * CHUNK: ("QmRKGHpY8SNsrJAsAedF4eWGh9oH2pCLFVY4QUYedMAXKD", "QmVdhNgyLzrjCg1rrECrPsss5ybFFKnymWHRK9wtsFTfXc", "bafybeidml6zcda6mjx4s6hb2a7y6l4rw7kraswoutgu5kzflivxv6ozug4", "bafybeicrp6rpvsnk37yqxfh2l6qvpe4vpugbffmccexqav3vmza7yq4n4u", 45_623_854),
     174 * CHUNK + 1: ("QmSYSPB2j8JrQXDr4x8yB9XzgYZD4WbyF6oxyVUtDP5i1L", "Qmb29a5kXWjznkzELtaRaHDS2tLZZUeAaQnQvQyLcbn9dB", "bafybeifvufoggkhtbxtrjbu6jnzu7v2v73auxq4xa5ll6632imtfsjyolm", "bafybeie2wmz5h5xvp2vpcg4o7bthtt2wlwdovnotdhbloqzlo7oru5amh4", 45_624_016),
 }  # fmt: skip
-#: the directory of DIRECTORY under each profile, and its Tsize
+#: the same under unixfs-v1-2025
+FILES_2025 = {
+    0: "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku",
+    1: "bafkreidogqfzz75tpkmjzjke425xqcrmpcib2p5tg44hnbirumdbpl5adu",
+    CHUNK: "bafkreibk4imp4vfvvubmke75lnuxrkdktehi5jb6qb43iiy2o4wgc27uoq",
+    (1 << 20) - 1: "bafkreib2ep74ujd2kmaivjwz2dla5lgl7rjjdkqdnyv4sdne4cohdogio4",
+    1 << 20: "bafkreie2awbtsiutokydyo2wku4hhy3idozoybuppopqrv6wzhozgfl4xu",
+    (1 << 20) + 1: "bafybeibuluft4ezja3gqos7usof52hxvjz3tlhtgqe7kgwhbl6qq6fbah4",
+    10 << 20: "bafybeierzfy3rqrljrv6iyk7oqe7io64cbpaieahwbnaj6rsatg2qgqjyu",
+}
+#: the directory of three files under each profile, and its Tsize
 DIRECTORIES = {
     "v0": ("QmZ6Eid9cFtYdFzpSKvb1mevJQZBq4gPfV6C6Ms3RJ2qGh", 263_439),
     "raw": ("QmPVqF6agvXfvKXfrp48dorMSj5qcuh96BcF7cpCqVRqbJ", 263_408),
@@ -56,12 +67,50 @@ def test_files_have_the_cids_that_another_implementation_gives_them(size):
     assert (built.size, built.dag) == (size, dag)
 
 
+@pytest.mark.parametrize("size", FILES_2025)
+def test_files_under_the_newer_profile(size):
+    assert str(file_cid(content(size), KUBO_2025)) == FILES_2025[size]
+
+
+def test_the_root_of_ten_mebibytes_has_the_size_that_kubos_interop_tests_know():
+    """40 leaves in 1,930 bytes under the old profile, 10 in 509 under the new one."""
+    for profile, length in ((KUBO, 1930), (KUBO_2025, 509)):
+        blocks = []
+        file_cid(bytes(10 << 20), profile, lambda _, block, blocks=blocks: blocks.append(block))
+        assert len(blocks[-1]) == length
+
+
+def test_a_file_is_never_held_whole(tmp_path):
+    (tmp_path / "file").write_bytes(content(10 << 20))
+    tracemalloc.start()
+    try:
+        with (tmp_path / "file").open("rb") as opened:
+            assert str(file_cid(opened)) == FILES[10 << 20][0]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+@pytest.mark.parametrize(("chunk", "links"), [(0, 174), (-1, 174), (3 << 20, 174), (1024, 1), (1024, 10_000)])
+def test_profiles_that_no_block_can_have(chunk, links):
+    with pytest.raises(ValueError, match="chunks of 1 to"):
+        Profile(0, raw_leaves=False, chunk=chunk, links=links)
+
+
 @pytest.mark.parametrize("name", DIRECTORIES)
 def test_a_directory_has_the_cid_that_another_implementation_gives_it(name):
     entries = {"zoë.bin": content(CHUNK + 1), "out-1.png": content(1000), "a.txt": b""}
     built = build_directory(entries, PROFILES[name])
     assert (str(built.cid), built.dag) == DIRECTORIES[name]
     assert built.size == CHUNK + 1001
+
+
+def test_a_directory_under_the_newer_profile():
+    entries = {"zoë.bin": content((1 << 20) + 1), "out-1.png": content(1000), "a.txt": b""}
+    built = build_directory(entries, KUBO_2025)
+    assert str(built.cid) == "bafybeig6m6bmgwjbgl5vty42z4abuxliv4z6glt4rta25ygxolwatg2ufi"
+    assert built.dag == 1_049_842
 
 
 @pytest.mark.parametrize(
@@ -123,3 +172,6 @@ def test_a_directory_that_would_be_sharded_is_refused():
         directory_cid(entries)
     some = dict(list(entries.items())[:6000])
     assert isinstance(directory_cid(some), Cid)
+    with pytest.raises(NameRefused, match="shard"):  # its block is larger than its names and CIDs
+        directory_cid(some, KUBO_2025)
+    assert isinstance(directory_cid(dict(list(some.items())[:4000]), KUBO_2025), Cid)

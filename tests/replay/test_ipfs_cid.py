@@ -184,6 +184,7 @@ def test_other_kinds_of_unixfs_are_refused_by_name(kind, named):
         (number(1, 2) + number(2, 1), "must be bytes"),
         (number(1, 2) + chunk(3, b""), "must be a number"),
         (number(1, 2) + chunk(4, b"\1\2"), "must be a number"),
+        (number(1, 2) + number(4, 1) * 8193, "more than 8192"),
     ],
 )
 def test_unixfs_that_is_not_canonical(data, why):

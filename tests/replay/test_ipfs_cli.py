@@ -34,6 +34,8 @@ def test_profiles(hello, capsys):
     for options, cid in [
         ((), HELLO),
         (("--raw-leaves",), "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"),
+        (("--profile", "unixfs-v0-2015"), HELLO),
+        (("--profile", "unixfs-v1-2025"), "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"),
         (("--cid-version", "1"), "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"),
     ]:
         assert main(["cid", "hello.txt", "--json", *options]) == 0
@@ -78,6 +80,7 @@ def test_what_cannot_be_added(hello, tmp_path, capsys):
         (["."], 1, "symbolic link"),
         (["pipe"], 1, "not a plain file"),
         (["hello.txt", "other/hello.txt", "--wrap"], 2, "hello.txt"),
+        (["hello.txt", "--profile", "unixfs-v1-2025", "--raw-leaves"], 2, "one or the other"),
         (["hello.txt", "--car", "no/where.car"], 1, "cannot be written"),
     ]:
         assert main(["cid", *arguments]) == code, arguments

@@ -24,7 +24,7 @@ from replay.artifacts import (
     ArtifactUnreadable,
 )
 from replay.artifacts.errors import masked
-from replay.artifacts.ipfs import KUBO, KUBO_V1, Cid, Profile
+from replay.artifacts.ipfs import KUBO, KUBO_2025, KUBO_RAW, KUBO_V1, Cid, Profile
 from replay.artifacts.ipfs.car import write_car
 from replay.artifacts.ipfs.errors import CarRefused
 from replay.artifacts.ipfs.gateway import CarIndex, gateway
@@ -235,6 +235,24 @@ async def test_a_fetch_ends_when_its_time_is_up(tmp_path):
     nothing_left(tmp_path)
 
 
+async def test_blocks_are_asked_for_together(tmp_path):
+    """Each leaf is answered only once four are waited for."""
+    shelf = Shelf()
+    root = shelf.file(CONTENT, Profile(0, raw_leaves=True, chunk=15_000, links=9))
+    four = asyncio.Event()
+
+    async def together(request, body):
+        if here.at_once == 4:
+            four.set()
+        if len(here.asked) > 1:
+            await four.wait()
+        return web.Response(body=body)
+
+    here = Gateway(shelf, together)
+    async with serving(here) as urls, store(tmp_path, urls, timeout=20) as cache:
+        assert (await cache.fetch_cid(f"ipfs://{root}")).read_bytes() == CONTENT
+
+
 async def test_a_file_larger_than_allowed_ends_at_its_first_block(tmp_path):
     shelf = Shelf()
     root = shelf.file(CONTENT, MANY)
@@ -328,7 +346,7 @@ async def test_a_car_file_and_a_folder_of_blocks_are_gateways_too(tmp_path):
 
 async def test_the_cache_is_checked_against_the_cid_by_whoever_opens_it_next(tmp_path):
     shelf = Shelf()
-    roots = {shelf.file(CONTENT, profile): len(CONTENT) for profile in (KUBO, KUBO_V1, Profile(1), Profile(0, True))}
+    roots = {shelf.file(CONTENT, profile): len(CONTENT) for profile in (KUBO, KUBO_V1, KUBO_2025, KUBO_RAW)}
     unusual = shelf.file(CONTENT, MANY)
     (tmp_path / "all.car").write_bytes(car_of(shelf, unusual))
     places = [(tmp_path / "all.car").as_uri()]

@@ -1,7 +1,7 @@
 """From bytes to the CID that ``ipfs add`` gives them, and to the blocks behind it.
 
-A file is cut into chunks of 262,144 bytes; a node links at most 174 of them, and so on upwards (the balanced layout). A file of
-one chunk is that chunk's block alone. Checked against another implementation in tests/replay/test_ipfs_build.py.
+A file is cut into chunks, by default of 262,144 bytes; a node links at most so many of them, by default 174, and so on upwards (the
+balanced layout). A file of one chunk is that chunk's block alone. Checked against another implementation in tests/replay/test_ipfs_build.py.
 """
 
 from __future__ import annotations
@@ -13,33 +13,41 @@ from typing import BinaryIO
 
 from replay.artifacts.ipfs import dagpb, unixfs
 from replay.artifacts.ipfs.cid import DAG_PB, RAW, Cid
-from replay.artifacts.ipfs.dagpb import MAX_BLOCK, MAX_NAME, Link
+from replay.artifacts.ipfs.dagpb import MAX_BLOCK, MAX_LINKS, MAX_NAME, Link
 from replay.artifacts.ipfs.errors import NameRefused
 from replay.artifacts.ipfs.unixfs import Entry, Kind
 
 #: Takes each block once it is made, children before parents; the same block may come again.
 Sink = Callable[[Cid, bytes], None]
 
-#: bytes of names and CIDs in one directory from which on `ipfs add` shards it, which gives another CID
+#: bytes of a directory from which on `ipfs add` shards it, which gives another CID
 SHARDING = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The choices that decide a CID. ``version`` is of the nodes' CIDs; raw leaves have version 1 always."""
+    """The choices that decide a CID. ``version`` is of the nodes' CIDs; raw leaves have version 1 always. ``whole_block``:
+    whether a directory's size, which decides on sharding, is that of its block, or of its names and CIDs alone."""
 
     version: int = 0
     raw_leaves: bool = False
     chunk: int = 256 << 10
     links: int = 174
+    whole_block: bool = False
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.chunk <= MAX_BLOCK and 2 <= self.links <= MAX_LINKS):
+            raise ValueError(f"chunks of 1 to {MAX_BLOCK} bytes, 2 to {MAX_LINKS} links")
 
 
-#: what `ipfs add` does by default
+#: unixfs-v0-2015 of IPIP-499, what `ipfs add` does unless its node is set to something else
 KUBO = Profile()
 #: `ipfs add --raw-leaves`
 KUBO_RAW = Profile(0, raw_leaves=True)
 #: `ipfs add --cid-version=1`
 KUBO_V1 = Profile(1, raw_leaves=True)
+#: unixfs-v1-2025 of IPIP-499, which nodes may be set to since kubo 0.40
+KUBO_2025 = Profile(1, raw_leaves=True, chunk=1 << 20, links=1024, whole_block=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,11 @@ def build_directory(
     for name in entries:
         _check(name)
     built = {name: one if isinstance(one, Built) else build_file(one, profile, sink) for name, one in entries.items()}
-    if sum(len(name.encode()) + len(one.cid.binary) for name, one in built.items()) >= SHARDING:
-        raise NameRefused(f"{len(built)} names are more than one block takes; `ipfs add` would shard them")
     links = [Link(one.cid, name, one.dag) for name, one in built.items()]
     block = dagpb.encode(links, unixfs.encode(Entry(Kind.DIRECTORY)))
+    names = sum(len(name.encode()) + len(one.cid.binary) for name, one in built.items())
+    if (len(block) if profile.whole_block else names) >= SHARDING:
+        raise NameRefused(f"{len(built)} names are more than one block takes; `ipfs add` would shard them")
     return _node(block, sum(one.size for one in built.values()), sum(one.dag for one in built.values()), profile, sink)
 
 
@@ -91,9 +100,9 @@ def rebuilds(source: BinaryIO, cid: Cid) -> bool:
     """Whether one of the usual ways to cut the file gives it ``cid``. A file cut in another way is not told from a wrong one."""
     if cid.codec == RAW:  # one block, however large blocks get
         return file_cid(source, Profile(1, raw_leaves=True, chunk=MAX_BLOCK)) == cid
-    for raw_leaves in (cid.version == 1, cid.version == 0):
+    for profile in (KUBO, KUBO_RAW) if cid.version == 0 else (KUBO_V1, KUBO_2025, Profile(1)):
         source.seek(0)
-        if file_cid(source, Profile(cid.version, raw_leaves)) == cid:
+        if file_cid(source, profile) == cid:
             return True
     return False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from replay.artifacts.ipfs.dagpb import MAX_LINKS
 from replay.artifacts.ipfs.errors import BlockRefused, UnsupportedUnixfs
 from replay.artifacts.ipfs.protobuf import as_bytes, as_number, chunk, fields, number
 
@@ -62,6 +63,8 @@ def decode(data: bytes | memoryview) -> Entry:
             filesize = as_number(value, "UnixFS: the file size")
         elif field == _BLOCKSIZES:
             blocksizes.append(as_number(value, "UnixFS: a block size"))
+            if len(blocksizes) > MAX_LINKS:
+                raise BlockRefused(f"UnixFS: more than {MAX_LINKS} block sizes")
         elif field == 7:
             as_number(value, "UnixFS: the mode")
         elif field == 8:
