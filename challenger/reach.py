@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def reached(settings: Settings) -> AsyncIterator[tuple[Rpc, UnixTime]]:
-    """An endpoint, and chain time by it; they are asked in the order of ``[chain] rpc``. ``WrongChain`` when one serves
+    """An endpoint, and chain time by it; they are asked in the order of ``[chain] rpc``; a chain id of 0 takes any chain. ``WrongChain`` when one serves
     another chain, ``EndpointError`` with each one's trouble when none answers."""
     from challenger.chain.endpoint import connect
 
@@ -25,7 +25,9 @@ async def reached(settings: Settings) -> AsyncIterator[tuple[Rpc, UnixTime]]:
     async with AsyncExitStack() as stack:
         for url in chain.rpc:
             try:
-                rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+                rpc = await stack.enter_async_context(
+                    connect(url, chain_id=chain.chain_id or None, timeout=chain.timeout)
+                )
                 now = (await rpc.block("latest")).time
             except Expected as error:
                 troubles.append(str(error))

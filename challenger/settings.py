@@ -23,6 +23,8 @@ PREFIX = "CHALLENGER"
 REFERENCE = "reference"
 #: As `replay.backends` has them; the last one shares no kernel code with the others.
 BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
+#: Forms of the inference event, as `protocols.opengradient.wire` has them.
+EVENTS = ("full", "brief")
 #: As `chain.external` has them.
 STYLES = ("web3signer", "clef")
 #: As `replay.artifacts.ipfs.gateway` takes them.
@@ -66,6 +68,9 @@ _RANGES = (
     ("telemetry", "notify_gap", 1, 86_400),
     ("telemetry", "low_slack", 0, 10**9),
     ("telemetry", "low_filings", 0, 10**6),
+    ("opengradient", "absolute", 0, 1e6),
+    ("opengradient", "relative", 0, 1e6),
+    ("opengradient", "registry_start", 0, 2**62),
     ("web", "rate", 1, 1_000_000),
     ("web", "body_bytes", 256, 1 << 20),
     ("web", "listeners", 0, 10_000),
@@ -200,6 +205,24 @@ class WebSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenGradientSettings:
+    """Addresses that are empty leave their part of `challenger report` out."""
+
+    hub: Address = Address("")
+    precompile: Address = Address("0x00000000000000000000000000000000000000f4")
+    events: tuple[str, ...] = ("full", "brief")
+    absolute: float = 1e-4
+    relative: float = 1e-3
+    exact: tuple[str, ...] = ()
+    settlement: Address = Address("")
+    registry: Address = Address("")
+    registry_start: int = 0
+    registry_form: str = "current"
+    older_leaves: bool = False
+    aggregators: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     chain: ChainSettings = field(default_factory=ChainSettings)
     protocol: ProtocolSettings = field(default_factory=ProtocolSettings)
@@ -211,6 +234,7 @@ class Settings:
     filing: FilingSettings = field(default_factory=FilingSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     web: WebSettings = field(default_factory=WebSettings)
+    opengradient: OpenGradientSettings = field(default_factory=OpenGradientSettings)
 
     @property
     def has_key(self) -> bool:
@@ -290,10 +314,16 @@ def check(settings: Settings) -> Settings:
             raise say(f"[replay] gateways: each begins with {', '.join(GATEWAYS)}", number=number)
     if not settings.chain.rpc:
         raise say("[chain] rpc names no endpoint")
-    for key in ("market", "anchor"):
-        value = getattr(settings.chain, key)
+    named = [("chain", key) for key in ("market", "anchor")]
+    named += [("opengradient", key) for key in ("hub", "precompile", "settlement", "registry")]
+    for section, key in named:
+        value = getattr(getattr(settings, section), key)
         if value and not _is_address(value):
-            raise say(f"[chain] {key} must be 0x and 40 hex digits", got=value)
+            raise say(f"[{section}] {key} must be 0x and 40 hex digits", got=value)
+    if sum(place.startswith("file://") for place in settings.opengradient.aggregators) > 1:
+        raise say("[opengradient] aggregators: one file:// folder at most")
+    if not settings.opengradient.events or set(settings.opengradient.events) - set(EVENTS):
+        raise say(f"[opengradient] events are {' and '.join(EVENTS)}, or one of them", got=settings.opengradient.events)
     if settings.mode is not Mode.WATCH and not settings.has_key:
         raise say(f"[filing] mode {settings.mode} needs a key in [signer]; without one use watch")
     where = settings.signer

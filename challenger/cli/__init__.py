@@ -29,6 +29,8 @@ COMMANDS = {
     "pause": ("pause", "stop all filing until `challenger resume`"),
     "resume": ("resume", "let filing go on after a pause"),
     "audit": ("audit", "re-check the record: `audit verify`, `sampling`, `journal`, `replay`"),
+    "report": ("report", "audit a protocol that has no dispute on chain: what was committed, run again and compared"),
+    "findings": ("report", "what such audits found, from the record"),
     "export": ("export", "rows of the record as CSV, JSON Lines or Parquet, by time and filter"),
     "evidence": (
         "evidence",

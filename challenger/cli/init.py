@@ -94,6 +94,18 @@ MEANING = {
     "web.body_bytes": "size limit of a request's body",
     "web.listeners": "clients that may listen to the events at once",
     "web.session_seconds": "time after which a person must log in again",
+    "opengradient.hub": "address of OpenGradient's inference hub; empty: inferences are left out of `challenger report`",
+    "opengradient.precompile": "address of the inference precompile",
+    "opengradient.events": "forms of the precompile's event that this deployment writes: full, brief, or both",
+    "opengradient.absolute": "stated tolerance: how far an output may lie from ours, in absolute terms …",
+    "opengradient.relative": "… plus this part of ours; beyond both it is reported as a distance, never as proof",
+    "opengradient.exact": "CIDs of models that are declared to run on the canonical numerics: another float32 is a wrong output",
+    "opengradient.settlement": "address of the settlement contract or relay; empty: settlements are left out of `challenger report`",
+    "opengradient.registry": "address of the enclave registry",
+    "opengradient.registry_start": "a block not after the registry's first event",
+    "opengradient.registry_form": "which generation of the registry's ABI it speaks (docs/opengradient.md)",
+    "opengradient.older_leaves": "true where batches have leaves without their signers",
+    "opengradient.aggregators": "http(s) URLs of Walrus aggregators that have the batches' blobs, or a file:// URL of a folder with them; empty: batches are only compared with each other",
 }
 
 

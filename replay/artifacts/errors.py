@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -32,9 +33,13 @@ class ArtifactReason(StrEnum):
 class ArtifactError(ReplayError):
     """the artefact could not be had"""
 
-    def __init__(self, reason: ArtifactReason, detail: str = "", *, uri: str = "") -> None:
+    def __init__(
+        self, reason: ArtifactReason, detail: str = "", *, uri: str = "", faults: Collection[ArtifactReason] = ()
+    ) -> None:
+        """``faults``: of several sources, what went wrong with each."""
         super().__init__(detail)
         self.reason = reason
+        self.faults = frozenset(faults)
         self.uri = masked(uri) if uri else ""
 
     def __str__(self) -> str:

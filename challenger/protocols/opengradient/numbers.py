@@ -24,6 +24,9 @@ from challenger.errors import Expected
 MAX_DECIMALS = 18
 #: With fewer decimals no integer but 0 is a float32: the largest one is 3.4·10³⁸.
 MIN_DECIMALS = -38
+#: What lies below it may need more decimals than there are (a float32 is told by nine digits), and is told to the nearest
+#: ``RESOLUTION`` or so.
+SAYABLE, RESOLUTION = 1e-10, 1e-18
 MAX_RANK = 8
 INT128 = range(-(1 << 127), 1 << 127)
 #: The client computes under Python's default context; ours stands alone, whatever the process has set.
@@ -187,6 +190,12 @@ def distance(one: Floats, other: Floats) -> Distance:
         relative=float(relative.max(initial=0.0)),
         ulps=int(apart.max(initial=0)),
     )
+
+
+def carried(one: Floats, other: Floats) -> Floats:
+    """``one`` with the places of ``other`` where the protocol cannot tell the two apart."""
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    return np.where((np.abs(b) < SAYABLE) & (np.abs(a - b) <= RESOLUTION), other, one)
 
 
 def within(one: Floats, other: Floats, absolute: float, relative: float) -> bool:

@@ -79,7 +79,7 @@ class IpfsSource:
         except IpfsError as error:
             raise ArtifactUnreadable(ArtifactReason.DAG, str(error), uri=uri) from error
         except ArtifactError as error:
-            raise type(error)(error.reason, error.detail, uri=uri) from error
+            raise type(error)(error.reason, error.detail, uri=uri, faults=error.faults) from error
 
     async def _copy(self, cid: Cid, path: tuple[str, ...], into: BinaryIO, max_bytes: int, scratch: ExitStack) -> None:
         fetch = _Fetch(self._gateways, self._timeout)
@@ -137,7 +137,8 @@ class _Fetch:
         if all(fault.reason is ArtifactReason.NOT_FOUND for _, fault in faults):
             raise ArtifactMissing(ArtifactReason.NOT_FOUND, f"no gateway has the block {cid}")
         told = "; ".join(f"{name} [{fault.reason}]" for name, fault in faults)
-        raise ArtifactMissing(ArtifactReason.GATEWAYS, f"block {cid}: {told}"[:400])
+        reasons = [fault.reason for _, fault in faults]
+        raise ArtifactMissing(ArtifactReason.GATEWAYS, f"block {cid}: {told}"[:400], faults=reasons)
 
     async def spool(self, cid: Cid, size: int, place: tuple[Path, BinaryIO]) -> None:
         """One request in place of thousands, where a gateway has it. Of what came before it broke off or lied each block

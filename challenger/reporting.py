@@ -1,0 +1,161 @@
+"""Reports on protocols that have no dispute on chain, wired from settings: no key, and nothing that could file.
+
+What is found goes into the record's table of findings and to whoever asked; that is all that comes of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from challenger.chain.rpc import Rpc
+from challenger.domain import Address, ChainId, CommitmentId, Millionths, UnixTime
+from challenger.errors import ConfigError, OwnDisk
+from challenger.parts import artifact_store, replay_pool
+from challenger.protocols.findings import Finding
+from challenger.protocols.opengradient.audit import Audit, Checked, Terms
+from challenger.protocols.opengradient.comparing import Tolerance
+from challenger.protocols.opengradient.join import Inference, Unjoined
+from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
+from challenger.protocols.opengradient.settlement.audit import Deployment, settlement_findings
+from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.wire import Form, Wire
+from challenger.reach import reached
+from challenger.sampling.draw import draw, selects
+from challenger.settings import OpenGradientSettings, Settings
+from challenger.store.engine import Store, open_store
+
+OPENGRADIENT = "opengradient"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Blocks ``first ≤ b ≤ last``, None: up to the newest that is confirmed. An inference is run again iff
+    HMAC-SHA256(``seed``, its id ‖ its block's hash) falls below ``rate``: whoever has the seed draws the same ones."""
+
+    first: int
+    last: int | None = None
+    rate: Millionths = Millionths(1_000_000)
+    seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+
+    def drawn(self, inference: Inference) -> bool:
+        return selects(draw(self.seed, CommitmentId(inference.subject), inference.at.block_hash), self.rate)
+
+
+class Report:
+    """``record``: whether findings are kept. ``chain``, ``last`` and ``new`` (findings that the record did not have) hold
+    once ``results`` has ended."""
+
+    chain = ChainId(0)
+    last = 0
+    new = 0
+
+    def __init__(
+        self,
+        settings: Settings,
+        wanted: Wanted,
+        *,
+        record: bool = True,
+        rpc: Rpc | None = None,
+        models: Models | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        """``rpc``, ``models`` and ``workers`` stand in for the endpoint, the artefact store and the replay pool. Raises
+        ConfigError where the settings name nothing to report on."""
+        ours = settings.opengradient
+        if not ours.hub and not ours.settlement:
+            raise ConfigError("[opengradient] names neither hub nor settlement: there is nothing to report on")
+        if ours.settlement and not ours.registry:
+            raise ConfigError("[opengradient] registry is missing: the enclaves' status is rebuilt from it")
+        self._settings = settings
+        self._wanted = wanted
+        self._record = record
+        self._rpc, self._models, self._workers = rpc, models, workers
+
+    async def results(self) -> AsyncIterator[Checked | Unjoined | Finding]:
+        """Inferences in chain order, then what was found of settlements; findings are recorded as they come."""
+        settings, wanted, ours = self._settings, self._wanted, self._settings.opengradient
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(settings.store.url)) if self._record else None
+            rpc = self._rpc or (await stack.enter_async_context(reached(settings)))[0]
+            self.chain = await rpc.chain_id()
+            head = await rpc.block("latest")
+            self.last = head.number - settings.chain.confirmations + 1 if wanted.last is None else wanted.last
+            if self.last > head.number:
+                raise ConfigError("--to is a block that there is not yet", newest=head.number)
+            keep = _Keeper(store, self.chain, head.time)
+            if ours.hub:
+                audit = await self._inferences(stack, rpc, ours)
+                async for one in audit.range(wanted.first, self.last):
+                    if isinstance(one, Checked):
+                        self.new += await keep.all(one.findings)
+                    yield one
+            if ours.settlement:
+                for found in await self._settlements(stack, rpc, ours):
+                    self.new += await keep.all((found,))
+                    yield found
+
+    async def _inferences(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> Audit:
+        settings = self._settings
+        models, workers = self._models, self._workers
+        if models is None:
+            store: Models = await stack.enter_async_context(artifact_store(settings))
+            models = store
+        if workers is None:
+            pool: Workers = await stack.enter_async_context(replay_pool(settings))
+            workers = pool
+        replayer = Replayer(models, workers, settings.replay.cache, model_bytes=settings.replay.fetch_bytes)
+        try:
+            await stack.enter_async_context(replayer)
+        except OSError as error:
+            raise OwnDisk(str(error)) from error
+        terms = Terms(
+            Tolerance(ours.absolute, ours.relative),
+            frozenset(ours.exact),
+            settings.replay.backend,
+            settings.replay.confirm_backend,
+        )
+        return Audit(rpc, wire_of(ours), replayer, terms, self._wanted.drawn, settings.replay.workers)
+
+    async def _settlements(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> list[Finding]:
+        where = Deployment(ours.settlement, ours.registry, ours.registry_start, ours.registry_form, ours.older_leaves)
+        blobs = None
+        if ours.aggregators:
+            replay = self._settings.replay
+            folders = [one for one in ours.aggregators if one.startswith("file://")]
+            sources = BlobSources(
+                [one for one in ours.aggregators if one not in folders],
+                Path(unquote(urlsplit(folders[0]).path)) if folders else None,
+                private_networks=replay.private_networks,
+                timeout=replay.fetch_seconds,
+            )
+            blobs = await stack.enter_async_context(sources)
+        return await settlement_findings(rpc, where, self._wanted.first, self.last, blobs)
+
+
+def wire_of(ours: OpenGradientSettings) -> Wire:
+    return Wire(Address(ours.hub), ours.precompile, tuple(Form(name) for name in ours.events))
+
+
+class _Keeper:
+    """``store`` None: nothing is kept, and nothing is new."""
+
+    def __init__(self, store: Store | None, chain: ChainId, now: UnixTime) -> None:
+        self._store = store
+        self._chain = chain
+        self._now = now
+
+    async def all(self, found: tuple[Finding, ...]) -> int:
+        """How many of them the record did not have."""
+        if self._store is None or not found:
+            return 0
+        async with self._store.begin(self._now) as unit:
+            return sum([(await unit.findings.add(self._chain, OPENGRADIENT, one))[1] for one in found])
+
+
+#: Protocols that can be reported on.
+REPORTS: dict[str, Callable[..., Report]] = {OPENGRADIENT: Report}

@@ -1,0 +1,173 @@
+"""`challenger report` and `challenger findings`, as a person types them, over JSON-RPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from challenger.chain.codec import encode_call
+from challenger.chain.devnet.served import RemoteDevnet, ServedDevnet
+from challenger.cli import main
+from challenger.cli.report import PROTOCOLS
+from challenger.contracts import double
+from challenger.domain import Call, Wei
+from challenger.reporting import REPORTS
+from challenger.settings import EVENTS, Settings
+from challenger.sim.opengradient.hub import Hub
+from challenger.sim.opengradient.nodes import Conduct, Nodes, Served, request, served
+from challenger.sim.wallet import Wallet
+from challenger.store.migrate import upgrade
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
+
+from opengradient_stage import publish, rows, softmax_model
+
+CONDUCTS = (Conduct.CANONICAL, Conduct.OFF, Conduct.SIMULATED)
+
+
+@dataclass
+class Place:
+    url: str
+    first: int
+    config: Path
+    model: Served
+
+    async def run(self, *args: str) -> int:
+        return await asyncio.to_thread(main, [*args, "-c", str(self.config)])
+
+    async def report(self, *more: str) -> int:
+        return await self.run("report", "--protocol", "opengradient", "--from", str(self.first), *more)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """A served chain with three inferences, and settings that name it."""
+    blocks = tmp_path / "blocks"
+    blocks.mkdir()
+    model = served(softmax_model(tmp_path / "model"))
+    publish(blocks, model)
+    async with ServedDevnet() as chain, RemoteDevnet(chain.url) as devnet:
+        hub, nodes = await Hub.deploy(Wallet(devnet.rpc, devnet.accounts[0].key, "user")), Nodes()
+        for number, conduct in enumerate(CONDUCTS):
+            inputs = rows(number)
+            await hub.run(request(model, inputs), nodes.answer(model, inputs, conduct))
+        config = tmp_path / "challenger.toml"
+        config.write_text(
+            f'[chain]\nrpc = ["{chain.url}"]\nconfirmations = 1\n'
+            f'[store]\nurl = "sqlite:///{tmp_path / "record.sqlite"}"\n'
+            f'[replay]\ncache = "{tmp_path / "cache"}"\ngateways = ["{blocks.as_uri()}"]\nbackend = "native"\n'
+            f'[opengradient]\nhub = "{hub.address}"\nprecompile = "{hub.precompile}"\n'
+        )
+        await upgrade(f"sqlite:///{tmp_path / 'record.sqlite'}")
+        yield Place(chain.url, hub.start_block, config, model)
+
+
+async def test_a_report_is_recorded_once(place: Place, capsys) -> None:
+    assert await place.report("--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [one["standing"] for one in told["inferences"]] == ["equal", "beyond", "no-result"]
+    assert [one["kind"] for one in told["findings"]] == ["distant-output", "simulated-result"]
+    assert [one["ground"] for one in told["findings"]] == ["distance", "proof"]
+    assert (told["new"], told["chain"], told["unjoined"], told["fine"]) == (2, 31337, [], False)
+    assert await place.report("--json", "--to", str(told["to"])) == 1
+    assert json.loads(capsys.readouterr().out)["new"] == 0
+    assert await place.run("findings", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["findings"]
+    assert [row["kind"] for row in rows] == ["distant-output", "simulated-result"]
+    assert rows[0]["facts"]["tolerance"] == "0.0001 + 0.001·|ours|"
+    assert rows[0]["subject"] == told["findings"][0]["subject"]
+
+
+async def test_as_tables(place: Place, capsys) -> None:
+    assert await place.report() == 1
+    out = capsys.readouterr().out
+    assert "2 findings, 2 of them new to the record; nothing is filed over any of it." in out
+    assert "3 inferences: 1 equal, 1 beyond, 1 no-result." in out
+    assert await place.run("findings", "--protocol", "opengradient", "--limit", "1") == 0
+    out = capsys.readouterr().out
+    assert "simulated-result" in out
+    assert "distant-output" not in out
+
+
+async def test_a_part_is_drawn_and_the_draw_can_be_repeated(place: Place, capsys) -> None:
+    seed = "11" * 32
+    answers = []
+    for _ in range(2):
+        await place.report("--rate", "0.5", "--seed", seed, "--no-record", "--json")
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert answers[0]["new"] is None
+    assert answers[0]["seed"] == "0x" + seed
+    assert await place.report("--rate", "0", "--no-record") == 1  # what needs no replay is seen all the same
+    out = capsys.readouterr().out
+    assert "3 inferences: 2 not-drawn, 1 no-result." in out
+    assert "Drawn with the seed" in out
+    await place.run("findings")
+    assert "No findings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("--from", "5", "--to", "4"), 2, "go in order"),
+        (("--from", "1", "--to", "99999"), 2, "a block that there is not yet"),
+        (("--from", "1", "--rate", "2"), 2, "0 to 1"),
+        (("--from", "1", "--seed", "12"), 2, "64 hex digits"),
+        (("--from", "1", "--rpc", "http://127.0.0.1:9"), 1, "none answers"),
+        (("--to", "1"), 2, "--from"),
+    ],
+)
+async def test_what_makes_no_sense_is_one_line(place: Place, capsys, args, code, says) -> None:
+    command = ["report", "--protocol", "opengradient", *args, "-c", str(place.config)]
+    try:
+        got = await asyncio.to_thread(main, command)
+    except SystemExit as stop:
+        got = stop.code
+    assert got == code
+    assert says in capsys.readouterr().err
+
+
+async def test_without_addresses_or_a_database_it_says_so(place: Place, capsys, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.toml"
+    bare.write_text("")
+    command = ["report", "--protocol", "opengradient", "--from", "1", "--rpc", place.url]
+    assert await asyncio.to_thread(main, [*command, "-c", str(bare)]) == 2
+    assert "neither hub nor settlement" in capsys.readouterr().err
+    place.config.write_text(place.config.read_text().replace("record.sqlite", "other.sqlite"))
+    assert await place.report() == 1
+    assert "challenger db upgrade" in capsys.readouterr().err
+    assert await place.report("--no-record") == 1
+
+
+async def test_settlements_are_part_of_it(place: Place, capsys, tmp_path: Path) -> None:
+    """A batch that names no blob, settled in front of our eyes."""
+    abi = double("OpenGradientSettlement").abi
+    async with RemoteDevnet(place.url) as devnet:
+        wallet = Wallet(devnet.rpc, devnet.accounts[1].key, "settler")
+        contract, receipt = await wallet.create(double("OpenGradientSettlement").bytecode)
+        await wallet.transact(Call(contract, encode_call(abi, "batchSettle", (b"\x07" * 32, 2, b"")), Wei(0)))
+    (tmp_path / "blobs").mkdir()
+    more = f'settlement = "{contract}"\nregistry = "{contract}"\nregistry_start = {receipt.block}\n'
+    more += f'aggregators = ["{(tmp_path / "blobs").as_uri()}"]\n'
+    place.config.write_text(place.config.read_text() + more)
+    assert await place.report("--rate", "0", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert {one["kind"] for one in told["findings"]} == {"simulated-result", "blob-missing"}
+    assert told["new"] == 2
+
+
+def test_what_stands_twice_is_the_same() -> None:
+    assert set(PROTOCOLS) == set(REPORTS)
+    from challenger.protocols.opengradient.settlement.registry import FORMS
+    from challenger.protocols.opengradient.wire import PRECOMPILE, Form
+
+    ours = Settings().opengradient
+    assert tuple(Form) == EVENTS == ours.events
+    assert ours.precompile == PRECOMPILE
+    assert ours.registry_form in FORMS
