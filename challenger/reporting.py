@@ -21,8 +21,9 @@ from challenger.protocols.opengradient.audit import Audit, Checked, Terms
 from challenger.protocols.opengradient.comparing import Tolerance
 from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
-from challenger.protocols.opengradient.settlement.audit import Deployment, settlement_findings
+from challenger.protocols.opengradient.settlement.audit import settlement_findings
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.settlement.terms import Deployment
 from challenger.protocols.opengradient.wire import Form, Wire
 from challenger.reach import reached
 from challenger.sampling.draw import draw, selects
