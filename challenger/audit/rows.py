@@ -12,17 +12,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from challenger.audit.finding import ALIEN, GONE, Finding, differences
 from challenger.audit.folds import audit_folds, is_fact
 from challenger.audit.sent import Sent, audit_sent
+from challenger.audit.unread import UNREADABLE, unread, unreadable
 from challenger.domain import AuditId, State, VerdictKind
 from challenger.store.audits import AuditRow
 from challenger.store.findings import FindingRow
 from challenger.store.reorgs import ANEW
 from challenger.store.rows import JournalRow, VerdictRow
-from challenger.store.schema import audits, commitments, epochs, findings, verdicts, work
+from challenger.store.schema import (
+    attempts,
+    audits,
+    commitments,
+    epochs,
+    events,
+    findings,
+    transactions,
+    verdicts,
+    work,
+)
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 
@@ -93,7 +104,7 @@ async def audit_rows(view: View) -> list[Finding]:
         for entry in page:
             try:
                 told.take(entry)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except UNREADABLE as error:
                 found.append(Finding("journal", f"entry {entry.seq}", f"it cannot be read: {str(error)[:80]}"))
         seq = page[-1].seq
 
@@ -103,21 +114,22 @@ async def audit_rows(view: View) -> list[Finding]:
     async def sent() -> None:
         found.extend(await audit_sent(view, told.sent))
 
-    looks: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
-        ("verdicts", lambda: _verdicts(view, told, found)),
-        ("audits", lambda: _audits(view, told, found)),
-        ("findings", lambda: _findings(view, told, found)),
-        ("epochs", lambda: _epochs(view, told, found)),
-        ("work", lambda: _work(view, told, found)),
-        ("verdicts", lambda: _judged(view, found)),
-        ("transactions", sent),
-        ("events", folds),
+    looks: tuple[tuple[tuple[Table, ...], Callable[[], Awaitable[None]]], ...] = (
+        ((verdicts,), lambda: _verdicts(view, told, found)),
+        ((audits,), lambda: _audits(view, told, found)),
+        ((findings,), lambda: _findings(view, told, found)),
+        ((epochs,), lambda: _epochs(view, told, found)),
+        ((work,), lambda: _work(view, told, found)),
+        ((verdicts,), lambda: _judged(view, found)),
+        ((transactions, attempts), sent),
+        ((events,), folds),
     )
-    for table, look in looks:
+    for tables, look in looks:
         try:
             await look()
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-            found.append(Finding(table, "a row", f"a value in it cannot be read: {str(error)[:120]}"))
+        except UNREADABLE as error:
+            named = await unread(view, tables) or [unreadable(tables[0].name, "a row", error)]
+            found += [one for one in named if one not in found]
     return found
 
 
