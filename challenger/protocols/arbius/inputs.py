@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from challenger.protocols.arbius.cid import MAX_INPUT, input_cid
 
 #: Bytes hashed per transaction: an input is found at its first place, and call data made to be slow is given up on.
-_MOST_HASHED = 4 << 20
+_MOST_HASHED = 16 << 20
 _EMPTY = input_cid(b"")
 
 
