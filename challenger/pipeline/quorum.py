@@ -20,7 +20,7 @@ from challenger.chain.answers import RawLog, Receipt
 from challenger.chain.receipts import Asks, prove
 from challenger.domain import Address, Block, ChainEvent, CommitmentId, Committed, Hash32, Window
 from challenger.errors import Expected, MalformedLog, UnknownBlock, Unproven
-from challenger.protocols.base import CodeReader, code_hashes
+from challenger.protocols.base import BESIDE, CodeReader, beside, code_hashes
 
 #: Blocks behind the index's head at which state is compared: the newest ones differ between honest nodes.
 DEPTH = 2
@@ -159,10 +159,11 @@ class Quorum:
 
     async def _among(self, witness: Witness, logs: Sequence[RawLog], event: ChainEvent) -> bool:
         for log in logs:
-            if log.log_index != event.at.log_index:
+            nth, index = divmod(event.at.log_index, BESIDE)
+            if log.log_index != index:
                 continue
             try:
-                if await self._contract.shown(witness, log) == event:
+                if await self._contract.shown(witness, beside(log, nth)) == event:
                     return True
             except MalformedLog:
                 continue

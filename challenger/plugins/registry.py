@@ -22,7 +22,10 @@ from challenger.protocols.base import Adapter, CodeReader
 #: Under which group a distribution names its plugin.
 GROUP = "challenger.protocols"
 #: Those of this package: name → module and object.
-OURS: Mapping[str, str] = {"reference": "challenger.plugins.reference:PLUGIN"}
+OURS: Mapping[str, str] = {
+    "reference": "challenger.plugins.reference:PLUGIN",
+    "arbius": "challenger.plugins.arbius:PLUGIN",
+}
 
 
 class Reader(CodeReader, Protocol):

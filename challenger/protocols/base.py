@@ -35,6 +35,9 @@ from challenger.domain import (
 )
 from challenger.errors import AuditRefused, PlantedRefused
 
+#: More logs than any block holds. Where a log says two neutral things the second stands *beside* it: the record holds one
+#: event a place, and at this distance from the log's own place no log can stand.
+BESIDE = 1 << 32
 #: The deadline of what may be done at any later time.
 NO_DEADLINE = UnixTime(2**62)
 
@@ -157,7 +160,8 @@ class Adapter(Protocol):
         ...
 
     async def shown(self, reader: Any, log: RawLog) -> ChainEvent | None:
-        """What ``log`` says as another ``reader`` of the chain has it; ``MalformedLog`` as above."""
+        """What ``log`` says as another ``reader`` of the chain has it; ``MalformedLog`` as above. Put ``beside`` its place,
+        the second thing that it says."""
         ...
 
     async def check(self) -> None:
@@ -258,6 +262,11 @@ async def code_hashes(reader: CodeReader, addresses: Iterable[Address], block: b
 
 def _address(word: bytes) -> Address:
     return Address("0x" + word[-20:].hex())
+
+
+def beside(log: RawLog, nth: int) -> RawLog:
+    """``log`` at the place of the ``nth`` thing that it says, counted from 0."""
+    return log._replace(log_index=log.log_index % BESIDE + nth * BESIDE)
 
 
 def subject(identifier: bytes, *parts: str | int) -> str:

@@ -7,7 +7,9 @@ Nothing on chain says who lost; the outcome is the count of heads, and ``settled
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import decode_revert
@@ -29,7 +31,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
-from challenger.errors import Reverted, WrongChain, WrongContract
+from challenger.errors import ConfigError, Reverted, WrongChain, WrongContract
 from challenger.protocols.arbius.abi import ERRORS
 from challenger.protocols.arbius.absent import Absent
 from challenger.protocols.arbius.ballot import Ballot
@@ -39,10 +41,19 @@ from challenger.protocols.arbius.electorate import NOBODY_KNOWN, Electorate
 from challenger.protocols.arbius.eligible import against_contesting
 from challenger.protocols.arbius.logs import EngineLogs
 from challenger.protocols.arbius.meaning import ZERO, Meanings, outcome_of, task_of
-from challenger.protocols.arbius.odds import forecast
+from challenger.protocols.arbius.odds import forecast, shares
 from challenger.protocols.arbius.seat import Reader, window_of
 from challenger.protocols.arbius.views import NOBODY, EngineViews, Rules
-from challenger.protocols.base import NO_DEADLINE, Accusation, DisputeStanding, Prospect, Standing, code_hashes, subject
+from challenger.protocols.base import (
+    NO_DEADLINE,
+    Accusation,
+    DisputeStanding,
+    Prospect,
+    Standing,
+    Terms,
+    code_hashes,
+    subject,
+)
 
 #: Voters that are paid by one transaction: two writes of storage and a transfer each, some 2,500,000 gas.
 PIECE = 50
@@ -59,7 +70,7 @@ class ArbiusAdapter(Ballot, Absent):
     """One engine on one chain. ``account`` is whose contestations these are, None for a watcher without a key; ``start`` the first
     indexed block; ``token_price`` what a whole token (10¹⁸ units) is worth in wei of ether, by which ``prospect`` weighs stakes
     against gas; ``electorate`` who votes and how, as ``learn`` reads it from the chain; ``pins``: code hashes to insist on;
-    ``piece``: how many voters one transaction of a count pays."""
+    ``piece``: how many voters one transaction of a count pays; ``votes_from``: from which block ``check`` learns, −1 for none."""
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class ArbiusAdapter(Ballot, Absent):
         electorate: Electorate = NOBODY_KNOWN,
         pins: Mapping[Address, Hash32] | None = None,
         piece: int = PIECE,
+        votes_from: int = -1,
     ) -> None:
         super().__init__(chain, engine, token_price, account, electorate)
         self.emitters = (engine,)
@@ -85,6 +97,8 @@ class ArbiusAdapter(Ballot, Absent):
         self._looked: tuple[bytes, bool] | None = None
         self._capability = Capability.OPEN
         self._piece = piece
+        self._votes_from = votes_from
+        self._terms: Terms | None = None
 
     # what the chain says
 
@@ -135,8 +149,29 @@ class ArbiusAdapter(Ballot, Absent):
             if pins.get(address) != wanted:
                 found = pins[address].hex() if address in pins else "nothing"
                 raise WrongContract("its code hash is not the one pinned in the settings", address=address, found=found)
-        self._pins = pins
+        if self._votes_from >= 0:
+            await self.learn(self._votes_from, head.number)
         await self._may_contest(rules, head)
+        self._pins, self._terms = pins, self._terms_of(rules)
+
+    @property
+    def terms(self) -> Terms:
+        """As ``check`` has read them; the slash follows the token's supply, and times an upgrade."""
+        if self._terms is None:
+            raise ConfigError("Arbius: used before its engine was checked")
+        return self._terms
+
+    def _terms_of(self, rules: Rules) -> Terms:
+        """A reward as of one other yea against the accused's nay. Of an accused that contests itself half the slash is lost,
+        to whoever votes yea beside it; without anybody who does, nothing is."""
+        slash, (reward, _) = self._worth(rules.slash), shares(2, 1, rules.adder, rules.slash)
+        more = f" and {rules.extension} s a vote" if rules.extension else ""
+        said = (
+            f"engine V{rules.generation}, window {rules.claim_time} s (live), vote {rules.vote_period} s{more}, "
+            f"slash {rules.slash} units of the token"
+        )
+        text = json.dumps(asdict(rules), sort_keys=True, separators=(",", ":"))
+        return Terms(slash, self._worth(reward), self._worth(rules.slash - reward), 1, 0, said, text)
 
     async def pinned(self) -> bool:
         head = await self._chain.block("latest")

@@ -1,8 +1,7 @@
 """The Arbius engine's logs, strictly read. Pure, and total over whatever an endpoint serves.
 
 A log of Arbius names a task and an address and little else; what it means is read from the engine at its block
-(``meaning.py``). And some say two neutral things at once, where the record holds one event a log: the second and third stand
-*beside* the log, at its index and so many times ``BESIDE``, a place that no log of a block can have.
+(``meaning.py``). Some say two neutral things at once: the second stands ``beside`` the log.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from challenger.chain.codec import EventDecoder
 from challenger.chain.hashing import keccak
 from challenger.domain import Address
 from challenger.protocols.arbius.abi import EVENTS, OTHER_EVENTS
-
-#: More logs than any block holds.
-BESIDE = 1 << 32
+from challenger.protocols.base import BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +26,6 @@ class Heard:
     args: dict[str, Any]
     log: RawLog
     nth: int
-
-
-def beside(log: RawLog, nth: int) -> RawLog:
-    """``log`` at the place of the ``nth`` thing that it says, counted from 0."""
-    return log._replace(log_index=log.log_index % BESIDE + nth * BESIDE)
 
 
 class EngineLogs:

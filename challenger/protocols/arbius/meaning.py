@@ -2,16 +2,17 @@
 
 ``SolutionSubmitted`` names no CID, ``TaskSubmitted`` no input, a count no outcome: each is read at the block of the log, by its
 hash. What a log means depends on that log and its block alone, never on what else is in a range, so that an audit that
-reads other ranges comes to the same. A model or a task from before the first indexed block is told once more beside a log
-that names it; the record keeps the first of several births.
+reads other ranges comes to the same. Where the index begins later than the engine, models and tasks from before are told
+beside the logs that name them; the record keeps the first of several births.
+
+What a log says and the engine's state at its block denies, the engine cannot have written.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from challenger.chain import wire
 from challenger.chain.answers import RawLog
@@ -19,7 +20,6 @@ from challenger.chain.follower import LeftOut, Malformed
 from challenger.chain.hashing import keccak
 from challenger.domain import (
     Address,
-    Block,
     BlockNumber,
     ChainEvent,
     CommitmentId,
@@ -36,57 +36,23 @@ from challenger.domain import (
     TaskClosed,
     TaskId,
     TaskOpened,
-    TaskTaken,
     UnixTime,
     Wei,
 )
 from challenger.errors import EndpointError, MalformedLog
 from challenger.protocols.arbius.cid import output_root
 from challenger.protocols.arbius.inputs import find_input
-from challenger.protocols.arbius.logs import EngineLogs, Heard, beside
+from challenger.protocols.arbius.logs import EngineLogs, Heard
 from challenger.protocols.arbius.odds import shares
-from challenger.protocols.arbius.seed import seed_word
-from challenger.protocols.arbius.views import Contest, EngineViews, Rules, Task
-from challenger.protocols.base import NO_DEADLINE
+from challenger.protocols.arbius.once import Once, Reader
+from challenger.protocols.arbius.views import Contest, EngineViews, NotThere, Rules, Task
+from challenger.protocols.base import NO_DEADLINE, beside
 
-T = TypeVar("T")
 ZERO = Hash32(bytes(32))
 #: Logs whose meaning is read at a time.
 _AT_ONCE = 8
-#: How many things a log may say.
-_SAYS = {"TaskSubmitted": 2, "SolutionSubmitted": 4, "ContestationVoteFinish": 2}
-
-
-class Reader(Protocol):
-    """What the meanings of logs need of the chain."""
-
-    async def block(self, which: int | bytes | str) -> Block: ...
-
-    async def call(self, to: Address, data: bytes, block: int | bytes | str = "latest") -> bytes: ...
-
-    async def read(self, method: str, params: list[Any], parse: Callable[[Any], Any]) -> Any: ...
-
-
-class _Once:
-    """A reader that asks each thing once: many logs of a block ask the same."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._asked: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
-
-    async def block(self, which: int | bytes | str) -> Block:
-        return await self._of(("block", which), partial(self._reader.block, which))
-
-    async def call(self, to: Address, data: bytes, block: int | bytes | str = "latest") -> bytes:
-        return await self._of(("call", to, data, block), partial(self._reader.call, to, data, block))
-
-    async def read(self, method: str, params: list[Any], parse: Callable[[Any], Any]) -> Any:
-        return await self._of((method, *params), partial(self._reader.read, method, params, parse))
-
-    async def _of(self, key: tuple[Any, ...], ask: Callable[[], Awaitable[T]]) -> T:
-        if key not in self._asked:
-            self._asked[key] = asyncio.ensure_future(ask())
-        return await asyncio.shield(self._asked[key])
+#: The most things that a log says.
+_SAYS = 3
 
 
 class Meanings:
@@ -100,108 +66,128 @@ class Meanings:
 
     async def events(self, reader: Reader, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
         """All that ``logs`` say, in their order; what is malformed goes to ``left_out``."""
-        once, gate = _Once(reader), asyncio.Semaphore(_AT_ONCE)
-        heard: list[Heard] = []
-        ordered: set[tuple[bytes, bytes]] = set()
-        for log in logs:
-            try:
-                found = self._logs.read(log)
-            except MalformedLog as error:
-                left_out(Malformed(log, error))
-                continue
-            if found is None:
-                continue
-            heard.append(found)
-            for nth in range(1, _SAYS.get(found.name, 1)):
-                if found.name == "TaskSubmitted":
-                    # many tasks of one transaction name one model: told beside the first
-                    key = (log.tx_hash, found.args["model"])
-                    if key in ordered:
-                        continue
-                    ordered.add(key)
-                heard.append(Heard(found.name, found.args, beside(log, nth), nth))
+        once, gate = Once(reader), asyncio.Semaphore(_AT_ONCE)
 
-        async def meant(one: Heard) -> ChainEvent | None:
+        async def meant(log: RawLog) -> list[ChainEvent] | MalformedLog:
             async with gate:
-                return await self._meant(once, one)
+                try:
+                    said = [
+                        None if heard is None else await self._meant(once, heard)
+                        for heard in (self._logs.read(beside(log, nth)) for nth in range(_SAYS))
+                    ]
+                except MalformedLog as error:
+                    return error
+            return [event for event in said if event is not None]
 
-        said = await asyncio.gather(*map(meant, heard), return_exceptions=True)
-        for one in said:
-            if isinstance(one, BaseException):
+        told = await asyncio.gather(*map(meant, logs), return_exceptions=True)
+        events: list[ChainEvent] = []
+        for log, one in zip(logs, told, strict=True):
+            if isinstance(one, MalformedLog):
+                left_out(Malformed(log, one))
+            elif isinstance(one, BaseException):
                 raise one
-        return [one for one in said if one is not None]  # type: ignore[misc]
+            else:
+                events += one
+        return events
 
     async def shown(self, reader: Reader, log: RawLog) -> ChainEvent | None:
         """What ``log`` says as ``reader`` has it; one ``beside`` its place says what stands there."""
         heard = self._logs.read(log)
-        return None if heard is None else await self._meant(_Once(reader), heard)
+        return None if heard is None else await self._meant(Once(reader), heard)
 
     async def _meant(self, reader: Reader, heard: Heard) -> ChainEvent | None:
-        views = EngineViews(reader, self._engine)
+        try:
+            return await self._said(reader, EngineViews(reader, self._engine), heard)
+        except NotThere as error:
+            raise _denied(heard, str(error)) from None
+
+    async def _said(self, reader: Reader, views: EngineViews, heard: Heard) -> ChainEvent | None:
         args, log = heard.args, heard.log
         match heard.name, heard.nth:
             case "ModelRegistered", 0:
                 return await _model(views, ModelId(args["id"]), log)
             case "TaskSubmitted", 0:
-                return await self._task(reader, views, heard)
-            case "TaskSubmitted", 1:
+                return await _task(reader, views, heard)
+            case "TaskSubmitted", 1 if self._start > 0:
                 return await _model(views, ModelId(args["model"]), log)
             case "TaskRetracted", 0:
-                return TaskClosed(log.at, TaskId(args["id"]), "retracted")
-            case "SolutionSubmitted", nth:
-                return await self._solution(reader, views, heard, nth)
+                return await _retracted(views, heard)
+            case "SolutionSubmitted", 0:
+                return await _solution(views, heard)
+            case "SolutionSubmitted", nth if self._start > 0:
+                order = await views.task(TaskId(args["task"]), log.block_hash)
+                if not await self._before(reader, order.blocktime):
+                    return None
+                # ordered before the index begins: in which transaction, nothing says
+                return (
+                    _order(log, TaskId(args["task"]), order, None)
+                    if nth == 1
+                    else await _model(views, order.model, log)
+                )
             case "SolutionClaimed", 0:
-                return JobClosed(log.at, CommitmentId(args["task"]), JobStatus.FINAL)
+                return await _claimed(views, heard)
             case "ContestationSubmitted", 0:
                 return await _opened(views, heard)
-            case "ContestationVoteFinish", nth:
-                return await _counted(views, heard, nth)
+            case "ContestationVoteFinish", 0 | 1:
+                return await _counted(views, heard)
         return None
-
-    async def _task(self, reader: Reader, views: EngineViews, heard: Heard) -> ChainEvent:
-        """The order with its input, where the call data of its transaction has it; else with none."""
-        log, task = heard.log, TaskId(heard.args["id"])
-        found = await views.task(task, log.block_hash)
-        if found.model != heard.args["model"]:
-            raise EndpointError("a task's log and the state of its block differ", block=log.block)
-        data = find_input(await _call_data(reader, log.tx_hash), found.cid)
-        return _order(log, task, found, data)
-
-    async def _solution(self, reader: Reader, views: EngineViews, heard: Heard, nth: int) -> ChainEvent | None:
-        log, task = heard.log, TaskId(heard.args["task"])
-        if nth == 1:
-            return TaskTaken(log.at, task, heard.args["addr"], seed_word(task))
-        order = await views.task(task, log.block_hash)
-        if nth == 0:
-            solution = await views.solution(task, log.block_hash)
-            if solution.validator != heard.args["addr"]:
-                raise EndpointError("a solution's log and the state of its block differ", block=log.block)
-            return Committed(
-                at=log.at,
-                commitment=CommitmentId(task),
-                task=task,
-                model=order.model,
-                provider=solution.validator,
-                output_root=output_root(solution.cid),
-                state_root=ZERO,
-                output_data=solution.cid,
-                output_uri="",
-                output_length=len(solution.cid),
-                committed_at=solution.blocktime,
-                closes=UnixTime(solution.blocktime + await views.claim_time(log.block_hash)),
-            )
-        if not await self._before(reader, order.blocktime):
-            return None
-        # ordered before the index begins: in which transaction, nothing says
-        return _order(log, task, order, None) if nth == 2 else await _model(views, order.model, log)
 
     async def _before(self, reader: Reader, blocktime: UnixTime) -> bool:
         """Whether a task of this time may be older than the index."""
-        if self._start <= 0:
-            return False
         if self._eve is None:
             self._eve = (await reader.block(BlockNumber(self._start - 1))).time
         return blocktime <= self._eve
+
+
+def _denied(heard: Heard, why: str) -> MalformedLog:
+    return MalformedLog(why, event=heard.name, block=heard.log.block, log=heard.log.log_index)
+
+
+async def _task(reader: Reader, views: EngineViews, heard: Heard) -> ChainEvent:
+    """The order with its input, where the call data of its transaction has it; else with none."""
+    log, task = heard.log, TaskId(heard.args["id"])
+    found = await views.task(task, log.block_hash)
+    if (found.model, found.fee) != (heard.args["model"], heard.args["fee"]):
+        raise _denied(heard, "the task is another at its block")
+    return _order(log, task, found, find_input(await _call_data(reader, log.tx_hash), found.cid))
+
+
+async def _retracted(views: EngineViews, heard: Heard) -> ChainEvent:
+    task = TaskId(heard.args["id"])
+    try:
+        await views.task(task, heard.log.block_hash)
+    except NotThere:
+        return TaskClosed(heard.log.at, task, "retracted")
+    raise _denied(heard, "the task stands at its block")
+
+
+async def _solution(views: EngineViews, heard: Heard) -> ChainEvent:
+    log, task = heard.log, TaskId(heard.args["task"])
+    solution = await views.solution(task, log.block_hash)
+    if solution.validator != heard.args["addr"]:
+        raise _denied(heard, "the solution is another's at its block")
+    return Committed(
+        at=log.at,
+        commitment=CommitmentId(task),
+        task=task,
+        model=(await views.task(task, log.block_hash)).model,
+        provider=solution.validator,
+        output_root=output_root(solution.cid),
+        state_root=ZERO,
+        output_data=solution.cid,
+        output_uri="",
+        output_length=len(solution.cid),
+        committed_at=solution.blocktime,
+        closes=UnixTime(solution.blocktime + await views.claim_time(log.block_hash)),
+    )
+
+
+async def _claimed(views: EngineViews, heard: Heard) -> ChainEvent:
+    log, task = heard.log, TaskId(heard.args["task"])
+    solution = await views.solution(task, log.block_hash)
+    if solution.validator != heard.args["addr"] or not solution.claimed:
+        raise _denied(heard, "the solution is not claimed at its block, or another's")
+    return JobClosed(log.at, CommitmentId(task), JobStatus.FINAL)
 
 
 async def _model(views: EngineViews, model: ModelId, log: RawLog) -> ChainEvent:
@@ -225,15 +211,17 @@ async def _model(views: EngineViews, model: ModelId, log: RawLog) -> ChainEvent:
 
 
 def _order(log: RawLog, task: TaskId, found: Task, data: bytes | None) -> TaskOpened:
+    """A run is of the task's id, which the seed comes from, and the requester's bytes: that is its input in the record."""
+    given = b"" if data is None else task + data
     return TaskOpened(
         at=log.at,
         task=task,
         model=found.model,
         requester=found.owner,
-        input_root=ZERO if data is None else Hash32(keccak(data)),
-        input_data=data or b"",
+        input_root=ZERO if data is None else Hash32(keccak(given)),
+        input_data=given,
         input_uri="",
-        input_length=len(data or b""),
+        input_length=len(given),
         entropy=ZERO,
         fee=Wei(found.fee),
         deadline=NO_DEADLINE,
@@ -244,7 +232,7 @@ async def _opened(views: EngineViews, heard: Heard) -> ChainEvent:
     log, task = heard.log, TaskId(heard.args["task"])
     contest = await views.contest(task, log.block_hash)
     if contest.challenger != heard.args["addr"]:
-        raise EndpointError("a contestation's log and the state of its block differ", block=log.block)
+        raise _denied(heard, "the contestation is another's at its block")
     return DisputeOpened(
         at=log.at,
         dispute=dispute_of(task),
@@ -258,12 +246,14 @@ async def _opened(views: EngineViews, heard: Heard) -> ChainEvent:
     )
 
 
-async def _counted(views: EngineViews, heard: Heard, nth: int) -> ChainEvent | None:
+async def _counted(views: EngineViews, heard: Heard) -> ChainEvent | None:
     """The first piece decides the job; the piece that reaches the last winner ends the dispute."""
     log, task = heard.log, TaskId(heard.args["id"])
     first, end = heard.args["start_idx"], heard.args["end_idx"]
     contest, rules = await views.contest(task, log.block_hash), await views.rules(log.block_hash)
-    if nth == 1:
+    if contest.paid < end:
+        raise _denied(heard, f"the count has come to {contest.paid} at its block")
+    if heard.nth == 1:
         status = JobStatus.FRAUD if contest.upheld(rules) else JobStatus.FINAL
         return JobClosed(log.at, CommitmentId(task), status) if first == 0 else None
     if not first < len(contest.winners(rules)) <= end:

@@ -122,7 +122,6 @@ async def stage(
     *,
     validators: Sequence[int] = (2, 3, 4, 5, 6, 7),
     own: bool = False,
-    start: int | None = None,
     piece: int = PIECE,
 ) -> AsyncIterator[Stage]:
     """``own``: on the protocol's own contracts."""
@@ -142,7 +141,6 @@ async def stage(
             there.engine,
             token_price=Wei(10**18),
             account=wallets[3].address,
-            start=there.start_block if start is None else start,
             piece=piece,
         )
         await adapter.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from arbius_stage import INPUT, RIGHT, WRONG, Stage, accuse, stage
 
@@ -20,15 +22,14 @@ from challenger.domain import (
     TaskClosed,
     TaskId,
     TaskOpened,
-    TaskTaken,
     Wei,
 )
 from challenger.errors import EndpointError, MalformedLog, WrongChain, WrongContract
+from challenger.pipeline.quorum import Quorum, Source
 from challenger.protocols.arbius.adapter import ArbiusAdapter
 from challenger.protocols.arbius.calls import task_id
 from challenger.protocols.arbius.cid import input_cid, solution_cid
-from challenger.protocols.arbius.logs import BESIDE, beside
-from challenger.protocols.arbius.seed import seed_of
+from challenger.protocols.base import BESIDE, beside
 from challenger.sim.arbius import order, plain, solve
 from challenger.sim.foes.forwarder import Forwarder, OnPayment, creation_code
 
@@ -49,15 +50,13 @@ async def test_a_bulk_is_so_many_tasks_and_so_many_commitments() -> None:
         told = await at.events(first)
         opened = [event for event in told if isinstance(event, TaskOpened)]
         assert [(event.task, event.input_data, event.input_root) for event in opened] == [
-            (task, INPUT, keccak(INPUT)) for task in tasks
+            (task, task + INPUT, keccak(task + INPUT)) for task in tasks
         ]
         committed = [event for event in told if isinstance(event, Committed)]
         assert [event.commitment for event in committed] == tasks
         assert {event.commitment for event in committed if event.output_root == RIGHT} == right
         assert {event.closes - event.committed_at for event in committed} == {3600}
-        taken = [event for event in told if isinstance(event, TaskTaken)]
-        assert [(event.task, int.from_bytes(event.seed, "big")) for event in taken] == [(t, seed_of(t)) for t in tasks]
-        assert len(of(told, ModelRegistered)) == 1
+        assert not of(told, ModelRegistered)  # it is older than these blocks, and the index is not
         places = [(event.at.block, event.at.log_index) for event in told]
         assert len(set(places)) == len(places)
         assert len({event.at.tx_hash for event in opened}) == 1
@@ -95,12 +94,20 @@ async def test_an_index_that_begins_later_knows_model_and_task() -> None:
         head = await at.rpc.block("latest")
         logs = await at.rpc.logs(late.emitters, start, head.number, [late.topics])
         told = await late.events(logs, lambda _: None)
-        assert [type(event) for event in told] == [Committed, TaskTaken, TaskOpened, ModelRegistered]
+        assert [type(event) for event in told] == [Committed, TaskOpened, ModelRegistered]
+        assert [event.at.log_index // BESIDE for event in told] == [0, 1, 2]
         opened = next(event for event in told if isinstance(event, TaskOpened))
         assert (opened.task, opened.model, opened.input_data, opened.input_root) == (tasks[0], at.model, b"", bytes(32))
         assert opened.requester == at.wallets[1].address
-        # with the task in the index nothing is told twice
-        assert len(of(await at.events(start), TaskOpened)) == 0
+        # with the engine's whole history in the index nothing is told twice
+        assert not of(await at.events(start), TaskOpened)
+        # a task of the index's own time is told once, and its model beside it
+        await order(at.wallets[1], at.there, at.model, INPUT)
+        logs = await at.rpc.logs(late.emitters, head.number + 1, head.number + 1, [late.topics])
+        assert [type(event) for event in await late.events(logs, lambda _: None)] == [TaskOpened, ModelRegistered]
+        quorum = Quorum([Source(at.rpc, "here")], late, 1)
+        assert (await quorum.ask(told)).reason == ""
+        assert (await quorum.ask([*told[:2], replace(told[2], registrar=at.there.engine)])).against
 
 
 async def test_an_input_inside_another_contracts_call_data() -> None:
@@ -108,7 +115,7 @@ async def test_an_input_inside_another_contracts_call_data() -> None:
         address, _ = await at.wallets[1].create(creation_code(OnPayment.TAKES))
         call = at.calls.submit_task(at.wallets[1].address, at.model, 0, INPUT)
         await at.act(1, Forwarder(address).through(call))
-        assert [event.input_data for event in await at.events() if isinstance(event, TaskOpened)] == [INPUT]
+        assert [event.input_data[32:] for event in await at.events() if isinstance(event, TaskOpened)] == [INPUT]
 
 
 async def test_an_input_in_no_call_data_is_not_guessed() -> None:
@@ -183,29 +190,53 @@ async def test_hostile_logs_are_left_out() -> None:
         assert len(left_out) == 4
 
 
-async def test_a_log_that_the_state_contradicts_is_asked_for_again() -> None:
-    """It is one endpoint speaking for two chains: nothing is indexed of it, and nothing is dropped for good."""
+async def test_what_the_state_of_its_block_denies_is_left_out() -> None:
     async with stage() as at:
         commitment = await at.commit()
         await at.send(await at.adapter.open_dispute(accuse(commitment)))
-        logs = await logs_of(at)
-        by_name = {log.topics[0]: log for log in logs}
+        await at.past_vote(commitment)
+        await at.finish(commitment)
+        by_name = {log.topics[0]: log for log in await logs_of(at)}
+        nobody, nothing = bytes(12) + b"\x22" * 20, b"\x07" * 32
 
-        async def refused(name: str, place: int, word: bytes, why: str) -> None:
+        async def denied(name: str, **changes: object) -> str:
             log = by_name[at.adapter._logs.topic(name)]
-            topics = (*log.topics[:place], word, *log.topics[place + 1 :])
-            with pytest.raises(EndpointError, match=why):
-                await at.adapter.events([log._replace(topics=topics)], lambda _: None)
+            left: list[Malformed] = []
+            assert await at.adapter.events([log._replace(**changes)], left.append) == []
+            return str(left[0].error)
 
-        nobody = bytes(12) + b"\x22" * 20
-        await refused("TaskSubmitted", 1, b"\x07" * 32, "knows nothing by this identifier")
-        await refused("TaskSubmitted", 2, b"\x07" * 32, "log and the state of its block differ")
-        await refused("SolutionSubmitted", 1, nobody, "log and the state of its block differ")
-        await refused("SolutionSubmitted", 2, b"\x07" * 32, "knows nothing by this identifier")
-        await refused("ContestationSubmitted", 1, nobody, "log and the state of its block differ")
-        lost = by_name[at.adapter._logs.topic("TaskSubmitted")]._replace(tx_hash=Hash32(b"\x07" * 32))
+        def topics(name: str, place: int, word: bytes) -> tuple[bytes, ...]:
+            log = by_name[at.adapter._logs.topic(name)]
+            return (*log.topics[:place], word, *log.topics[place + 1 :])
+
+        unknown = "knows nothing by this identifier"
+        assert unknown in await denied("ModelRegistered", topics=topics("ModelRegistered", 1, nothing))
+        assert unknown in await denied("TaskSubmitted", topics=topics("TaskSubmitted", 1, nothing))
+        assert "the task is another" in await denied("TaskSubmitted", topics=topics("TaskSubmitted", 2, nothing))
+        assert "the task is another" in await denied("TaskSubmitted", data=bytes(32))
+        assert unknown in await denied("SolutionSubmitted", topics=topics("SolutionSubmitted", 2, nothing))
+        assert "another's" in await denied("SolutionSubmitted", topics=topics("SolutionSubmitted", 1, nobody))
+        assert unknown in await denied("ContestationSubmitted", topics=topics("ContestationSubmitted", 2, nothing))
+        assert "another's" in await denied("ContestationSubmitted", topics=topics("ContestationSubmitted", 1, nobody))
+        assert "come to 1" in await denied("ContestationVoteFinish", data=(2).to_bytes(32, "big"))
+        solved = by_name[at.adapter._logs.topic("SolutionSubmitted")]
+        claimed = solved._replace(topics=(at.adapter._logs.topic("SolutionClaimed"), *solved.topics[1:]))
+        left: list[Malformed] = []
+        assert await at.adapter.events([claimed], left.append) == []
+        assert "not claimed" in str(left[0].error)
+        retracted = solved._replace(topics=(at.adapter._logs.topic("TaskRetracted"), commitment))
+        assert await at.adapter.events([retracted], left.append) == []
+        assert "the task stands" in str(left[1].error)
+
+
+async def test_a_transaction_that_is_not_served_is_asked_for_again() -> None:
+    """Nothing is indexed of the range: the log is true, and what it means is not known yet."""
+    async with stage() as at:
+        await at.commit()
+        ordered = at.adapter._logs.topic("TaskSubmitted")
+        log = next(log for log in await logs_of(at) if log.topics[0] == ordered)
         with pytest.raises(EndpointError, match="does not know its transaction"):
-            await at.adapter.events([lost], lambda _: None)
+            await at.adapter.events([log._replace(tx_hash=Hash32(b"\x07" * 32))], lambda _: None)
 
 
 # the identifiers, the seam, the contract itself
