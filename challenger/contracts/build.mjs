@@ -1,13 +1,15 @@
 // Compiles the contracts and writes artifacts/<Name>.json, and each doubles/<Name>.sol, which stands alone, to
 // artifacts/doubles/<Name>.json; with --check it compares instead and exits 1 on a difference.
 //
-//   node build.mjs [--check] [--modules <node_modules directory>]
+//   node build.mjs [--check] [--modules <node_modules directory>] [--only <Name.sol> --out <file.json>]
+//
+// With --only, one contract that stands alone, wherever it lies, in place of all these.
 //
 // The compiler is the npm package solc in the version that package.json pins, found in the given directory, else in
 // NODE_PATH, else beside this file. Same sources, same bytes: metadata hashes are left out and keys are sorted.
 import { existsSync, mkdirSync, readFileSync, readdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -96,26 +98,31 @@ function compile(solc, sources, wanted) {
 
 const args = process.argv.slice(2);
 const check = args.includes("--check");
-const at = args.indexOf("--modules");
-const known = new Set(["--check", "--modules", at >= 0 ? args[at + 1] : undefined]);
-if (args.some((arg) => !known.has(arg)) || (at >= 0 && !args[at + 1])) fail("usage: build.mjs [--check] [--modules <directory>]");
-const solc = loadCompiler(at >= 0 ? args[at + 1] : undefined);
+const given = {};
+for (let at = 0; at < args.length; at++)
+  if (["--modules", "--only", "--out"].includes(args[at])) given[args[at].slice(2)] = args[++at] ?? "";
+  else if (args[at] !== "--check") given.unknown = args[at];
+if (given.unknown !== undefined || Object.values(given).includes("") || !given.only !== !given.out)
+  fail("usage: build.mjs [--check] [--modules <directory>] [--only <Name.sol> --out <file.json>]");
+const solc = loadCompiler(given.modules);
 let differs = false;
+
+// Writes, or compares, one artifact.
+function keep(path, name, text) {
+  const size = (JSON.parse(text).deployedBytecode.length - 2) / 2;
+  if (!check) writeFileSync(path, text);
+  else if (!existsSync(path) || readFileSync(path, "utf8") !== text) {
+    console.error(`${name}: the artifact is not what the sources compile to`);
+    differs = true;
+    return;
+  }
+  console.log(`${name}: ${size} bytes`);
+}
 
 // Writes, or compares, the artifacts of `built` in `folder`, and takes away, or complains of, those that are no contract.
 function settle(built, folder) {
   mkdirSync(folder, { recursive: true });
-  for (const [name, text] of Object.entries(built)) {
-    const path = join(folder, `${name}.json`);
-    const size = (JSON.parse(text).deployedBytecode.length - 2) / 2;
-    if (!check) writeFileSync(path, text);
-    else if (!existsSync(path) || readFileSync(path, "utf8") !== text) {
-      console.error(`${name}: the artifact is not what the sources compile to`);
-      differs = true;
-      continue;
-    }
-    console.log(`${name}: ${size} bytes`);
-  }
+  for (const [name, text] of Object.entries(built)) keep(join(folder, `${name}.json`), name, text);
   const present = readdirSync(folder).filter((name) => name.endsWith(".json"));
   for (const name of present.filter((name) => !(name.slice(0, -5) in built))) {
     if (check) {
@@ -125,6 +132,12 @@ function settle(built, folder) {
   }
 }
 
+if (given.only) {
+  const name = basename(given.only, ".sol");
+  const sources = { [`${name}.sol`]: { content: readFileSync(given.only, "utf8") } };
+  keep(given.out, name, compile(solc, sources, [name])[name]);
+  process.exit(differs ? 1 : 0);
+}
 settle(compile(solc, sourcesIn(here), CONTRACTS), out);
 const doubles = sourcesIn(join(here, "doubles"));
 const standing = {};

@@ -13,31 +13,21 @@ part (docs/protocols.md has a worked one). The tests speak to the adapter throug
 from __future__ import annotations
 
 import random
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
-from challenger.chain.answers import RawLog
-from challenger.chain.follower import Follower, Malformed, Options
-from challenger.chain.rpc import Rpc
+from challenger.chain.follower import Malformed
 from challenger.domain import (
     Action,
-    Address,
-    Call,
     ChainEvent,
     ChainId,
     Committed,
-    DisputeClosed,
-    DisputeId,
     DisputeOpened,
     DisputeOutcome,
     Hash32,
     Intent,
+    JobClosed,
     JobStatus,
     ModelRegistered,
     TaskOpened,
@@ -45,105 +35,25 @@ from challenger.domain import (
 )
 from challenger.errors import ConfigError, FilingRefused, WrongChain, WrongContract
 from challenger.pipeline.quorum import Quorum, Source
-from challenger.plugins.registry import Disputed, Place
-from challenger.protocols.base import Accusation, Adapter, subject
-from challenger.store import migrate
-from challenger.store.engine import Store, open_store
-from challenger.store.schema import commitments, disputes, events, models, tasks
+from challenger.plugins.onlooker import Onlooker
+from challenger.plugins.stage import (
+    ELSEWHERE,
+    STEPS,
+    Stage,
+    adapter_on,
+    ended,
+    events_on,
+    indexed,
+    key_of,
+    led_to_the_challenge,
+    logs_on,
+    opened,
+    refused,
+    spoilt_of,
+)
+from challenger.protocols.base import subject
 
-#: Steps that opening or ending a dispute may take before the kit gives up.
-_STEPS = 64
-_ELSEWHERE = Address("0x" + "5e" * 20)
-
-
-class Stage(Protocol):
-    """One deployed protocol. ``place`` has the account whose disputes these are, and its secret."""
-
-    @property
-    def plugin(self) -> Disputed: ...
-
-    @property
-    def place(self) -> Place: ...
-
-    @property
-    def rpc(self) -> Rpc: ...
-
-    async def commit(self, *, honest: bool) -> Accusation:
-        """A provider answers a fresh task. Gives what a replay comes to: the committed roots of an ``honest`` one, others
-        else; ``evidence`` is any digest."""
-        ...
-
-    async def send(self, call: Call) -> None:
-        """Sends as the account and has it mined; raises when it reverts."""
-        ...
-
-    async def mine(self, seconds: int = 0) -> None:
-        """One block, so many seconds after the last."""
-        ...
-
-    async def decide(self, dispute: DisputeId, *, for_us: bool) -> None:
-        """Whoever decides (a court, voters, time) does what ends the dispute so."""
-        ...
-
-    async def rival(self, accusation: Accusation) -> Address:
-        """Somebody else disputes the commitment; who."""
-        ...
-
-
-async def adapter_on(stage: Stage, **changes: Any) -> Adapter:
-    """An adapter made anew, as after a restart, and checked. ``changes``: of the place."""
-    made = stage.plugin.adapter(replace(stage.place, **changes))
-    await made.check()
-    return made
-
-
-async def logs_on(stage: Stage, adapter: Adapter) -> list[RawLog]:
-    head = await stage.rpc.block("latest")
-    return await stage.rpc.logs(adapter.emitters, 0, head.number, [adapter.topics])
-
-
-async def events_on(stage: Stage, adapter: Adapter) -> list[ChainEvent]:
-    """All that the chain says. Raises AssertionError for a log that is left out."""
-    left: list[Malformed] = []
-    told = await adapter.events(await logs_on(stage, adapter), left.append)
-    assert not left, f"a log of the contract itself is called malformed: {left[0].error}"
-    return told
-
-
-async def opened(stage: Stage, adapter: Adapter, accusation: Accusation) -> DisputeOpened:
-    """Opens the dispute as the watcher would: whatever the adapter names next, until it is there."""
-    for _ in range(_STEPS):
-        mine = [
-            event
-            for event in await events_on(stage, adapter)
-            if isinstance(event, DisputeOpened)
-            and (event.commitment, event.challenger) == (accusation.commitment, stage.place.account)
-        ]
-        if mine:
-            return mine[-1]
-        intent = await adapter.open_dispute(accusation)
-        await (stage.mine() if intent is None else stage.send(intent.call))
-    raise AssertionError(f"after {_STEPS} steps there is no dispute")
-
-
-async def ended(stage: Stage, adapter: Adapter, dispute: DisputeId) -> DisputeClosed:
-    """Takes the dispute to its end."""
-    for _ in range(_STEPS):
-        closed = [e for e in await events_on(stage, adapter) if isinstance(e, DisputeClosed) and e.dispute == dispute]
-        if closed:
-            return closed[-1]
-        intent = await adapter.advance(dispute)
-        await (stage.mine(1) if intent is None else stage.send(intent.call))
-    raise AssertionError(f"after {_STEPS} steps the dispute is not over")
-
-
-@asynccontextmanager
-async def fresh_store() -> AsyncIterator[Store]:
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'kit.sqlite'}"
-        await migrate.upgrade(url)
-        async with open_store(url) as store:
-            yield store
+__all__ = ["AdapterSuite", "Stage", "adapter_on", "ended", "events_on", "logs_on", "opened"]
 
 
 class AdapterSuite:
@@ -164,7 +74,7 @@ class AdapterSuite:
         with pytest.raises(WrongChain):
             await adapter_on(stage, chain_id=ChainId(stage.place.chain_id + 1))
         with pytest.raises(WrongContract):
-            await adapter_on(stage, contract=_ELSEWHERE)
+            await adapter_on(stage, contract=ELSEWHERE)
 
     async def test_nothing_is_known_before_it_is_checked(self, stage: Stage) -> None:
         with pytest.raises(ConfigError):
@@ -174,6 +84,11 @@ class AdapterSuite:
         adapter = await adapter_on(stage)
         assert stage.place.contract in adapter.pins
         assert await adapter.pinned()
+        for address in adapter.pins:
+            chain = Onlooker(stage.rpc)
+            other = await adapter_on(stage, chain=chain)
+            chain.changed.add(address)
+            assert not await other.pinned(), f"another code at {address} goes unnoticed"
         terms = adapter.terms
         assert terms.said
         assert terms.text
@@ -208,40 +123,59 @@ class AdapterSuite:
         logs = await logs_on(stage, adapter)
         apart = [event for log in logs for event in await other.events([log], lambda _: None)]
         assert apart == told
-        shown = [await other.shown(stage.rpc, log) for log in logs]
+        chain = Onlooker(stage.rpc)
+        away = await adapter_on(stage, chain=chain)
+        chain.gone = True  # whoever is asked is the reader that is handed in
+        shown = [await away.shown(stage.rpc, log) for log in logs]
         assert [event for event in shown if event is not None] == told
+        head = await stage.rpc.block("latest")
+        window = await away.window_at(stage.rpc, accusation.commitment, head.hash)
+        assert window == await adapter.window(accusation.commitment)
+
+    async def test_state_is_read_as_of_one_block_that_its_hash_names(self, stage: Stage) -> None:
+        """The index may be far behind the head, and a reorganisation must not mix two states."""
+        chain = Onlooker(stage.rpc)
+        adapter = await adapter_on(stage, chain=chain)
+        accusation = await stage.commit(honest=False)
+        dispute = await opened(stage, adapter, accusation)
+        await stage.mine()
+        for log in await logs_on(stage, adapter):
+            chain.asked.clear()
+            await adapter.events([log], lambda _: None)
+            parent = (await stage.rpc.block(log.block_hash)).parent
+            assert set(chain.asked) <= {log.block_hash, parent}, (
+                "what a log says is read at the log's block, by its hash"
+            )
+        chain.asked.clear()
+        standing = await adapter.hydrate(accusation.commitment)
+        assert set(chain.asked) <= {standing.block.hash}
+        chain.asked.clear()
+        case = await adapter.status(dispute.dispute)
+        assert set(chain.asked) <= {case.block.hash}
 
     async def test_what_the_contract_cannot_have_written_is_left_out(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
         await stage.commit(honest=True)
         draw = random.Random(7)  # noqa: S311 - which bytes are spoilt
         for log in await logs_on(stage, adapter):
-            for spoilt in _spoilt(log, draw):
-                left: list[Malformed] = []
+            left: list[Malformed] = []
+            if await adapter.events([log], left.append) and len(log.data) >= 32:
+                assert await adapter.events([log._replace(data=log.data[: len(log.data) // 2])], left.append) == []
+                assert len(left) == 1, "whoever serves half a log is told of"
+            for spoilt in spoilt_of(log, draw):
+                left = []
                 told = await adapter.events([spoilt], left.append)
                 assert len(told) + len(left) <= 1
                 assert all(event.at == spoilt.at for event in told)
-            assert await adapter.events([log._replace(address=_ELSEWHERE)], lambda _: None) == []
+            assert await adapter.events([log._replace(address=ELSEWHERE)], lambda _: None) == []
 
     async def test_the_index_is_the_same_in_one_go_and_block_by_block(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
         await opened(stage, adapter, await stage.commit(honest=False))
         await stage.commit(honest=True)
-        tables = []
-        for near in (64, 1):
-            async with fresh_store() as store:
-                follower = Follower(stage.rpc, store.index(), adapter, Options(depth=4096, near=near))
-                while await follower.step():
-                    pass
-                async with store.read() as view:
-                    tables.append(
-                        [
-                            sorted((await view.connection.execute(table.select())).all(), key=repr)
-                            for table in (events, models, tasks, commitments, disputes)
-                        ]
-                    )
-        assert tables[0] == tables[1]
-        assert len(tables[0][3]) == 2
+        once, block_by_block = [await indexed(stage, adapter, near) for near in (64, 1)]
+        assert once == block_by_block
+        assert len(once["commitments"]) == 2
 
     async def test_endpoints_that_show_the_same_agree_and_others_do_not(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
@@ -249,8 +183,7 @@ class AdapterSuite:
         await stage.mine()
         told = await events_on(stage, adapter)
         made = next(e for e in told if isinstance(e, Committed) and e.commitment == accusation.commitment)
-        case: list[ChainEvent] = [made]
-        case += [e for e in told if isinstance(e, TaskOpened) and e.task == made.task]
+        case: list[ChainEvent] = [made, *(e for e in told if isinstance(e, TaskOpened) and e.task == made.task)]
         case += [e for e in told if isinstance(e, ModelRegistered) and e.model == made.model]
         quorum = Quorum([Source(stage.rpc, "here")], adapter, 1)
         head = await stage.rpc.block("latest")
@@ -263,7 +196,11 @@ class AdapterSuite:
     async def test_an_answer_that_is_right_cannot_be_disputed(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
         assert await adapter.eligibility(await stage.commit(honest=True), 0) != ""
-        assert await adapter.eligibility(await stage.commit(honest=False), 0) == ""
+        wrong = await stage.commit(honest=False)
+        assert await adapter.eligibility(wrong, 0) == ""
+        if (await adapter.prospect(wrong.commitment)).bond:
+            poor = await adapter_on(stage, account=ELSEWHERE)
+            assert await poor.eligibility(wrong, 0) != "", "who cannot pay the bond cannot dispute"
 
     async def test_a_window_closes(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
@@ -271,8 +208,15 @@ class AdapterSuite:
         window, head = await adapter.window(accusation.commitment), await stage.rpc.block("latest")
         assert window.open_at(head.time)
         assert await adapter.eligibility(accusation, window.closes - head.time) != ""
-        await stage.mine(window.closes - head.time)
+        challenge = await led_to_the_challenge(stage, adapter, accusation)
+        head = await stage.rpc.block("latest")
+        await stage.mine(window.closes - 1 - head.time)
+        assert (await stage.rpc.block("latest")).time == window.closes - 1, "the stage's clock is not exact"
+        assert window.open_at(UnixTime(window.closes - 1))
+        assert not await refused(stage, challenge), "in the window's last second the contract refuses a dispute"
+        await stage.mine(1)
         assert not window.open_at((await stage.rpc.block("latest")).time)
+        assert await refused(stage, challenge), "after the window the contract takes a dispute"
         assert await adapter.eligibility(accusation, 0) != ""
 
     async def test_a_dispute_is_opened_step_by_step_and_after_any_restart(self, stage: Stage) -> None:
@@ -281,20 +225,25 @@ class AdapterSuite:
         prospect = await adapter.prospect(accusation.commitment)
         assert 0 <= prospect.win <= 1_000_000
         sent: list[Intent] = []
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             adapter = await adapter_on(stage)  # whoever comes back knows nothing but the chain
             intent = await adapter.open_dispute(accusation)
             if intent is None:
                 await stage.mine()
                 continue
+            assert await adapter.open_dispute(accusation) == intent, "asked again, it names the same"
             assert await (await adapter_on(stage)).open_dispute(accusation) == intent
+            await stage.mine()
+            later = await adapter.open_dispute(accusation)
+            assert later is None or key_of(later) == key_of(intent), "a block later the same step has another key"
             sent.append(intent)
             await stage.send(intent.call)
             if intent.action is Action.CHALLENGE:
                 break
         assert sent[-1].action is Action.CHALLENGE
         assert len(sent) == adapter.terms.transactions
-        assert len({(one.subject, one.action) for one in sent}) == len(sent)
+        keys = {key_of(one) for one in sent}
+        assert len(keys) == len(sent)
         about, closes = subject(accusation.commitment), (await adapter.window(accusation.commitment)).closes
         for one in sent:
             assert one.protocol == adapter.name
@@ -302,6 +251,8 @@ class AdapterSuite:
             assert one.deadline <= closes
             assert one.call.value <= prospect.bond
         dispute = await opened(stage, adapter, accusation)
+        again = await adapter.open_dispute(accusation)
+        assert again is None or key_of(again) in keys, "it would be opened a second time"
         assert dispute.bond == prospect.bond
         assert (await adapter.status(dispute.dispute)).outcome is DisputeOutcome.OPEN
         assert await adapter.advance(dispute.dispute) is None, "only others can act, and there is a next transaction"
@@ -310,7 +261,10 @@ class AdapterSuite:
     async def test_a_dispute_is_taken_to_its_end(self, stage: Stage, for_us: bool) -> None:
         adapter = await adapter_on(stage)
         accusation = await stage.commit(honest=False)
+        assert (await adapter.hydrate(accusation.commitment)).open_disputes == 0
         dispute = await opened(stage, adapter, accusation)
+        assert (await adapter.hydrate(accusation.commitment)).open_disputes == 1
+        assert (await adapter.status(dispute.dispute)).outcome is DisputeOutcome.OPEN
         await stage.decide(dispute.dispute, for_us=for_us)
         closed = await ended(stage, await adapter_on(stage), dispute.dispute)
         assert closed.commitment == accusation.commitment
@@ -320,10 +274,14 @@ class AdapterSuite:
         assert await adapter.advance(dispute.dispute) is None
         if won:
             assert (await adapter.hydrate(accusation.commitment)).status is JobStatus.FRAUD
+            told = [e for e in await events_on(stage, adapter) if isinstance(e, JobClosed)]
+            assert [(e.commitment, e.status) for e in told] == [(accusation.commitment, JobStatus.FRAUD)]
+            assert await adapter.eligibility(accusation, 0) != "", "what is fraud already cannot be disputed"
         collected = await adapter.collect("1")
         if collected is not None:
             assert collected.action is Action.WITHDRAW
             await stage.send(collected.call)
+            assert await adapter.collect("2") is None, "nothing is left to collect"
 
     async def test_what_others_dispute_is_recorded(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
@@ -338,22 +296,3 @@ class AdapterSuite:
         assert (await adapter.hydrate(accusation.commitment)).status is JobStatus.COMMITTED
         with pytest.raises(FilingRefused):
             await adapter.open_dispute(accusation)
-
-
-def _spoilt(log: RawLog, draw: random.Random) -> Sequence[RawLog]:
-    """What an endpoint that is broken or lies might serve in place of ``log``."""
-    data, topics = log.data, log.topics
-    flipped = bytearray(data or b"\0")
-    flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
-    swapped = (*topics[:1], *(draw.randbytes(32) for _ in topics[1:]))
-    return (
-        log._replace(data=data[: len(data) // 2]),
-        log._replace(data=draw.randbytes(len(data))),
-        log._replace(data=b"\xff" * len(data)),
-        log._replace(data=bytes(flipped)),
-        log._replace(data=b""),
-        log._replace(topics=topics[:1]),
-        log._replace(topics=(*topics, bytes(32))),
-        log._replace(topics=swapped),
-        log._replace(topics=()),
-    )

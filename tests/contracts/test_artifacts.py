@@ -16,6 +16,7 @@ from challenger.chain.hashing import keccak
 from challenger.contracts import NAMES, ForeignCode, UnknownArtifact, artifact, double
 
 SOURCES = Path(__file__).parents[2] / "challenger" / "contracts"
+SAMPLE = Path(__file__).parents[2] / "docs" / "sample-protocol"
 
 
 def test_every_contract_fits_the_size_limit() -> None:
@@ -35,6 +36,8 @@ def test_the_compiler_is_the_one_that_is_pinned() -> None:
     pinned = json.loads((SOURCES / "package.json").read_text())["dependencies"]["solc"]
     assert all(artifact(name).solc.startswith(pinned + "+") for name in NAMES)
     assert all(double(file.stem).solc.startswith(pinned + "+") for file in (SOURCES / "doubles").glob("*.sol"))
+    sample = json.loads((SAMPLE / "board_protocol" / "contract.json").read_text())
+    assert sample["solc"].startswith(pinned + "+")
 
 
 def test_deployed_code_matches_whatever_its_immutables_are(world: World) -> None:
@@ -112,6 +115,27 @@ def test_what_changes_state_is_exactly_the_protocol() -> None:
 def test_the_artifacts_are_what_the_sources_compile_to(node: str) -> None:
     done = subprocess.run([node, SOURCES / "build.mjs", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def _sample(node: str, source: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """The contract of the worked example (docs/protocols.md), which is no part of this package."""
+    out = SAMPLE / "board_protocol" / "contract.json"
+    argv = [node, SOURCES / "build.mjs", "--only", source, "--out", out, "--check", *more]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.solc
+def test_the_samples_contract_is_what_its_source_compiles_to(node: str, tmp_path: Path) -> None:
+    done = _sample(node, SAMPLE / "Board.sol")
+    assert done.returncode == 0, done.stderr
+    other = tmp_path / "Board.sol"
+    other.write_text((SAMPLE / "Board.sol").read_text().replace("30 days", "31 days"))
+    done = _sample(node, other)
+    assert done.returncode == 1
+    assert "Board: the artifact is not what the sources compile to" in done.stderr
+    done = _sample(node, other, "--nonsense")
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: ")
 
 
 @pytest.mark.solc

@@ -1,0 +1,39 @@
+"""Answers for what a protocol lacks, as base classes of its adapter: the watcher may ask any protocol for them."""
+
+from __future__ import annotations
+
+from challenger.domain import CommitmentId, DemandId, Hash32, Intent, Millionths, Part, UnixTime, Wei
+from challenger.errors import EndpointError, FilingRefused
+from challenger.protocols.base import DemandStanding, Prospect
+
+
+class NoDemands:
+    """Nobody can demand withheld data there."""
+
+    #: Why, in one sentence.
+    no_demands = "this protocol has no demands for withheld data"
+
+    async def demand_eligibility(self, commitment: CommitmentId, part: Part, index: int, lead: int) -> str:  # noqa: ARG002
+        return self.no_demands
+
+    async def demand_prospect(self, commitment: CommitmentId, part: Part) -> Prospect:  # noqa: ARG002
+        return Prospect(Wei(0), Wei(0), Millionths(0))
+
+    async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent:  # noqa: ARG002
+        raise FilingRefused(self.no_demands)
+
+    async def demand_status(self, demand: DemandId) -> DemandStanding:
+        raise EndpointError(f"demand {demand}: {self.no_demands}")
+
+    async def advance_demand(self, demand: DemandId) -> Intent | None:  # noqa: ARG002
+        return None
+
+
+class NoAnchor:
+    """Nowhere to publish what the watcher's sampling was bound to."""
+
+    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:  # noqa: ARG002
+        return None
+
+    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:  # noqa: ARG002
+        return None
