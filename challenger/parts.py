@@ -40,6 +40,7 @@ class Anchoring:
     """Publishes epochs where there is a contract and a key in live mode; nowhere else."""
 
     def __init__(self, adapter: Adapter, *, live: bool) -> None:
+        self.protocol = adapter.name
         self._adapter = adapter
         self._live = live
 

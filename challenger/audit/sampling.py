@@ -46,6 +46,10 @@ class Chain(Protocol):
 
 
 class Decoding(Protocol):
+    """The protocol's adapter."""
+
+    @property
+    def name(self) -> str: ...
     @property
     def emitters(self) -> tuple[Address, ...]: ...
     @property
@@ -75,7 +79,7 @@ async def audit_epoch(
         on_chain = await _on_chain(chain, decoder, row)
         wanted = sorted({r.draw_block for r in rows if r.draw_block is not None and r.draw_hash is not None})
         hashes = {block.number: block.hash for block in await chain.blocks(wanted)} if wanted else {}
-        found = await _anchor(view, chain, anchor, row)
+        found = await _anchor(view, chain, decoder.name, anchor, row)
     epoch = Epoch(row.number, row.opens_block, row.closes_block, row.delay, row.secret, Hash32(row.policy_digest))
     report = check_epoch(epoch, _policy(row), row.commitment, on_chain, rows, hashes, found)
     report.findings += unread
@@ -124,9 +128,9 @@ async def _on_chain(chain: Chain, decoder: Decoding, row: EpochRow) -> dict[Comm
     return found
 
 
-async def _anchor(view: View, chain: Chain, contract: Address, row: EpochRow) -> Anchor | None:
+async def _anchor(view: View, chain: Chain, protocol: str, contract: Address, row: EpochRow) -> Anchor | None:
     """What the anchor contract holds for the account that anchored this epoch; None where nothing stands."""
-    sent = await view.transactions.find("reference", f"epoch/{row.number}", Action.ANCHOR)
+    sent = await view.transactions.find(protocol, f"epoch/{row.number}", Action.ANCHOR)
     if sent is None or not contract:
         return None
     answer = await chain.call(contract, encode_call(artifact("EpochAnchor").abi, "entryOf", [sent.account, row.number]))

@@ -36,7 +36,6 @@ from challenger.store.work import Item
 BATCH = 5_000
 #: An epoch opens no sooner than this many blocks after the head at which it was made: time for its anchor to land.
 LEAD = 10
-PROTOCOL = "reference"
 
 
 class Headers(Protocol):
@@ -44,7 +43,11 @@ class Headers(Protocol):
 
 
 class Anchoring(Protocol):
-    """Builds the transactions that publish an epoch; None of them where there is no contract or no key."""
+    """Builds the transactions that publish an epoch; None of them where there is no contract or no key. ``protocol``: which
+    they belong to."""
+
+    @property
+    def protocol(self) -> str: ...
 
     def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None: ...
 
@@ -176,7 +179,8 @@ class Sampler:
         async with self._store.read() as view:
             open_ones = [e for e in await view.epochs.all() if e.anchor_block is None]
             sent = {
-                e.number: await view.transactions.find(PROTOCOL, f"epoch/{e.number}", Action.ANCHOR) for e in open_ones
+                e.number: await view.transactions.find(self._anchoring.protocol, f"epoch/{e.number}", Action.ANCHOR)
+                for e in open_ones
             }
         final = [
             (number, tx.hash, tx.block)

@@ -77,8 +77,12 @@ class AdapterSuite:
             await adapter_on(stage, contract=ELSEWHERE)
 
     async def test_nothing_is_known_before_it_is_checked(self, stage: Stage) -> None:
+        new = stage.plugin.adapter(stage.place)
         with pytest.raises(ConfigError):
-            _ = stage.plugin.adapter(stage.place).terms
+            _ = new.terms
+        await stage.commit(honest=True)
+        # an audit reads logs without a check
+        assert await events_on(stage, new) == await events_on(stage, await adapter_on(stage))
 
     async def test_the_code_is_pinned_and_the_terms_are_read(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
@@ -170,8 +174,7 @@ class AdapterSuite:
             assert await adapter.events([log._replace(address=ELSEWHERE)], lambda _: None) == []
 
     async def test_the_index_is_the_same_in_one_go_and_block_by_block(self, stage: Stage) -> None:
-        adapter = await adapter_on(stage)
-        await opened(stage, adapter, await stage.commit(honest=False))
+        await opened(stage, adapter := await adapter_on(stage), await stage.commit(honest=False))
         await stage.commit(honest=True)
         once, block_by_block = [await indexed(stage, adapter, near) for near in (64, 1)]
         assert once == block_by_block
@@ -285,8 +288,7 @@ class AdapterSuite:
 
     async def test_what_others_dispute_is_recorded(self, stage: Stage) -> None:
         adapter = await adapter_on(stage)
-        accusation = await stage.commit(honest=False)
-        who = await stage.rival(accusation)
+        who = await stage.rival(accusation := await stage.commit(honest=False))
         theirs = [event for event in await events_on(stage, adapter) if isinstance(event, DisputeOpened)]
         assert [(event.commitment, event.challenger) for event in theirs] == [(accusation.commitment, who)]
 

@@ -1,8 +1,8 @@
-"""Answers for what a protocol lacks, as base classes of its adapter: the watcher may ask any protocol for them."""
+"""Answers for what a protocol lacks, as a base class of its adapter: the watcher may ask any protocol for it."""
 
 from __future__ import annotations
 
-from challenger.domain import CommitmentId, DemandId, Hash32, Intent, Millionths, Part, UnixTime, Wei
+from challenger.domain import CommitmentId, DemandId, Intent, Millionths, Part, Wei
 from challenger.errors import EndpointError, FilingRefused
 from challenger.protocols.base import DemandStanding, Prospect
 
@@ -26,14 +26,4 @@ class NoDemands:
         raise EndpointError(f"demand {demand}: {self.no_demands}")
 
     async def advance_demand(self, demand: DemandId) -> Intent | None:  # noqa: ARG002
-        return None
-
-
-class NoAnchor:
-    """Nowhere to publish what the watcher's sampling was bound to."""
-
-    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:  # noqa: ARG002
-        return None
-
-    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:  # noqa: ARG002
         return None

@@ -43,7 +43,7 @@ from challenger.domain import (
     Window,
 )
 from challenger.errors import ConfigError, FilingRefused, WrongChain, WrongContract
-from challenger.protocols import reference_calls
+from challenger.protocols.anchored import Anchored, stands
 from challenger.protocols.base import (
     NO_DEADLINE,
     Accusation,
@@ -90,7 +90,7 @@ _ERRORS = [
 ]
 
 
-class ReferenceAdapter:
+class ReferenceAdapter(Anchored):
     """One market on one chain. ``account`` is whose disputes these are, None for a watcher without a key; ``secret`` is
     32 bytes bound to that account's key; ``win`` is P(win | fraud): how far the k-of-n signers are trusted to rule right
     and in time; ``anchor`` is the ``EpochAnchor``, if there is one; ``pins`` are code hashes to insist on, besides."""
@@ -139,15 +139,10 @@ class ReferenceAdapter:
         if served != self._chain_id:
             raise WrongChain("point the watcher at the right endpoint", wanted=self._chain_id, served=served)
         head = await self._chain.block("latest")
-        expected = {self._market: "InferenceMarket"} | ({self._anchor: "EpochAnchor"} if self._anchor else {})
-        for address, name in expected.items():
-            code = await self._chain.code(address, head.hash)
-            if not code:
-                raise WrongContract(f"there is no contract; is this the chain where {name} stands?", address=address)
-            if not artifact(name).matches(code):
-                raise WrongContract(f"its code is not {name} as this version knows it", address=address)
+        await stands(self._chain, self._market, "InferenceMarket", head)
+        anchor = await self.anchor_checked(self._chain, head)
         params = await self._views.params(head.hash)
-        pins = await code_hashes(self._chain, [*expected, params.adjudicator], head.hash)
+        pins = await code_hashes(self._chain, [self._market, *anchor, params.adjudicator], head.hash)
         for address, wanted in self._wanted.items():
             if pins.get(address) != wanted:
                 found = pins[address].hex() if address in pins else "nothing"
@@ -360,19 +355,6 @@ class ReferenceAdapter:
         if not await self._views.balance_of(self._own_account(), head.hash):
             return None
         return self._intent(Action.WITHDRAW, occasion, self.calls.withdraw(), NO_DEADLINE)
-
-    def anchor(self, epoch: int, commitment: Hash32, deadline: UnixTime) -> Intent | None:
-        """Publishes an epoch's commitment, before ``deadline``; None where there is no anchor contract."""
-        if self._anchor is None:
-            return None
-        call = reference_calls.anchor(self._anchor, epoch, commitment)
-        return self._intent(Action.ANCHOR, f"epoch/{epoch}", call, deadline)
-
-    def reveal(self, epoch: int, secret: Hash32) -> Intent | None:
-        if self._anchor is None:
-            return None
-        call = reference_calls.reveal(self._anchor, epoch, secret)
-        return self._intent(Action.REVEAL, f"epoch/{epoch}", call, NO_DEADLINE)
 
     def _intent(self, action: Action, about: str, call: Call, deadline: UnixTime) -> Intent:
         return Intent(self.name, about, action, call, deadline)

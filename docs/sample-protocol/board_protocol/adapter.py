@@ -35,7 +35,8 @@ from challenger.domain import (
 )
 from challenger.errors import ConfigError, EndpointError, FilingRefused, MalformedLog, WrongChain, WrongContract
 from challenger.plugins.registry import Place, Reader
-from challenger.protocols.absent import NoAnchor, NoDemands
+from challenger.protocols.absent import NoDemands
+from challenger.protocols.anchored import Anchored
 from challenger.protocols.base import (
     NO_DEADLINE,
     Accusation,
@@ -55,12 +56,13 @@ NOBODY = "0x" + "00" * 20
 TRUST = Millionths(950_000)
 
 
-class BoardAdapter(NoDemands, NoAnchor):
+class BoardAdapter(NoDemands, Anchored):
     name = "board"
     capability = Capability.OPEN
 
     def __init__(self, place: Place) -> None:
-        self._place, self._chain, self._account = place, place.chain, place.account
+        self._place, self._chain = place, place.chain
+        self._account, self._anchor = place.account, place.anchor
         self._decoder = EventDecoder([entry for entry in ABI if entry.get("name") in MEANINGFUL])
         self.emitters = (place.contract,)
         self.topics = self._decoder.topics
@@ -78,6 +80,7 @@ class BoardAdapter(NoDemands, NoAnchor):
         code = await self._chain.code(self._place.contract, head.hash)
         if keccak(code) != RUNTIME:
             raise WrongContract("its code is not the Board's", address=self._place.contract)
+        anchor = await self.anchor_checked(self._chain, head)
         bond = Wei(await self._ask("BOND", at=head))
         collateral = await self._ask("COLLATERAL", at=head)
         window, judge = await self._ask("window", at=head), await self._ask("judge", at=head)
@@ -85,7 +88,7 @@ class BoardAdapter(NoDemands, NoAnchor):
         text = json.dumps({"bond": bond, "collateral": collateral, "judge": judge, "window": window}, sort_keys=True)
         said = f"window {window} s, which its owner may change; {judge} judges"
         self._terms = Terms(bond, won, Wei(collateral - won), 1, 0, said, text)
-        self.pins = await code_hashes(self._chain, [self._place.contract], head.hash)
+        self.pins = await code_hashes(self._chain, [self._place.contract, *anchor], head.hash)
 
     async def pinned(self) -> bool:
         head = await self._chain.block("latest")
