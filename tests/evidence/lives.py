@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -71,4 +72,8 @@ def failing(found: Checked) -> list[str]:
     return [f"{finding.part}: {finding.what}" for finding in found.findings if finding.holds is False]
 
 
-__all__ = ["BACKENDS", "Life", "VerdictKind", "checked", "failing", "life"]
+def canonical(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+__all__ = ["BACKENDS", "Life", "VerdictKind", "canonical", "checked", "failing", "life"]
