@@ -23,7 +23,17 @@ class DemoFailed(ChallengerError):
     """the demonstration could not go on"""
 
 
+#: What the demonstration of another protocol has no use for.
+_REFERENCE_ONLY = ("rate", "tasks", "seed", "record")
+
+
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--protocol",
+        choices=("reference", "opengradient"),
+        default="reference",
+        help="opengradient: inferences without disputes, audited and reported (default: reference)",
+    )
     sub.add_argument(
         "--rate", type=_rate, default=1.0, metavar="P", help="share of commitments to draw, 0 to 1 (default: 1)"
     )
@@ -45,12 +55,15 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--plain", action="store_true", help="lines instead of a live table")
     sub.add_argument("--keep", action="store_true", help="keep models and cache in the folder too")
+    sub.set_defaults(refuse=sub.error, defaults={name: sub.get_default(name) for name in _REFERENCE_ONLY})
 
 
 def run(options: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the demo needs {', '.join(missing)}: pip install '.[demo]' in a clone")
+    if options.protocol == "opengradient":
+        return _opengradient(options)
     from rich.console import Console
 
     from challenger.cli.common import run_to_end
@@ -87,6 +100,48 @@ def run(options: argparse.Namespace) -> int:
         )
         console.print(screen.summary(outcome.report, outcome.window, list(places.items()), commands))
     return 0 if outcome.report.holds else 1
+
+
+def _opengradient(options: argparse.Namespace) -> int:
+    given = [name for name, default in options.defaults.items() if getattr(options, name) != default]
+    if given:
+        options.refuse(f"--{given[0]} is for the demonstration of the reference protocol")
+    from rich.console import Console
+
+    from challenger.cli import report
+    from challenger.cli.common import print_json, run_to_end
+    from challenger.sim import files
+    from challenger.sim.opengradient import demo
+
+    console = Console(stderr=options.json)
+    folder = files.make(options.out)
+
+    def say(phase: str, line: str) -> None:
+        console.print(f"{phase:<8}{line}", markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        outcome = run_to_end(demo.play(folder, say))
+    except OSError as error:
+        raise DemoFailed(f"{error.strerror or error}", folder=folder.path) from error
+    finally:
+        if not options.keep:
+            folder.tidy()
+    if options.json:
+        told = {
+            "inferences": [report.inference_as_json(one) for one in outcome.checked],
+            "findings": [report.finding_as_json(one) for one in outcome.found],
+        }
+        print_json({"holds": outcome.holds, "wrong": outcome.wrong, "recorded": outcome.recorded, **told})
+        return 0 if outcome.holds else 1
+    report.print_report(outcome.checked, outcome.unjoined, outcome.found)
+    for line in outcome.wrong:
+        print(f"WRONG {line}")
+    if outcome.holds:
+        print("Everything that was planted was found, and nothing else.")
+    print(
+        f"{outcome.recorded} findings recorded; nothing is filed: challenger findings -c {folder.shown(folder.config)}"
+    )
+    return 0 if outcome.holds else 1
 
 
 async def _play(folder: Folder, options: argparse.Namespace, seen: Any) -> Outcome:

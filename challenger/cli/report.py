@@ -128,8 +128,10 @@ def print_report(checked: list[Checked], unjoined: list[Unjoined], found: list[F
         ]
         print_table("Inferences, beside our own runs of them", columns, rows, whole=2)
     if found:
-        columns = ["finding", "ground", "hand-off", "party", "what"]
-        print_table("Findings", columns, [(f.kind, f.ground, f.hop, _party(f.party), f.said) for f in found], whole=2)
+        columns = ["finding", "ground", "hand-off, party", "what"]
+        print_table(
+            "Findings", columns, [(f.kind, f.ground, f"{f.hop}, {_party(f.party)}", f.said) for f in found], whole=2
+        )
     for one in unjoined:
         print(f"block {one.at.block}, log {one.at.log_index}: not joined: {one.why}")
     counts = Counter(str(one.standing) for one in checked)
@@ -184,14 +186,14 @@ async def _findings(settings: Settings, options: argparse.Namespace) -> int:
     elif not rows:
         print("No findings: `challenger report` makes them.")
     else:
-        columns = ["finding", "ground", "block", "hand-off", "party", "what"]
+        columns = ["finding", "ground", "block", "hand-off, party", "what"]
         print_table("Findings, the latest last", columns, [_row(row) for row in rows], whole=3)
         print(f"{len(rows)}, the last found at {utc(rows[-1].time)} of chain time; --json has every fact.")
     return 0
 
 
 def _row(row: FindingRow) -> tuple[Any, ...]:
-    return row.kind, row.ground, row.block, row.hop, _party(row.party), row.said
+    return row.kind, row.ground, row.block, f"{row.hop}, {_party(row.party)}", row.said
 
 
 def _party(party: str) -> str:

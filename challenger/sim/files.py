@@ -91,6 +91,24 @@ exposure = {10 * 10**18}
         self.config.write_text(text, encoding="utf-8")
         return load(self.config, {})
 
+    def write_report_config(self, changes: str) -> Settings:
+        """Settings for reports on another protocol: no key, no market. ``changes``: further TOML."""
+        text = f"""\
+# Settings of this demonstration's report, for a look at what it found:
+#   challenger findings -c {self.config}
+# The chain lived inside the demonstration and ended with it.
+[chain]
+embedded = true
+confirmations = 1
+
+[store]
+url = "sqlite+aiosqlite:///{_escaped(self.database)}"
+heads = "{_escaped(self.path / HEADS)}"
+
+{changes}"""
+        self.config.write_text(text, encoding="utf-8")
+        return load(self.config, {})
+
     def tidy(self) -> None:
         """Removes what is large and can be made again: models and cache."""
         for folder in (self.models, self.cache):

@@ -56,6 +56,7 @@ async def test_every_conduct_as_the_audit_finds_it(tmp_path: Path, form: Form) -
         nodes = s.hub.precompile
         expected = {
             C.ROUNDED: ("distant-output", Ground.DISTANCE, "nodes → chain", nodes),
+            C.TWIN: ("distant-output", Ground.DISTANCE, "nodes → chain", nodes),
             C.OFF: ("distant-output", Ground.DISTANCE, "nodes → chain", nodes),
             C.SIMULATED: ("simulated-result", Ground.PROOF, "nodes → chain", nodes),
             C.MISSING: ("no-result", Ground.ABSENCE, "nodes → chain", nodes),

@@ -18,11 +18,11 @@ from challenger.chain.answers import Called, RawLog
 from challenger.domain import Address
 from challenger.errors import MalformedLog, RangeTooLarge
 from challenger.protocols.findings import Finding, Ground
-from challenger.protocols.opengradient.checks import MODEL, RESULT, finding, look
+from challenger.protocols.opengradient.checks import MODEL, RESULT, finding, look, named
 from challenger.protocols.opengradient.comparing import Outcome, Tolerance, compare
 from challenger.protocols.opengradient.join import Inference, Unjoined, join
 from challenger.protocols.opengradient.numbers import Floats
-from challenger.protocols.opengradient.replaying import Lack, NotRun, Ran, Replayer
+from challenger.protocols.opengradient.replaying import NotRun, Ran, Replayer
 from challenger.protocols.opengradient.wire import Inferred, Reported, Wire
 from replay.artifacts.ipfs.cid import Cid
 from replay.artifacts.ipfs.errors import IpfsError
@@ -131,9 +131,9 @@ class Audit:
         if isinstance(ran, NotRun):
             if ran.lack is None:
                 return Standing.OPEN, ran.why, ()
-            served = "are served as others" if ran.lack is Lack.OTHER_BYTES else "are not to be had"
-            said = f"The bytes of model {inference.model} {served}: {ran.why}"
-            missing = finding(inference, ran.lack, MODEL, _party(inference.model), Ground.ABSENCE, said)
+            said = f"{named(inference)} used model {inference.model}: {ran.why}."
+            party = _party(inference.model)
+            missing = finding(inference, ran.lack, MODEL, party, Ground.ABSENCE, said, told=ran.told)
             return Standing.NO_MODEL, ran.why, (missing,)
         compared = compare(theirs, ran.outputs, terms.tolerance)
         told = {"distance": compared.said, "tolerance": str(terms.tolerance), "backend": ran.backend}
@@ -146,14 +146,14 @@ class Audit:
             if not _reproduced(ran, second):
                 why = second.why if isinstance(second, NotRun) else "another result"
                 return Standing.OPEN, f"{terms.confirm} does not confirm it: {why}", ()
-            said = f"The output is not the one that model {inference.model} has on the numerics declared for it."
+            said = f"{named(inference)} has another output than its model has on the numerics declared for it."
             wrong = finding(
                 inference, "wrong-output", RESULT, nodes, Ground.PROOF, said, **told, confirmed=terms.confirm
             )
             return Standing.WRONG, compared.said, (wrong,)
         if compared.outcome is Outcome.WITHIN:
             return Standing.WITHIN, compared.said, ()
-        said = f"The output lies farther from ours than the tolerance stated, {terms.tolerance}: {compared.said}."
+        said = f"{named(inference)} lies farther from our run than was stated, {terms.tolerance}: {compared.beyond}."
         return (
             Standing.BEYOND,
             compared.said,

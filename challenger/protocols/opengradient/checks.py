@@ -35,19 +35,19 @@ def look(inference: Inference, nodes: Address) -> Looked:
     if output is None or (output.empty and not output.simulated):
         found.append(
             finding(
-                inference, "no-result", RESULT, nodes, Ground.ABSENCE, f"{_named(inference)} has no result on chain."
+                inference, "no-result", RESULT, nodes, Ground.ABSENCE, f"{named(inference)} has no result on chain."
             )
         )
         return Looked(tuple(found), None)
     if output.simulated:
         said = (
-            f"{_named(inference)} was committed with the result of a simulation (is_simulation_result), not of a node."
+            f"{named(inference)} was committed with the result of a simulation (is_simulation_result), not of a node."
         )
         found.append(finding(inference, "simulated-result", RESULT, nodes, Ground.PROOF, said))
         return Looked(tuple(found), None)
     decoded, refused = _decoded(output.numbers)
     if refused:
-        said = f"{_named(inference)} has an output that is no tensor of the protocol: {refused}."
+        said = f"{named(inference)} has an output that is no tensor of the protocol: {refused}."
         found.append(finding(inference, "malformed-number", RESULT, nodes, Ground.PROOF, said, tensor=refused))
         return Looked(tuple(found), None)
     return Looked(tuple(found), decoded)
@@ -64,14 +64,14 @@ def _substituted(inference: Inference, nodes: Address) -> Iterable[Finding]:
     asked = inference.asked
     if asked is None:
         return
-    named = {"mode": (asked.mode.name, inference.mode.name), "model": (asked.model, inference.model)}
-    differing = [name for name, (wanted, served) in named.items() if wanted != served]
+    words = {"mode": (asked.mode.name, inference.mode.name), "model": (asked.model, inference.model)}
+    differing = [name for name, (wanted, served) in words.items() if wanted != served]
     if inference.request is not None and not _same_input(asked, inference.request):
         differing.append("input")
     if differing:
         what = " and ".join(differing)
-        said = f"{_named(inference)} was asked for with one {what} and served with another."
-        facts = {f"asked_{name}": named[name][0] for name in differing if name in named}
+        said = f"{named(inference)} was asked for with one {what} and served with another."
+        facts = {f"asked_{name}": words[name][0] for name in differing if name in words}
         yield finding(inference, "request-substituted", REQUEST, nodes, Ground.PROOF, said, differs=what, **facts)
 
 
@@ -91,7 +91,7 @@ def _unreadable_input(inference: Inference) -> Iterable[Finding]:
     given: ModelInput | None = inference.input
     refused = "" if given is None else _decoded(given.numbers)[1]
     if refused and inference.sender:
-        said = f"{_named(inference)} was asked for with an input that is no tensor of the protocol: {refused}."
+        said = f"{named(inference)} was asked for with an input that is no tensor of the protocol: {refused}."
         yield finding(inference, "malformed-input", REQUEST, inference.sender, Ground.PROOF, said, tensor=refused)
 
 
@@ -108,5 +108,5 @@ def _decoded(tensors: Iterable[NumberTensor]) -> tuple[dict[str, Floats], str]:
     return found, ""
 
 
-def _named(inference: Inference) -> str:
+def named(inference: Inference) -> str:
     return f"Inference {inference.inference}" if inference.inference else "An inference without an id"

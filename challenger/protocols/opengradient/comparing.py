@@ -37,10 +37,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """``said``: the distance of each output by name, or why there is none."""
+    """``said``: the distance of each output by name, or why there is none; ``beyond``: of those that are beyond alone."""
 
     outcome: Outcome
     said: str
+    beyond: str = ""
 
 
 def compare(theirs: Mapping[str, Floats], ours: Mapping[str, Array], tolerance: Tolerance) -> Compared:
@@ -50,7 +51,7 @@ def compare(theirs: Mapping[str, Floats], ours: Mapping[str, Array], tolerance: 
         named = f"they hold {list(theirs)!r}, the model has {list(ours)!r}"
         return Compared(Outcome.INCOMPARABLE, f"outputs: {named}"[:300])
     names = list(theirs)
-    told, worst = [], Outcome.EQUAL
+    told, beyond, differs = [], [], False
     for (name, raw), at in zip(ours.items(), held, strict=True):
         mine, other = np.asarray(raw, np.float32), theirs[names[at]]
         if not np.isfinite(mine).all():
@@ -59,15 +60,16 @@ def compare(theirs: Mapping[str, Floats], ours: Mapping[str, Array], tolerance: 
             )
         if _bare(mine) != _bare(other):
             told.append(f"{name!r} has shape {list(other.shape)}, ours {list(mine.shape)}")
-            worst = Outcome.BEYOND
+            beyond.append(told[-1])
             continue
         other = carried(other.reshape(mine.shape), mine)
         apart: Distance = distance(other, mine)
         told.append(f"{name!r}: {apart}")
-        if apart.differing and worst is not Outcome.BEYOND:
-            fine = within(other, mine, tolerance.absolute, tolerance.relative)
-            worst = Outcome.WITHIN if fine else Outcome.BEYOND
-    return Compared(worst, "; ".join(told))
+        differs |= apart.differing > 0
+        if not within(other, mine, tolerance.absolute, tolerance.relative):
+            beyond.append(told[-1])
+    outcome = Outcome.BEYOND if beyond else Outcome.WITHIN if differs else Outcome.EQUAL
+    return Compared(outcome, "; ".join(told), "; ".join(beyond))
 
 
 def _bare(array: Array) -> tuple[int, ...]:

@@ -63,12 +63,19 @@ class Lack(StrEnum):
     OTHER_BYTES = "model-differs"
 
 
+_LACKS = {
+    Lack.NOWHERE: "no gateway has it",
+    Lack.OTHER_BYTES: "gateways serve other bytes under its CID",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class NotRun:
-    """``lack``: that the model could not be had, for a reason that is not ours."""
+    """``lack``: that the model could not be had, for a reason that is not ours; ``told``: what was said of it, in full."""
 
     why: str
     lack: Lack | None = None
+    told: str = ""
 
 
 class Replayer:
@@ -135,7 +142,8 @@ class Replayer:
         try:
             file = await self._models.fetch_cid(f"ipfs://{cid}", self._bytes)
         except ArtifactError as error:
-            return NotRun(f"model: {error}", _lack(error))
+            lack = _lack(error)
+            return NotRun(_LACKS[lack] if lack else f"model: {error}", lack, str(error))
         folder = Path(self._folder.name) / sha256(cid.encode()).hexdigest()[:32]
         return await asyncio.to_thread(_placed, file, folder)
 

@@ -149,9 +149,10 @@ class Wire:
     """The events of one deployment. ``forms``: those that its precompile writes; others are not looked for."""
 
     def __init__(self, hub: Address, precompile: Address = PRECOMPILE, forms: Sequence[Form] = tuple(Form)) -> None:
-        self.hub = hub
-        self.precompile = precompile
-        self.emitters: tuple[Address, ...] = (hub, precompile)
+        # logs carry addresses in lower case
+        self.hub = Address(hub.lower())
+        self.precompile = Address(precompile.lower())
+        self.emitters: tuple[Address, ...] = (self.hub, self.precompile)
         self.topics = (RESULT_TOPIC, *(FORM_TOPICS[form] for form in forms))
         self._hub = EventDecoder([_RESULT])
         self._precompile = EventDecoder([_FORMS[form] for form in forms])

@@ -46,7 +46,23 @@ class Conduct(StrEnum):
     MALFORMED = "malformed"
     """Commits a number that the protocol does not have."""
     SWAPPED = "swapped"
-    """Serves another model than was asked for."""
+    """Serves another model than was asked for, and says so."""
+    TWIN = "twin"
+    """Serves another model under the name of the one asked for."""
+
+
+#: Conduct → what an audit has to find of it, where the model that was served is published.
+FOUND: Mapping[Conduct, frozenset[str]] = {
+    Conduct.HONEST: frozenset(),
+    Conduct.CANONICAL: frozenset(),
+    Conduct.ROUNDED: frozenset({"distant-output"}),
+    Conduct.OFF: frozenset({"distant-output"}),
+    Conduct.SIMULATED: frozenset({"simulated-result"}),
+    Conduct.MISSING: frozenset({"no-result"}),
+    Conduct.MALFORMED: frozenset({"malformed-number"}),
+    Conduct.SWAPPED: frozenset({"request-substituted"}),
+    Conduct.TWIN: frozenset({"distant-output"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +102,8 @@ class Nodes:
         self._count += 1
         if conduct is Conduct.MISSING:
             return Planned(inference, ModelOutput(()))
-        ran = twin if conduct is Conduct.SWAPPED and twin is not None else model
-        outputs = _canonical(ran, inputs) if conduct is Conduct.CANONICAL else _ordinary(ran, inputs)
+        ran = twin if twin is not None and conduct in (Conduct.SWAPPED, Conduct.TWIN) else model
+        outputs = canonical(ran, inputs) if conduct is Conduct.CANONICAL else _ordinary(ran, inputs)
         if conduct is Conduct.ROUNDED:
             outputs = {name: np.round(array, 3) for name, array in outputs.items()}
         if conduct is Conduct.OFF:
@@ -96,7 +112,7 @@ class Nodes:
         if conduct is Conduct.MALFORMED:
             numbers = (numbers[0]._replace(values=(Number(1, 400), *numbers[0].values[1:])), *numbers[1:])
         output = ModelOutput(numbers, simulated=conduct is Conduct.SIMULATED)
-        return Planned(inference, output, ran.cid if ran is not model else "")
+        return Planned(inference, output, ran.cid if conduct is Conduct.SWAPPED else "")
 
 
 def told(name: str, array: Array) -> NumberTensor:
@@ -120,7 +136,7 @@ def _ordinary(model: Served, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {result.name: kernels.unload(values[result.value]) for result in program.outputs}
 
 
-def _canonical(model: Served, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def canonical(model: Served, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return dict(execute(model.model, inputs, "numpy").outputs)
 
 
