@@ -45,7 +45,7 @@ class ArbiusStage:
 
     async def mine(self, seconds: int = 0) -> None:
         if seconds:
-            await self.inner.devnet.time_travel(by=seconds)
+            await self.inner.devnet.time_travel(to=(await self.rpc.block("latest")).time + seconds)
         else:
             await self.inner.devnet.mine()
 
