@@ -111,6 +111,10 @@ def other_size(past: Past) -> None:
     past.batch(batch_of(past), size=4)
 
 
+def smaller_size(past: Past) -> None:
+    past.batch(batch_of(past), size=2)
+
+
 def lost(past: Past) -> None:
     past.batch(batch_of(past), served=Served(None, 0, "https://a.example: not-found"))
 
@@ -215,6 +219,7 @@ def other_payer(past: Past) -> None:
 BREAKS: dict[str, tuple[Break, str, str, str, Ground, str]] = {
     "another root": (other_root, "batch-root-mismatch", "publication", SETTLER, Ground.PROOF, "another root"),
     "another size": (other_size, "batch-size-mismatch", "settlement", SETTLER, Ground.PROOF, "says 4 .* has 3"),
+    "a smaller size": (smaller_size, "batch-size-mismatch", "settlement", SETTLER, Ground.PROOF, "says 2 .* has 3"),
     "a lost blob": (lost, "blob-missing", "publication", SETTLER, Ground.ABSENCE, "not-found"),
     "no blob": (nothing_published, "blob-missing", "publication", SETTLER, Ground.PROOF, "no blob id at all"),
     "rubbish": (garbled, "blob-malformed", "publication", SETTLER, Ground.PROOF, "not standard-v1"),
@@ -337,3 +342,31 @@ def test_the_root_of_a_batch_binds_its_leaves() -> None:
     past.batch(batch, served=Served(dump(batch[:2]), 2, ""))
     assert only(past).kind == "batch-root-mismatch"
     assert root_of(batch) == past.settlements[0].root
+
+
+def to_the_second(past: Past, allowed: str) -> None:
+    if allowed == "age":
+        one = infer(0, 1, past.time)
+        past.tick(3600)
+        past.single(one)
+    elif allowed == "future":
+        past.single(infer(0, 1, past.time + 300))
+    elif allowed == "heartbeat":
+        past.tick(1800 + 300)
+        past.single(infer(0, 1, past.time))
+    elif allowed == "before":
+        one = infer(2, 1, past.time)
+        past.tick(300)
+        past.enrol(2)
+        past.single(one)
+    else:
+        past.change(Switched(tee(0), on=False))
+        past.tick(300)
+        past.single(infer(0, 1, past.time))
+
+
+@pytest.mark.parametrize("allowed", ["age", "future", "heartbeat", "before", "after"])
+def test_what_is_allowed_is_allowed_to_the_second(allowed: str) -> None:
+    past = ready()
+    to_the_second(past, allowed)
+    assert findings(past.evidence()) == []

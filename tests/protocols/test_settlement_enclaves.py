@@ -151,6 +151,23 @@ def test_what_was_revoked_for_one_kind_of_several_is_held_against_none() -> None
     assert Timeline(life, KEPT, LIMIT).status_at(TEES[0], 3) is Status.OK
 
 
+def test_a_grace_period_ends_at_its_second() -> None:
+    life = [
+        at(0, Approved(MEASURES[0], None, None)),
+        at(1, Registered(TEES[0], OWNER, 0)),
+        at(2, Revoked(MEASURES[0], 10)),
+    ]
+    timeline = Timeline(life, KEPT, None)
+    assert [str(timeline.status_at(TEES[0], time)) for time in (11, 12)] == ["ok", "revoked"]
+
+
+def test_the_first_second_begins_before_what_happened_in_it() -> None:
+    life = [at(1, Registered(TEES[0], OWNER, 0)), at(5, Switched(TEES[0], on=False))]
+    timeline = Timeline(life, KEPT, None)
+    assert timeline.ever_ok(TEES[0], 5, 9)
+    assert not timeline.ever_ok(TEES[0], 6, 9)
+
+
 def test_where_no_heartbeats_are_asked_for_nobody_is_silent() -> None:
     assert Timeline([at(0, Registered(TEES[0], OWNER, 0))], KEPT, None).status_at(TEES[0], 10**9) is Status.OK
 

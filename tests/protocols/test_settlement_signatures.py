@@ -95,6 +95,15 @@ def test_keys_that_are_none_say_why(private) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_the_same_key_in_another_coding_is_refused() -> None:
+    algorithm, bare = bytes.fromhex("300d06092a864886f70d0101010500"), bytes.fromhex("300b06092a864886f70d010101")
+    body = der(rsa.generate_private_key(65537, 2048))[4:]
+    assert body.startswith(algorithm)
+    body = bare + body[len(algorithm) :]  # its parameters left out, which readers of keys forgive
+    with pytest.raises(KeyRefused, match="canonical DER"):
+        read_key(b"\x30\x82" + len(body).to_bytes(2, "big") + body)
+
+
 @given(st.binary(max_size=400))
 def test_rubbish_is_refused_and_never_more(data: bytes) -> None:
     with pytest.raises(KeyRefused):

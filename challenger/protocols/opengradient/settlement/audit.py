@@ -38,6 +38,8 @@ from challenger.protocols.opengradient.settlement.terms import (
     same_registry,
 )
 
+__all__ = ["Blobs", "Chain", "Deployment", "settlement_findings"]
+
 #: Questions under way at once.
 _TOGETHER = 8
 #: Enclaves that no event told of are looked up, to know a registry that was read from too late a block; so many will do.
