@@ -21,7 +21,7 @@ from challenger.chain.rpc import Rpc
 from challenger.chain.sender import Sender
 from challenger.chain.signers import LocalSigner, WatcherKey
 from challenger.chain.step import SenderPolicy
-from challenger.domain import BlockNumber, ChainId, Mode
+from challenger.domain import BlockNumber, ChainId, Mode, Wei
 from challenger.endpoints import Endpoints, open_endpoints
 from challenger.evidence.gather import Sources
 from challenger.evidence.keeper import Keeper
@@ -210,10 +210,12 @@ async def _wire(
     if account is not None and signer is not None and settings.mode is not Mode.WATCH:
         limits = limits_of(settings)
         patience = Patience(lead, settings.replay.retry_seconds, filing.correlated_seconds)
-        filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement)
+        terms = adapter.terms
+        filer = Filer(store, adapter, rpc, account, limits, patience, learned, telemetry, agreement, terms.money)
         if live:
             filings = settings.telemetry.low_filings
-            purse = Purse(store, rpc, account, limits, adapter.terms.bond, filings, telemetry)
+            paid = terms.bond if terms.money.paid else Wei(0)
+            purse = Purse(store, rpc, account, limits, paid, filings, telemetry)
         outbox = Outbox(store, account, lease.token)
         policy = SenderPolicy(
             ChainId(chain.chain_id), confirmations=chain.confirmations, fees=FeePolicy(cap=filing.max_fee)

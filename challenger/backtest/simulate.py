@@ -292,6 +292,7 @@ class _Player:
             window=Window(past.committed_at, past.closes, frozen=True),
             capability=Capability.OPEN,
             stakes=Stakes(bond, reward, Wei(price * gas), win),
+            spends=Wei(bond + price * gas),
             outstanding=Wei(self.out),
             balance=_RICH,
             accused=self._correlated(past.model),

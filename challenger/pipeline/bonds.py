@@ -12,7 +12,7 @@ from typing import Protocol
 
 from challenger.domain import Action, Address, CommitmentId, State, TxState, UnixTime, Wei
 from challenger.pipeline.approval import withheld
-from challenger.protocols.base import Prospect
+from challenger.protocols.base import ETHER, Money, Prospect
 from challenger.store.engine import Store
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
@@ -33,8 +33,8 @@ class Prospects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Wei: ``everywhere``, ``against`` the provider that was asked about, and ``opened`` within the last day (those that
-    came back included); ``unpaid`` of the first: what the account's balance still holds."""
+    """In the protocol's money: ``everywhere``, ``against`` the provider that was asked about, and ``opened`` within the last
+    day (those that came back included); ``unpaid`` of the first: what the account's balance still holds, in wei."""
 
     everywhere: Wei
     against: Wei
@@ -45,7 +45,8 @@ class Out:
 class Bonds:
     """Those of ``account``, as rows and index show them."""
 
-    def __init__(self, store: Store, adapter: Prospects, account: Address) -> None:
+    def __init__(self, store: Store, adapter: Prospects, account: Address, money: Money = ETHER) -> None:
+        self._money = money
         self._store = store
         self._adapter = adapter
         self._account = account
@@ -56,15 +57,26 @@ class Bonds:
             pending = await view.transactions.pending(self._account)
             everywhere = await view.transactions.outstanding(self._account)
             against = await view.transactions.against(self._account, provider)
+            opened, cases = await view.transactions.opened(self._account, UnixTime(max(0, now - DAY)))
+            if not self._money.paid:
+                # no transaction has the bond as its value: each counts as much as a new one would
+                bond = await self._bond(promised, [*(subject for subject, _ in pending), *sorted(cases)])
+                pending = [(subject, bond) for subject, _ in pending]
+                everywhere, opened = Wei(everywhere + len(pending) * bond), Wei(len(cases) * bond)
             against = Wei(against + await _toward(view, pending, provider))
-            opened, _ = await view.transactions.opened(self._account, UnixTime(max(0, now - DAY)))
-        unpaid = sum(bond for _, bond in pending)
-        if not promised:
-            return Out(everywhere, against, opened, Wei(unpaid))
-        bond = (await self._adapter.prospect(CommitmentId(promised[0].work.commitment))).bond
-        same = sum(item.commitment.provider == provider for item in promised)
-        whole = len(promised) * bond
-        return Out(Wei(everywhere + whole), Wei(against + same * bond), Wei(opened + whole), Wei(unpaid + whole))
+        unpaid = Wei(sum(bond for _, bond in pending))
+        if promised:
+            bond = await self._bond(promised, ())
+            same = sum(item.commitment.provider == provider for item in promised)
+            whole = len(promised) * bond
+            everywhere, against = Wei(everywhere + whole), Wei(against + same * bond)
+            opened, unpaid = Wei(opened + whole), Wei(unpaid + whole)
+        return Out(everywhere, against, opened, unpaid if self._money.paid else Wei(0))
+
+    async def _bond(self, promised: Sequence[Item], subjects: Sequence[str]) -> Wei:
+        """What a dispute over one of these takes; 0 without any."""
+        about = [CommitmentId(item.work.commitment) for item in promised] + [_about(subject) for subject in subjects]
+        return (await self._adapter.prospect(about[0])).bond if about else Wei(0)
 
     async def _promised(self, view: View) -> list[Item]:
         """Accusations being filed of which no challenge is under way yet. A demand's transaction is there from the start."""
@@ -80,7 +92,11 @@ class Bonds:
 
 async def _toward(view: View, pending: Sequence[tuple[str, Wei]], provider: Address) -> int:
     """Of bonds that the index does not show yet those against ``provider``, as far as anybody knows."""
-    cases = [(CommitmentId(bytes.fromhex(subject[2:66])), bond) for subject, bond in pending]
+    cases = [(_about(subject), bond) for subject, bond in pending]
     items = await view.work.some(sorted({commitment for commitment, _ in cases}))
     whose = {CommitmentId(item.work.commitment): item.commitment.provider for item in items}
     return sum(bond for commitment, bond in cases if whose.get(commitment, provider) == provider)
+
+
+def _about(subject: str) -> CommitmentId:
+    return CommitmentId(bytes.fromhex(subject[2:66]))

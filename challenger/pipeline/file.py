@@ -31,7 +31,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again
-from challenger.protocols.base import Accusation
+from challenger.protocols.base import ETHER, Accusation, Money
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
@@ -69,6 +69,7 @@ class Filer:
         learned: Learned,
         telemetry: Instruments,
         quorum: Quorum,
+        money: Money = ETHER,
     ) -> None:
         self._learned = learned
         self._telemetry = telemetry
@@ -78,7 +79,7 @@ class Filer:
         self._account = account
         self._limits = limits
         self._patience = patience
-        self._obstacles = Obstacles(store, adapter, chain, account, limits, patience, telemetry, quorum)
+        self._obstacles = Obstacles(store, adapter, chain, account, limits, patience, telemetry, quorum, money)
 
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""

@@ -16,7 +16,7 @@ NO_CAP = Wei(2**256)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Settings of the operator: amounts in wei, times in seconds. ``per_provider`` caps the bonds out against one provider,
+    """Settings of the operator: times in seconds, amounts in wei; those of bonds and their worth in the protocol's money. ``per_provider`` caps the bonds out against one provider,
     ``per_day`` those of the last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent;
     ``max_fee``: wei per gas that the sender never exceeds."""
 
@@ -34,7 +34,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """What the caps are held against, in wei, the bond in question not included; see ``Situation``."""
+    """What the caps are held against, the bond in question not included; see ``Situation``."""
 
     outstanding: Wei
     against: Wei
@@ -45,14 +45,16 @@ class Purse:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What holds at chain time ``now``. ``accused`` counts the providers of this model found FRAUD within the hour
-    whom no person has looked at since. ``pinned``: the contract code is the one pinned.
-    ``against``: bonds out against this provider, ``opened``: bonds of the last day, in wei, promised ones included.
+    whom no person has looked at since. ``pinned``: the contract code is the one pinned. ``spends``: wei that leave the
+    account's ``balance`` for this filing, gas and what of the bond is paid.
+    ``against``: bonds out against this provider, ``opened``: bonds of the last day, promised ones included.
     ``halted``: who stopped all filing and why, empty while nobody did."""
 
     now: UnixTime
     window: Window
     capability: Capability
     stakes: Stakes
+    spends: Wei
     outstanding: Wei
     balance: Wei
     accused: int
@@ -80,18 +82,19 @@ def refusal(limits: Limits, at: Situation) -> str:
     if at.refused:
         return f"eligibility: {at.refused}"
     purse = Purse(at.outstanding, at.against, at.opened, at.balance)
-    return overdrawn(limits, purse, at.stakes.bond, at.stakes.gas) or worthless(limits, at.stakes)
+    return overdrawn(limits, purse, at.stakes.bond, at.spends) or worthless(limits, at.stakes)
 
 
-def overdrawn(limits: Limits, at: Purse, bond: Wei, gas: Wei) -> str:
-    """Which cap has no room for one bond more; empty when all have."""
+def overdrawn(limits: Limits, at: Purse, bond: Wei, spends: Wei) -> str:
+    """Which cap has no room for one bond more, or that the balance does not cover what the filing ``spends``; empty when
+    all have."""
     if at.outstanding + bond > limits.exposure:
         return f"exposure: {at.outstanding} + {bond} wei of bonds exceed the cap of {limits.exposure}"
     if limits.per_provider and at.against + bond > limits.per_provider:
         return f"provider: {at.against} + {bond} wei of bonds exceed the {limits.per_provider} for one provider"
     if limits.per_day and at.opened + bond > limits.per_day:
         return f"day: {at.opened} + {bond} wei of bonds exceed the {limits.per_day} for 24 hours"
-    if at.balance < bond + gas + limits.keep_balance:
+    if at.balance < spends + limits.keep_balance:
         kept = f" beside the {limits.keep_balance} to be kept" if limits.keep_balance else ""
         return f"balance: {at.balance} wei do not cover the bond and its gas{kept}"
     return ""

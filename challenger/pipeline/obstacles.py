@@ -24,7 +24,7 @@ from challenger.domain import (
 from challenger.errors import Expected
 from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, worthless
-from challenger.protocols.base import Accusation, Prospect
+from challenger.protocols.base import ETHER, Accusation, Money, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
@@ -89,7 +89,9 @@ class Obstacles:
         patience: Patience,
         telemetry: Instruments,
         quorum: Quorum,
+        money: Money = ETHER,
     ) -> None:
+        self._money = money
         self._store = store
         self._adapter = adapter
         self._chain = chain
@@ -98,7 +100,7 @@ class Obstacles:
         self._patience = patience
         self._telemetry = telemetry
         self._quorum = quorum
-        self._bonds = Bonds(store, adapter, account)
+        self._bonds = Bonds(store, adapter, account, money)
 
     async def in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
         """What is being filed comes first, what closes last before the others: should a reorganisation have taken room
@@ -128,12 +130,13 @@ class Obstacles:
         return ours + sorted(rest, key=lambda item: -worth[item.work.commitment])
 
     async def _room(self, now: UnixTime) -> int:
-        """Wei that may still go into bonds, by whatever is shortest: the cap, the day's, the balance."""
+        """What may still go into bonds, by whatever is shortest: the cap, the day's, the balance."""
         out = await self._bonds.out(Address(""), now)
         room = [self._limits.exposure - out.everywhere]
         if self._limits.per_day:
             room.append(self._limits.per_day - out.opened)
-        room.append(await self._chain.balance(self._account) - out.unpaid - self._limits.keep_balance)
+        if self._money.paid:
+            room.append(await self._chain.balance(self._account) - out.unpaid - self._limits.keep_balance)
         return min(room)
 
     async def to_filing(
@@ -152,13 +155,15 @@ class Obstacles:
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         accused = await self._correlated(item, head.time)
         out = await self._bonds.out(item.commitment.provider, head.time)
+        gas = await self._gas(DISPUTE_GAS if accusation is not None else DEMAND_GAS)
         shut = refusal(
             self._limits,
             Situation(
                 now=head.time,
                 window=await self._adapter.window(commitment),
                 capability=self._adapter.capability,
-                stakes=await self._stakes(prospect, DISPUTE_GAS if accusation is not None else DEMAND_GAS),
+                stakes=self._stakes(prospect, gas),
+                spends=self._spends(prospect, gas),
                 outstanding=out.everywhere,
                 balance=Wei(await self._chain.balance(self._account) - out.unpaid),
                 accused=accused,
@@ -188,24 +193,25 @@ class Obstacles:
             refused = f"correlated: {accused} providers of this model accused; a person must approve"
         if not refused:
             prospect = await self._adapter.prospect(CommitmentId(item.work.commitment))
-            stakes = await self._stakes(prospect, DISPUTE_GAS)
-            refused = await self._overdrawn(item, head.time, stakes) or worthless(self._limits, stakes)
+            gas = await self._gas(DISPUTE_GAS)
+            refused = await self._overdrawn(item, head.time, prospect, gas)
+            refused = refused or worthless(self._limits, self._stakes(prospect, gas))
             refused = refused or await self._quorum.refusal(item.commitment, head)
         return refused
 
-    async def _overdrawn(self, item: Item, now: UnixTime, stakes: Stakes) -> str:
+    async def _overdrawn(self, item: Item, now: UnixTime, prospect: Prospect, gas: Wei) -> str:
         """Which cap has no room (any more) for a bond that is promised: of the others all count, those that are only
         promised too, so that the first who asks gives way and the rest may go on."""
         out = await self._bonds.out(item.commitment.provider, now)
-        own = stakes.bond
+        own = prospect.bond
         purse = Purse(
             outstanding=Wei(out.everywhere - own),
             against=Wei(out.against - own),
             opened=Wei(out.opened - own),
-            balance=Wei(await self._chain.balance(self._account) - out.unpaid + own),
+            balance=Wei(await self._chain.balance(self._account) - out.unpaid + (own if self._money.paid else 0)),
         )
         # at the present gas price: what it was reckoned at beyond that was for the time until now, and for the seal
-        return overdrawn(self._limits, purse, own, Wei(stakes.gas // STRESS))
+        return overdrawn(self._limits, purse, own, self._spends(prospect, Wei(gas // STRESS)))
 
     async def rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own
@@ -251,9 +257,15 @@ class Obstacles:
             self._telemetry.alerts.alert("paused", about=model, why=detail)
         return count
 
-    async def _stakes(self, prospect: Prospect, gas: int) -> Stakes:
-        price = min(STRESS * await self._chain.gas_price(), self._limits.max_fee)
-        return Stakes(prospect.bond, prospect.reward, Wei(price * gas), prospect.win)
+    async def _gas(self, gas: int) -> Wei:
+        """What so much gas may cost until it is used."""
+        return Wei(min(STRESS * await self._chain.gas_price(), self._limits.max_fee) * gas)
+
+    def _stakes(self, prospect: Prospect, gas: Wei) -> Stakes:
+        return Stakes(prospect.bond, prospect.reward, self._money.of_gas(gas), prospect.win)
+
+    def _spends(self, prospect: Prospect, gas: Wei) -> Wei:
+        return Wei(gas + (prospect.bond if self._money.paid else 0))
 
     async def _halted(self) -> str:
         """Who stopped all filing, and why; empty while nobody did."""

@@ -90,7 +90,7 @@ class DemandStanding:
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What a dispute costs and brings, in wei beside gas; ``win`` is P(win | fraud) as this protocol decides."""
+    """What a dispute costs and brings beside gas, in the protocol's money; ``win`` is P(win | fraud) as this protocol decides."""
 
     bond: Wei
     reward: Wei
@@ -98,10 +98,30 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True)
+class Money:
+    """What a protocol's bonds and rewards are counted in: wei of ether, or the smallest unit of a token. ``price``: what
+    10¹⁸ units are worth in wei of ether; ``paid``: the bond leaves the account with the transaction, as its value. Where it
+    is a stake that lies at the protocol before, the account's ether is for gas alone, and whether there is stake enough is
+    the adapter's ``eligibility`` to say."""
+
+    price: Wei = Wei(10**18)
+    paid: bool = True
+
+    def of_gas(self, cost: Wei) -> Wei:
+        """``cost`` (wei of ether) in this money, rounded up; where a token is worth nothing no reward outweighs gas."""
+        return Wei(-(-cost * 10**18 // self.price)) if self.price else _PRICELESS
+
+
+#: Wei of ether, paid with the transaction.
+ETHER = Money()
+_PRICELESS = Wei(2**255)
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every commitment of the protocol, as ``check`` found it. In wei: ``bond`` of one dispute, ``reward`` of
-    one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with ``blocks``
-    to wait between them. ``said``: for a person; ``text``: as the record keeps it."""
+    """What holds for every commitment of the protocol, as ``check`` found it. In units of ``money``: ``bond`` of one dispute,
+    ``reward`` of one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with
+    ``blocks`` to wait between them. ``said``: for a person; ``text``: as the record keeps it."""
 
     bond: Wei
     reward: Wei
@@ -110,6 +130,7 @@ class Terms:
     blocks: int
     said: str
     text: str
+    money: Money = ETHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course, Learned
 from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.pursue import Pursuer
-from challenger.protocols.base import Prospect
+from challenger.protocols.base import ETHER, Money, Prospect
 from challenger.store import migrate, open_store, subject_of
 from challenger.telemetry.instruments import Instruments
 from tests.store.chains import block, committed, demand_opened, dispute_opened, h
@@ -94,6 +94,7 @@ class Toy:
     sealed: set[bytes] = field(default_factory=set)
     unreadable: set[bytes] = field(default_factory=set)
     credited: bool = False
+    paid: bool = True
 
     async def pinned(self) -> bool:
         return True
@@ -117,7 +118,7 @@ class Toy:
 
     async def open_dispute(self, accusation: Any) -> Intent:
         about = accusation.commitment
-        action, bond = (Action.CHALLENGE, BOND) if about in self.sealed else (Action.SEAL, 0)
+        action, bond = (Action.CHALLENGE, BOND * self.paid) if about in self.sealed else (Action.SEAL, 0)
         return Intent(self.name, subject_of(about), action, Call(PROVIDERS[0], b"", Wei(bond)), FOREVER)
 
     async def open_demand(self, commitment: Any, part: Part, index: int) -> Intent:
@@ -156,12 +157,15 @@ class Signed:
 
 
 class Caps(RuleBasedStateMachine):
+    #: whether bonds are the value of their transactions
+    paid = True
+
     @initialize(tight=st.sampled_from(("exposure", "provider", "day", "funds")))
     def start(self, tight: str) -> None:
         self.caps = dict.fromkeys(("exposure", "provider", "day", "funds"), LOOSE) | {tight: TIGHT}
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
-        self.toy, self.nonce, self.names, self.forks = Toy(KEPT + self.caps["funds"]), 0, 0, 0
+        self.toy, self.nonce, self.names, self.forks = Toy(KEPT + self.caps["funds"], paid=self.paid), 0, 0, 0
         self.number, self.most = 0, dict[str, int]()
         self.blocks: list[Any] = [block(1)]
         self.story: list[list[Any]] = [[]]
@@ -178,8 +182,9 @@ class Caps(RuleBasedStateMachine):
         learned = Learned(self.store, Course(2, 1, 2), ("torch", "numpy"))
         patience = Patience(0, 1, 3_600)
         toy = self.toy
-        self.filer = Filer(self.store, toy, toy, ME, limits, patience, learned, Instruments(), toy)
-        self.bonds = Bonds(self.store, toy, ME)
+        money = Money(paid=self.paid)
+        self.filer = Filer(self.store, toy, toy, ME, limits, patience, learned, Instruments(), toy, money)
+        self.bonds = Bonds(self.store, toy, ME, money)
         self.pursuer = Pursuer(self.store, toy, ME, depth=2, telemetry=Instruments())
         self.cursor = await self.store.index().apply(self.blocks, [], None)
 
@@ -226,7 +231,7 @@ class Caps(RuleBasedStateMachine):
     @rule(provider=st.sampled_from(PROVIDERS), fraud=st.booleans(), count=st.integers(1, 3))
     def found(self, provider: str, fraud: bool, count: int) -> None:
         for _ in range(count):
-            self._run(self._case(provider, fraud=fraud))
+            self._run(self._case(provider, fraud=fraud or not self.paid))
 
     @rule()
     def look(self) -> None:
@@ -344,7 +349,7 @@ class Caps(RuleBasedStateMachine):
         out = self._run(self._out()) + [(commitment, BOND, False) for commitment in promised]
         amounts = {
             "exposure": sum(bond for _, bond, _ in out),
-            "funds": sum(bond for _, bond, paid in out if not paid),
+            "funds": sum(bond for _, bond, paid in out if not paid) * self.paid,
             "day": self._run(self._day()) + BOND * len(promised),
         }
         for one in PROVIDERS:
@@ -359,7 +364,7 @@ class Caps(RuleBasedStateMachine):
             about = bytes.fromhex(row.intent.subject[2:66])
             live = row.intent.action in _BONDED and row.state in _LIVE
             if live and not any(attempt.hash in shown for attempt in row.attempts):
-                found.append((about, row.intent.call.value, False))
+                found.append((about, _bond_of(row), False))
         return found
 
     async def _promised(self) -> list[bytes]:
@@ -374,7 +379,7 @@ class Caps(RuleBasedStateMachine):
     async def _day(self) -> int:
         """Bonds ever asked for and not come to nothing: no day ends here."""
         live = [r for r in await self._rows() if r.intent.action in _BONDED and r.state in _LIVE]
-        return sum(row.intent.call.value for row in live)
+        return sum(map(_bond_of, live))
 
     # small things
 
@@ -390,6 +395,16 @@ class Caps(RuleBasedStateMachine):
 
     def _run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
+
+
+def _bond_of(row: Any) -> int:
+    return BOND if row.intent.action is Action.CHALLENGE else DEMAND
+
+
+class Staked(Caps):
+    """A protocol whose bonds are stakes that lie there before: no transaction has one as its value, and none demands data."""
+
+    paid = False
 
 
 @pytest.fixture
@@ -534,12 +549,20 @@ def test_a_settlement_taken_back_leaves_no_room_for_what_is_not_signed(cap: str,
         machine.teardown()
 
 
-def test_no_order_of_events_lifts_a_cap() -> None:
+@pytest.mark.parametrize("kind", [Caps, Staked])
+def test_no_order_of_events_lifts_a_cap(kind: type[Caps]) -> None:
     empty_database()
-    run_state_machine_as_test(Caps, settings=settings(max_examples=4, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(kind, settings=settings(max_examples=4, stateful_step_count=20, deadline=None))
 
 
 @pytest.mark.slow
-def test_no_long_order_of_events_lifts_a_cap() -> None:
+@pytest.mark.parametrize("kind", [Caps, Staked])
+def test_no_long_order_of_events_lifts_a_cap(kind: type[Caps]) -> None:
     empty_database()
-    run_state_machine_as_test(Caps, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(kind, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))
+
+
+def test_gas_is_weighed_in_the_money_of_the_bonds() -> None:
+    assert ETHER.of_gas(Wei(7)) == 7
+    assert Money(price=Wei(2 * 10**18)).of_gas(Wei(7)) == 4  # a token worth two ether, rounded up
+    assert Money(price=Wei(0)).of_gas(Wei(1)) > 10**70

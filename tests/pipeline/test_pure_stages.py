@@ -69,6 +69,7 @@ FINE = Situation(
     window=Window(UnixTime(900), UnixTime(2_000), frozen=True),
     capability=Capability.OPEN,
     stakes=Stakes(Wei(10), Wei(50), Wei(1), Millionths(1_000_000)),
+    spends=Wei(11),
     outstanding=Wei(0),
     balance=Wei(1_000),
     accused=1,
