@@ -357,6 +357,8 @@ class Action(StrEnum):
     SEAL = "seal"
     CHALLENGE = "challenge"
     SETTLE = "settle"
+    VOTE = "vote"  # beside another's dispute
+    SUGGEST = "suggest"  # to those who may dispute
     DEMAND = "demand"
     CLAIM_DEMAND = "claim-demand"
     FINALISE = "finalise"

@@ -60,9 +60,12 @@ class Bonds:
             opened, cases = await view.transactions.opened(self._account, UnixTime(max(0, now - DAY)))
             if not self._money.paid:
                 # no transaction has the bond as its value: each counts as much as a new one would
-                bond = await self._bond(promised, [*(subject for subject, _ in pending), *sorted(cases)])
-                pending = [(subject, bond) for subject, _ in pending]
-                everywhere, opened = Wei(everywhere + len(pending) * bond), Wei(len(cases) * bond)
+                votes = await view.transactions.votes(self._account)
+                subjects = [subject for subject, _ in pending] + [vote.subject for vote in votes if vote.bound]
+                lately = sum(vote.updated >= now - DAY for vote in votes)
+                bond = await self._bond(promised, [*subjects, *sorted(cases)])
+                pending = [(subject, bond) for subject in subjects]
+                everywhere, opened = Wei(everywhere + len(pending) * bond), Wei((len(cases) + lately) * bond)
             against = Wei(against + await _toward(view, pending, provider))
         unpaid = Wei(sum(bond for _, bond in pending))
         if promised:

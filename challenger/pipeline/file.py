@@ -31,7 +31,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again
-from challenger.protocols.base import ETHER, Accusation, Money
+from challenger.protocols.base import ETHER, Accusation, Aid, Money
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
@@ -46,6 +46,8 @@ _LANDED = frozenset({TxState.MINED, TxState.FINAL})
 _HASTE = 3
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
+#: Beginnings of reasons under which others may still do what we cannot.
+_OTHERS = ("eligibility:", "capability:", "window:")
 
 
 class Disputes(Rules, Protocol):
@@ -54,6 +56,7 @@ class Disputes(Rules, Protocol):
     async def pinned(self) -> bool: ...
     async def open_dispute(self, accusation: Accusation) -> Intent | None: ...
     async def advance(self, dispute: DisputeId) -> Intent | None: ...
+    async def aid(self, accusation: Accusation, lead: int) -> Aid | None: ...
     async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
 
 
@@ -120,6 +123,8 @@ class Filer:
         reason = await self._obstacles.to_filing(item, head, part, accusation, pinned=pinned)
         if "rival:" in reason and self._limits.mode is Mode.LIVE:
             await self._make_way(item, head)
+        if accusation is not None and reason.startswith(_OTHERS):
+            reason = await self._aid(item, head, accusation, reason, pinned=pinned)
         if reason.startswith("window:"):
             return await self._closed(item, head, reason)
         if reason and item.commitment.closes <= head.time and await self._over(commitment, head.time):
@@ -152,6 +157,27 @@ class Filer:
             if intent is not None:
                 await unit.transactions.propose(intent, self._account, again=True)
         return True
+
+    async def _aid(self, item: Item, head: Block, accusation: Accusation, reason: str, *, pinned: bool) -> str:
+        """Where only others can dispute, or do: what can be done beside them, once. The case itself goes on waiting;
+        gives ``reason`` with what became of that."""
+        aid = await self._adapter.aid(accusation, self._patience.lead)
+        if aid is None:
+            return reason
+        intent = aid.intent
+        async with self._store.read() as view:
+            there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
+        if there is not None and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
+            return f"{reason}; our {intent.action}: {there.state}"
+        if self._limits.mode is Mode.CONFIRM:
+            return f"{reason}; no {intent.action}: in mode confirm we only dispute"
+        if there is not None and head.time < there.updated + self._breath(item, head):
+            return f"{reason}; our {intent.action} failed: {there.error}"
+        if why := await self._obstacles.to_aid(item, head, aid, pinned=pinned):
+            return f"{reason}; no {intent.action}: {why}"
+        async with self._store.begin(head.time) as unit:
+            await unit.transactions.propose(intent, self._account, again=True)
+        return f"{reason}; our {intent.action}: {TxState.INTENT}"
 
     async def _over(self, commitment: CommitmentId, now: UnixTime) -> bool:
         """By the chain's own word: the index may not have read of an extension yet."""

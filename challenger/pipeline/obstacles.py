@@ -24,7 +24,7 @@ from challenger.domain import (
 from challenger.errors import Expected
 from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, worthless
-from challenger.protocols.base import ETHER, Accusation, Money, Prospect
+from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
@@ -38,6 +38,8 @@ from challenger.telemetry.logs import say
 DISPUTE_GAS = 700_000
 #: … and of a demand (demand, claim, withdraw), should it be lost by whoever had to answer.
 DEMAND_GAS = 300_000
+#: … and of a vote beside another's dispute, or a word to those who may open one.
+AID_GAS = 250_000
 #: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
 #: blocks make of it (EIP-1559, + 12.5 % each), about as many as pass between this look and the challenge in its block.
 STRESS = 2
@@ -198,6 +200,26 @@ class Obstacles:
             refused = refused or worthless(self._limits, self._stakes(prospect, gas))
             refused = refused or await self._quorum.refusal(item.commitment, head)
         return refused
+
+    async def to_aid(self, item: Item, head: Block, aid: Aid, *, pinned: bool) -> str:
+        """What speaks against aiding others: whatever would speak against a dispute, the window and its conditions aside, of
+        which the adapter knows. A word to others, which costs its gas alone, need not pay."""
+        gas = await self._gas(AID_GAS)
+        out = await self._bonds.out(item.commitment.provider, head.time)
+        purse = Purse(
+            out.everywhere, out.against, out.opened, Wei(await self._chain.balance(self._account) - out.unpaid)
+        )
+        accused = await self._correlated(item, head.time)
+        if halted := await self._halted():
+            return f"paused: {halted}"
+        if not pinned:
+            return "code: the contract's code is not the one pinned at start"
+        if accused >= self._limits.correlated_providers:
+            return f"correlated: {accused} providers of this model accused; a person must approve"
+        refused = overdrawn(self._limits, purse, aid.prospect.bond, self._spends(aid.prospect, gas))
+        if not refused and aid.prospect.bond:
+            refused = worthless(self._limits, self._stakes(aid.prospect, gas))
+        return refused or await self._quorum.refusal(item.commitment, head)
 
     async def _overdrawn(self, item: Item, now: UnixTime, prospect: Prospect, gas: Wei) -> str:
         """Which cap has no room (any more) for a bond that is promised: of the others all count, those that are only

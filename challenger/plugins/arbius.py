@@ -33,6 +33,7 @@ class Arbius:
             account=place.account,
             start=options.start,
             votes_from=options.votes_from,
+            anchor=place.anchor,
         )
 
     def engine(self, means: Means, options: Options) -> Replays:

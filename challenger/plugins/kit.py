@@ -291,6 +291,12 @@ class AdapterSuite:
         who = await stage.rival(accusation := await stage.commit(honest=False))
         theirs = [event for event in await events_on(stage, adapter) if isinstance(event, DisputeOpened)]
         assert [(event.commitment, event.challenger) for event in theirs] == [(accusation.commitment, who)]
+        aid = await adapter.aid(accusation, 0)
+        if aid is not None:
+            assert aid.intent.action in (Action.VOTE, Action.SUGGEST)
+            assert aid.intent.subject.startswith(subject(accusation.commitment))
+            await stage.send(aid.intent.call)
+            assert await adapter.aid(accusation, 0) is None, "what was done already can be done again"
 
     async def test_without_a_key_it_reads_and_opens_nothing(self, stage: Stage) -> None:
         adapter = await adapter_on(stage, account=None, secret=b"")

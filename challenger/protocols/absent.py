@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from challenger.domain import CommitmentId, DemandId, Intent, Millionths, Part, Wei
 from challenger.errors import EndpointError, FilingRefused
-from challenger.protocols.base import DemandStanding, Prospect
+from challenger.protocols.base import Accusation, Aid, DemandStanding, Prospect
 
 
 class NoDemands:
@@ -26,4 +26,18 @@ class NoDemands:
         raise EndpointError(f"demand {demand}: {self.no_demands}")
 
     async def advance_demand(self, demand: DemandId) -> Intent | None:  # noqa: ARG002
+        return None
+
+
+class NoAid:
+    """Whoever cannot dispute there can do nothing else either."""
+
+    async def aid(self, accusation: Accusation, lead: int) -> Aid | None:  # noqa: ARG002
+        return None
+
+
+class NoCredits:
+    """Nothing waits to be fetched there: whoever wins is paid at once."""
+
+    async def collect(self, occasion: str) -> Intent | None:  # noqa: ARG002
         return None

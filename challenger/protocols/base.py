@@ -118,6 +118,16 @@ _PRICELESS = Wei(2**255)
 
 
 @dataclass(frozen=True, slots=True)
+class Aid:
+    """What can be done about a fraud that the account cannot dispute itself: a vote beside another's dispute
+    (``Action.VOTE``), a word to those who may dispute (``Action.SUGGEST``). ``prospect``: of this alone; a word has neither
+    bond nor reward."""
+
+    intent: Intent
+    prospect: Prospect
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What holds for every commitment of the protocol, as ``check`` found it. In units of ``money``: ``bond`` of one dispute,
     ``reward`` of one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with
@@ -228,6 +238,10 @@ class Adapter(Protocol):
 
     async def advance(self, dispute: DisputeId) -> Intent | None:
         """The next transaction that takes the dispute to its end, None while only others can act."""
+        ...
+
+    async def aid(self, accusation: Accusation, lead: int) -> Aid | None:
+        """What can be done where ``eligibility`` says that no dispute can be opened; None where nothing can."""
         ...
 
     async def demand_eligibility(self, commitment: CommitmentId, part: Part, index: int, lead: int) -> str:

@@ -47,6 +47,7 @@ from challenger.protocols.anchored import Anchored, stands
 from challenger.protocols.base import (
     NO_DEADLINE,
     Accusation,
+    Aid,
     CodeReader,
     DemandStanding,
     DisputeStanding,
@@ -271,6 +272,10 @@ class ReferenceAdapter(Anchored):
         if over or ruled or (ruling == 0 and head.time >= found.ruling_by):
             about = subject(found.commitment, "dispute", dispute)
             return self._intent(Action.SETTLE, about, self.calls.settle(dispute), NO_DEADLINE)
+        return None
+
+    async def aid(self, accusation: Accusation, lead: int) -> Aid | None:  # noqa: ARG002
+        """Signers rule, not those who stand by; and anybody may dispute."""
         return None
 
     # a demand for withheld data

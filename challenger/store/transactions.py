@@ -8,7 +8,7 @@ the same, one SQL transaction a call, for the one writer that owns the nonces.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -65,6 +65,14 @@ class SignedVersion(Protocol):
     def raw(self) -> bytes: ...
     @property
     def signed_at(self) -> UnixTime: ...
+
+
+class Vote(NamedTuple):
+    """``subject``: the transaction's; ``bound``: the stake that went with it is not back yet, as far as the index shows."""
+
+    subject: str
+    updated: UnixTime
+    bound: bool
 
 
 class Transactions:
@@ -267,6 +275,22 @@ class Transactions:
             transactions.c.id.not_in(counted),
         )
         return [(row.subject, row.value) for row in await self._connection.execute(query)]
+
+    async def votes(self, account: Address) -> list[Vote]:
+        """All votes beside others' disputes that did not come to nothing."""
+        query = select(transactions.c.subject, transactions.c.state, transactions.c.updated).where(
+            transactions.c.account == account,
+            transactions.c.action == Action.VOTE.value,
+            transactions.c.state.not_in([state.value for state in _BARREN]),
+        )
+        rows = (await self._connection.execute(query)).all()
+        about = [bytes.fromhex(row.subject[2:66]) for row in rows]
+        found = await rows_by(self._connection, disputes, disputes.c.commitment, about)
+        still = {row.commitment for row in found if row.outcome == DisputeOutcome.OPEN.value}
+        return [
+            Vote(row.subject, row.updated, row.state != TxState.FINAL or commitment in still)
+            for row, commitment in zip(rows, about, strict=True)
+        ]
 
     async def against(self, account: Address, provider: Address) -> Wei:
         """Bonds of ``account`` in open disputes and demands about commitments of ``provider``, as the index has them."""

@@ -27,18 +27,20 @@ from challenger.domain import (
     Hash32,
     Intent,
     JobStatus,
+    Millionths,
     TaskId,
     Wei,
     Window,
 )
 from challenger.errors import ConfigError, Reverted, WrongChain, WrongContract
+from challenger.protocols.absent import NoCredits, NoDemands
+from challenger.protocols.anchored import Anchored
 from challenger.protocols.arbius.abi import ERRORS
-from challenger.protocols.arbius.absent import Absent
 from challenger.protocols.arbius.ballot import Ballot
 from challenger.protocols.arbius.calls import commitment_of
 from challenger.protocols.arbius.cid import output_root
 from challenger.protocols.arbius.electorate import NOBODY_KNOWN, Electorate
-from challenger.protocols.arbius.eligible import against_contesting
+from challenger.protocols.arbius.eligible import NO_CONTESTER, against_contesting
 from challenger.protocols.arbius.logs import EngineLogs
 from challenger.protocols.arbius.meaning import ZERO, Meanings, outcome_of, task_of
 from challenger.protocols.arbius.odds import forecast, shares
@@ -47,6 +49,7 @@ from challenger.protocols.arbius.views import NOBODY, EngineViews, Rules
 from challenger.protocols.base import (
     NO_DEADLINE,
     Accusation,
+    Aid,
     DisputeStanding,
     Prospect,
     Standing,
@@ -66,10 +69,10 @@ def explain(data: bytes) -> str:
     return decode_revert(data, ERRORS)
 
 
-class ArbiusAdapter(Ballot, Absent):
+class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
     """One engine on one chain. ``account`` is whose contestations these are, None for a watcher without a key; ``start`` the first
-    indexed block; ``token_price`` what a whole token (10¹⁸ units) is worth in wei of ether, by which ``prospect`` weighs stakes
-    against gas; ``electorate`` who votes and how, as ``learn`` reads it from the chain; ``pins``: code hashes to insist on;
+    indexed block; ``token_price`` what a whole token (10¹⁸ units) is worth in wei of ether, by which gas is
+    weighed against stakes; ``electorate`` who votes and how, as ``learn`` reads it from the chain; ``pins``: code hashes to insist on;
     ``piece``: how many voters one transaction of a count pays; ``votes_from``: from which block ``check`` learns, −1 for none."""
 
     def __init__(
@@ -85,7 +88,9 @@ class ArbiusAdapter(Ballot, Absent):
         pins: Mapping[Address, Hash32] | None = None,
         piece: int = PIECE,
         votes_from: int = -1,
+        anchor: Address | None = None,
     ) -> None:
+        self._anchor = anchor
         super().__init__(chain, engine, token_price, account, electorate)
         self.emitters = (engine,)
         self._logs = EngineLogs(engine)
@@ -143,7 +148,9 @@ class ArbiusAdapter(Ballot, Absent):
                 f"known are 1 to {NEWEST}",
                 address=self._engine,
             )
-        watched = [self._engine] + ([rules.registry] if rules.registry not in (None, NOBODY) else [])
+        watched = [self._engine, *await self.anchor_checked(self._chain, head)] + (
+            [rules.registry] if rules.registry not in (None, NOBODY) else []
+        )
         pins = await code_hashes(self._chain, watched, head.hash)
         for address, wanted in self._wanted.items():
             if pins.get(address) != wanted:
@@ -164,14 +171,15 @@ class ArbiusAdapter(Ballot, Absent):
     def _terms_of(self, rules: Rules) -> Terms:
         """A reward as of one other yea against the accused's nay. Of an accused that contests itself half the slash is lost,
         to whoever votes yea beside it; without anybody who does, nothing is."""
-        slash, (reward, _) = self._worth(rules.slash), shares(2, 1, rules.adder, rules.slash)
+        reward, _ = shares(2, 1, rules.adder, rules.slash)
         more = f" and {rules.extension} s a vote" if rules.extension else ""
         said = (
             f"engine V{rules.generation}, window {rules.claim_time} s (live), vote {rules.vote_period} s{more}, "
             f"slash {rules.slash} units of the token"
         )
         text = json.dumps(asdict(rules), sort_keys=True, separators=(",", ":"))
-        return Terms(slash, self._worth(reward), self._worth(rules.slash - reward), 1, 0, said, text)
+        burnt = Wei(rules.slash - reward)
+        return Terms(Wei(rules.slash), Wei(reward), burnt, 1, 0, said, text, self._money)
 
     async def pinned(self) -> bool:
         head = await self._chain.block("latest")
@@ -248,16 +256,36 @@ class ArbiusAdapter(Ballot, Absent):
         return self._prospect(rules.slash, seen, seen.reward + beside)
 
     async def open_dispute(self, accusation: Accusation) -> Intent | None:
-        """The contestation; on V6 without the right to one, a suggestion to those who have it. None while somebody's stands."""
+        """The contestation. None while somebody's stands, and on V6 without the right to one."""
         head = await self._chain.block("latest")
         task, rules = TaskId(accusation.commitment), await self._views.rules(head.hash)
         self._own_account()
         if await self._views.contested_by(task, head.hash) is not None:
             return None
-        closes = window_of(await self._views.solution(task, head.hash), rules.claim_time).closes
         if not await self._may_contest(rules, head):
-            return self._intent(subject(task, "suggest"), self.calls.suggest(task), closes, Action.CHALLENGE)
+            return None
+        closes = window_of(await self._views.solution(task, head.hash), rules.claim_time).closes
         return self._intent(subject(task), self.calls.contest(task), closes, Action.CHALLENGE)
+
+    async def aid(self, accusation: Accusation, lead: int) -> Aid | None:
+        """A yea beside another's contestation; on V6, without the right to contest, a suggestion to those who have it."""
+        head = await self._chain.block("latest")
+        task = TaskId(accusation.commitment)
+        facts = await self._facts(task, head)
+        if facts.contest is not None:
+            if accusation.output_root == output_root(facts.solution.cid):
+                return None
+            if await self.vote_eligibility(accusation.commitment, lead):
+                return None
+            return Aid(await self.vote(accusation.commitment), await self.vote_prospect(accusation.commitment))
+        if (
+            await self._may_contest(facts.rules, head)
+            or against_contesting(facts, accusation.output_root, lead, may=False) != NO_CONTESTER
+        ):
+            return None
+        closes = window_of(facts.solution, facts.rules.claim_time).closes
+        intent = self._intent(subject(task, "suggest"), self.calls.suggest(task), closes, Action.SUGGEST)
+        return Aid(intent, Prospect(Wei(0), Wei(0), Millionths(0)))
 
     async def status(self, dispute: DisputeId) -> DisputeStanding:
         """``ruled`` once no vote counts any more: the count then only has to be asked for."""

@@ -42,7 +42,7 @@ class Ballot(Seat):
         self._own_account()
         # a vote counts in the last second too, and a deadline is the first in which it is too late
         until = UnixTime(contest.last_vote(rules) + 1)
-        return self._intent(subject(task, "vote"), self.calls.vote(task, True), until, Action.CHALLENGE)
+        return self._intent(subject(task, "vote"), self.calls.vote(task, True), until, Action.VOTE)
 
     async def finalise(self, commitment: CommitmentId) -> Intent | None:
         """Claims a solution of our own, None while that cannot be."""

@@ -31,6 +31,12 @@ class Facts:
     contest: Contest | None
 
 
+NO_CONTESTER = (
+    "the account is no master contester, and from V6 on only those contest: it can be suggested to them "
+    "(suggestContestation)"
+)
+
+
 def against_contesting(facts: Facts, ours: Hash32, lead: int, *, may: bool) -> str:
     """``ours``: the digest that our own replay came to; ``lead``: predicted seconds until a contestation is mined; ``may``:
     whether the account has the right to contest (V6)."""
@@ -51,10 +57,7 @@ def against_contesting(facts: Facts, ours: Hash32, lead: int, *, may: bool) -> s
     if solution.validator == facts.account:
         return "the solution is the account's own"
     if not may:
-        return (
-            "the account is no master contester, and from V6 on only those contest: it can be suggested to them "
-            "(suggestContestation)"
-        )
+        return NO_CONTESTER
     return _unstaked(facts, rules.slash)
 
 

@@ -28,7 +28,7 @@ from challenger.protocols.arbius.electorate import Electorate
 from challenger.protocols.arbius.eligible import Facts
 from challenger.protocols.arbius.odds import Forecast
 from challenger.protocols.arbius.views import Contest, EngineViews, Solution
-from challenger.protocols.base import CodeReader, Prospect
+from challenger.protocols.base import CodeReader, Money, Prospect
 
 NAME = "arbius"
 
@@ -69,7 +69,7 @@ class Settled:
 
 
 class Seat:
-    """``token_price``: what a whole token (10¹⁸ units) is worth in wei of ether."""
+    """Bonds and rewards are units of the token; ``token_price``: what a whole one (10¹⁸ units) is worth in wei of ether."""
 
     name = NAME
 
@@ -80,7 +80,7 @@ class Seat:
         self._chain = chain
         self._engine = engine
         self._views = EngineViews(chain, engine)
-        self._price = token_price
+        self._money = Money(token_price, paid=False)
         self._account = account
         self._electorate = electorate
 
@@ -112,10 +112,7 @@ class Seat:
 
     def _prospect(self, slash: int, seen: Forecast, reward: int) -> Prospect:
         won = reward if seen.win else 0
-        return Prospect(self._worth(slash), self._worth(won), min(ONE, seen.win))
-
-    def _worth(self, units: int) -> Wei:
-        return Wei(units * self._price // 10**18)
+        return Prospect(Wei(slash), Wei(won), min(ONE, seen.win))
 
     def _intent(self, about: str, call: Call, deadline: UnixTime, action: Action) -> Intent:
         return Intent(self.name, about, action, call, deadline)

@@ -35,7 +35,7 @@ from challenger.domain import (
 )
 from challenger.errors import ConfigError, EndpointError, FilingRefused, MalformedLog, WrongChain, WrongContract
 from challenger.plugins.registry import Place, Reader
-from challenger.protocols.absent import NoDemands
+from challenger.protocols.absent import NoAid, NoDemands
 from challenger.protocols.anchored import Anchored
 from challenger.protocols.base import (
     NO_DEADLINE,
@@ -56,7 +56,7 @@ NOBODY = "0x" + "00" * 20
 TRUST = Millionths(950_000)
 
 
-class BoardAdapter(NoDemands, Anchored):
+class BoardAdapter(NoDemands, NoAid, Anchored):
     name = "board"
     capability = Capability.OPEN
 

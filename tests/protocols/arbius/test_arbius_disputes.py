@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
-from arbius_stage import OWN_CONTRACTS, RIGHT, Stage, accuse, stage
+from arbius_stage import OWN_CONTRACTS, RIGHT, WRONG, Stage, accuse, stage
 
 from challenger.domain import (
     Action,
@@ -230,10 +230,14 @@ async def test_v6_is_for_master_contesters(staged: Open) -> None:
         task = TaskId(commitment)
         assert "no master contester" in await at.adapter.eligibility(accuse(commitment), 30)
         assert await at.refusal(3, at.calls.contest(task)) == "NotMasterContester()"
-        hint = await at.adapter.open_dispute(accuse(commitment))
+        assert await at.adapter.open_dispute(accuse(commitment)) is None
+        assert await at.adapter.aid(accuse(commitment, WRONG), 30) is None, "a right answer is suggested to nobody"
+        hint = await at.adapter.aid(accuse(commitment), 30)
         assert hint is not None
-        assert (hint.call, hint.subject) == (at.calls.suggest(task), f"0x{commitment.hex()}/suggest")
-        await at.send(hint)
+        assert (hint.intent.call, hint.intent.action) == (at.calls.suggest(task), Action.SUGGEST)
+        assert hint.intent.subject == f"0x{commitment.hex()}/suggest"
+        assert hint.prospect.bond == 0
+        await at.send(hint.intent)
         # account 7 is one, and takes the hint: its fifty votes win alone against the accused's one
         at.adapter._account = at.wallets[7].address
         assert await at.adapter.eligibility(accuse(commitment), 30) == ""
@@ -260,8 +264,14 @@ async def test_voting_beside_another(staged: Open) -> None:
         assert await at.adapter.open_dispute(accuse(commitment)) is None
         assert await at.adapter.vote_eligibility(commitment, 30) == ""
         assert (await at.adapter.vote_prospect(commitment)).win == 1_000_000  # two yeas to one, and nobody else known
-        await at.send(await at.adapter.vote(commitment))
+        assert await at.adapter.aid(accuse(commitment, WRONG), 30) is None, "no yea against a right answer"
+        aid = await at.adapter.aid(accuse(commitment), 30)
+        assert aid is not None
+        assert (aid.intent.action, aid.intent.call) == (Action.VOTE, at.calls.vote(task, True))
+        assert aid.prospect == await at.adapter.vote_prospect(commitment)
+        await at.send(aid.intent)
         assert await at.adapter.vote_eligibility(commitment, 0) == "the account has voted"
+        assert await at.adapter.aid(accuse(commitment), 30) is None
         await at.past_vote(commitment)
         await at.finish(commitment)
         assert (await at.adapter.status(dispute_of(task))).outcome is DisputeOutcome.CHALLENGER
