@@ -63,7 +63,7 @@ class Bonds:
                 votes = await view.transactions.votes(self._account)
                 subjects = [subject for subject, _ in pending] + [vote.subject for vote in votes if vote.bound]
                 lately = sum(vote.updated >= now - DAY for vote in votes)
-                bond = await self._bond(promised, [*subjects, *sorted(cases)])
+                bond = await self._bond(promised, [*subjects, *sorted(cases), *(vote.subject for vote in votes)])
                 pending = [(subject, bond) for subject in subjects]
                 everywhere, opened = Wei(everywhere + len(pending) * bond), Wei((len(cases) + lately) * bond)
             against = Wei(against + await _toward(view, pending, provider))
