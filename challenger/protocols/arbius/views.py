@@ -6,6 +6,7 @@ one. A function that a generation lacks reverts without data, and nothing else i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -128,34 +129,33 @@ class EngineViews:
 
     async def generation(self, block: bytes) -> int:
         """1 to 6. ``WrongContract`` where the signs of two generations contradict each other."""
+        has = await asyncio.gather(*(self._has(name, block) for _, name in _SIGNS))
         found, gap = 1, ""
-        for number, name in _SIGNS:
-            if await self._has(name, block):
-                if gap:
-                    raise WrongContract(f"it has {name} but lacks {gap}", address=self._engine)
-                found = number
-            else:
-                gap = gap or name
+        for (number, name), there in zip(_SIGNS, has, strict=True):
+            if there and gap:
+                raise WrongContract(f"it has {name} but lacks {gap}", address=self._engine)
+            found, gap = (number, gap) if there else (found, gap or name)
         return found
 
     async def rules(self, block: bytes) -> Rules:
         generation = await self.generation(block)
-        extension = await self._ask("contestationVoteExtensionTime", (), block) if generation >= 3 else 0
-        adder = await self._ask("masterContesterVoteAdder", (), block) if generation >= 6 else 0
-        registry = await self._ask("masterContesterRegistry", (), block) if generation >= 6 else None
-        return Rules(
-            generation=generation,
-            version=await self._ask("version", (), block),
-            paused=await self._ask("paused", (), block),
-            claim_time=await self._ask("minClaimSolutionTime", (), block),
-            vote_period=await self._ask("minContestationVotePeriodTime", (), block),
-            extension=extension,
-            stake_since=await self._ask("maxContestationValidatorStakeSince", (), block),
-            slash=await self._ask("getSlashAmount", (), block),
-            least=await self._ask("getValidatorMinimum", (), block),
-            adder=adder,
-            registry=registry,
-        )
+
+        async def since(first: int, name: str, otherwise: Any) -> Any:
+            return await self._ask(name, (), block) if generation >= first else otherwise
+
+        asked = [
+            since(1, "version", 0),
+            since(1, "paused", otherwise=False),
+            since(1, "minClaimSolutionTime", 0),
+            since(1, "minContestationVotePeriodTime", 0),
+            since(3, "contestationVoteExtensionTime", 0),
+            since(1, "maxContestationValidatorStakeSince", 0),
+            since(1, "getSlashAmount", 0),
+            since(1, "getValidatorMinimum", 0),
+            since(6, "masterContesterVoteAdder", 0),
+            since(6, "masterContesterRegistry", None),
+        ]
+        return Rules(generation, *await asyncio.gather(*asked))
 
     async def claim_time(self, block: bytes) -> int:
         return int(await self._ask("minClaimSolutionTime", (), block))

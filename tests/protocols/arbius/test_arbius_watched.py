@@ -1,0 +1,171 @@
+"""The whole watcher on Arbius: a bulk of solutions is drawn from, replayed by recipe, the wrong ones contested, and what the
+others vote is followed to the end. The model is a toy: it answers a text with its letters in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from arbius_stage import Stage, stage
+
+from challenger.app import App, opened
+from challenger.chain.hashing import keccak
+from challenger.domain import DisputeOpened, Hash32, State, TaskId
+from challenger.protocols.arbius.cid import solution_cid, solution_digest
+from challenger.protocols.arbius.meaning import dispute_of
+from challenger.settings import Settings, load
+from challenger.sim.arbius import order, solve
+from challenger.store import migrate
+from replay.artifacts.ipfs.cid import DAG_PB, Cid
+from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root
+from replay.sandbox import Completed, Described, Inconclusive, Receipt, ReplayRequest
+
+KNOWN = '{"prompt":"known"}'
+
+
+def answer(text: str) -> Hash32:
+    return solution_digest({"out-1.txt": text[::-1].encode()})
+
+
+class Backwards:
+    """Workers of a model whose tokens are code points."""
+
+    async def encode(self, request: ReplayRequest, text: bytes) -> Described | Inconclusive:
+        return Described({"ids": [ord(letter) for letter in text.decode()]})
+
+    async def decode(self, request: ReplayRequest, ids: Sequence[int]) -> Described | Inconclusive:
+        return Described({"text": "".join(map(chr, ids))})
+
+    async def replay(self, request: ReplayRequest) -> Completed | Inconclusive:
+        tokens = decode_bundle(request.input)["input_ids"][::-1]
+        output = encode_bundle({"tokens": np.ascontiguousarray(tokens, np.int32)})
+        leaves = (bundle_root(request.input), bundle_root(output))
+        return Completed(
+            Receipt(
+                input_root=leaves[0],
+                output_root=leaves[1],
+                state_root=merkle_root(leaves),
+                leaves=leaves,
+                output=output,
+                first_path=merkle_path(leaves, 0),
+                last_path=merkle_path(leaves, 1),
+                environment={},
+                seconds=0.0,
+            )
+        )
+
+
+class Anywhere:
+    async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 0) -> Path:
+        return Path("/models/backwards")
+
+    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:
+        raise AssertionError("nothing of Arbius is fetched")
+
+
+def settings(at: Stage, folder: Path, votes_from: int) -> Settings:
+    key = folder / "key"
+    key.touch(mode=0o600)
+    key.write_text(at.devnet.accounts[3].key.hex())
+    config = folder / "challenger.toml"
+    word = "0x" + "11" * 32
+    config.write_text(f"""
+[chain]
+embedded = true
+chain_id = {at.there.chain}
+market = "{at.there.engine}"
+start_block = {at.there.start_block}
+confirmations = 2
+[protocol]
+name = "arbius"
+[protocol.options]
+token_price = {10**18}
+votes_from = {votes_from}
+[protocol.options.recipes.0x{at.model.hex()}]
+uri = "file:///models/backwards"
+file_digest = "{word}"
+program_root = "{word}"
+artefact_root = "{word}"
+known_input = '{KNOWN}'
+known_cid = "{Cid(0, DAG_PB, answer("known"))}"
+max_tokens = 64
+[store]
+url = "sqlite+aiosqlite:///{folder / "c.sqlite"}"
+heads = "{folder / "heads.jsonl"}"
+[signer]
+key_file = "{key}"
+[sampling]
+base = 1000000
+newcomer = 1000000
+[filing]
+mode = "live"
+safety_seconds = 30
+""")
+    return load(config, {})
+
+
+async def until(at: Stage, app: App, **wanted: int) -> None:
+    """The watcher's turns, and a block after each, until so many commitments are in these states."""
+    for _ in range(60):
+        await app.step()
+        await app.gather()
+        await app.investigate()
+        await at.devnet.mine()
+        async with app.store.read() as view:
+            there = await view.work.counts()
+        if all(there.get(State(state), 0) == count for state, count in wanted.items()):
+            return
+    raise AssertionError(f"after 60 turns the states are {there}")
+
+
+async def test_the_wrong_ones_of_a_bulk_are_contested_and_won(tmp_path: Path) -> None:
+    async with stage() as at:
+        # before the watcher comes: contests that show who votes, and how
+        first = (await at.rpc.block("latest")).number
+        for _ in range(4):
+            await at.devnet.time_travel(by=10)
+            task = TaskId(await at.commit())
+            await at.act(7, at.calls.contest(task))
+            for who in (4, 5, 6):
+                await at.act(who, at.calls.vote(task, True))
+        await at.devnet.time_travel(by=400)
+        tasks = await order(at.wallets[1], at.there, at.model, b'{"prompt":"Ada"}', count=4)
+        honest, cheap = solution_cid(answer("Ada")), solution_cid(answer("Bob"))
+        await at.devnet.time_travel(by=10)
+        wrong = {tasks[1], tasks[2]}
+        await solve(at.wallets[2], at.there, tasks, [cheap if task in wrong else honest for task in tasks])
+        made = settings(at, tmp_path, first)
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            await until(at, app, disputing=2, replayed=2)
+            contested = [event for event in await at.events() if isinstance(event, DisputeOpened)]
+            ours = [event for event in contested if event.challenger == at.wallets[3].address]
+            assert {event.commitment for event in ours} == wrong
+            async with app.store.read() as view:
+                task = await view.chain.task(tasks[0])
+                assert task is not None
+                assert task.input_root == keccak(tasks[0] + b'{"prompt":"Ada"}')
+            await at.act(4, at.calls.vote(tasks[1], True))  # the other has no second vote, and is a tie
+            await at.devnet.time_travel(by=500)
+            await until(at, app, withdrawn=1, lost=1)
+            outcomes = {
+                task_id: (await at.adapter.status(dispute_of(task_id))).outcome.value for task_id in sorted(wrong)
+            }
+            assert outcomes == {tasks[1]: "challenger", tasks[2]: "provider"}
+
+
+async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
+    """Nobody was ever seen to vote: the fraud is found and confirmed, and the gate says why it is not contested."""
+    async with stage() as at:
+        commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
+        made = settings(at, tmp_path, 0)
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            await until(at, app, confirmed=1)
+            await until(at, app, confirmed=1)
+            async with app.store.read() as view:
+                row = await view.work.get(commitment)
+        assert row is not None
+        assert (row.state, row.detail.partition(":")[0]) == (State.CONFIRMED, "value")
+        assert not [event for event in await at.events() if isinstance(event, DisputeOpened)]
