@@ -136,6 +136,22 @@ async def test_a_wrong_answer_is_found_and_in_live_mode_disputed_and_won(tmp_pat
         }
 
 
+async def test_a_window_made_shorter_meanwhile_is_believed_and_nothing_is_sent(tmp_path, installed):
+    async with scene(tmp_path, Mode.LIVE) as s, s.watcher() as app:
+        await s.until_quiet(app)
+        wrong = await s.answered(Variant.INT8)
+        await app.step()  # the index has it with an hour to go
+        await s.stage.act(OWNER, "setWindow", 5)
+        await s.until_quiet(app)
+        async with app.store.read() as view:
+            (item,) = await view.work.some([wrong])
+            assert await view.transactions.about(wrong) == []
+        assert item.commitment.closes - item.commitment.committed_at == 3_600
+        assert item.work.state == State.EXPIRED
+        assert item.work.detail.startswith("window: ")
+        assert await s.told(DisputeOpened) == []
+
+
 async def test_what_bound_its_sampling_is_found_on_the_chain_whatever_the_protocol(tmp_path, installed):
     async with scene(tmp_path, Mode.LIVE) as s, s.watcher() as app:
         await s.until_quiet(app)
