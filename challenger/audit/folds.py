@@ -14,11 +14,12 @@ from challenger.audit.finding import Finding, differences
 from challenger.audit.unread import UNREADABLE, readable, unread, unreadable
 from challenger.domain import State
 from challenger.store import codec
-from challenger.store.bulk import chunks, key_of
+from challenger.store.bulk import chunks, key_of, rows_by
 from challenger.store.codec import EventRow, subject_bytes
 from challenger.store.journal import canonical
 from challenger.store.projection import FOLDS, Fold
-from challenger.store.schema import events
+from challenger.store.rows import JournalRow
+from challenger.store.schema import events, journal
 from challenger.store.unit import View
 
 #: Aggregates that are in memory at once.
@@ -36,16 +37,38 @@ _FACT_KINDS = (
 )
 
 
-def is_fact(kind: str) -> bool:
-    return kind in FACTS or kind.startswith("chain-")
+#: Of these, the kinds that are about a commitment itself and not about a dispute or demand over it.
+OF_COMMITMENTS = FACTS | {"chain-job-closed", "chain-window-extended"}
+#: (Hash of the block, number of the log) → what the journal says of the event there.
+Digests = dict[tuple[str, int], str]
 
 
-async def audit_folds(view: View, digests: dict[tuple[str, int], str]) -> list[Finding]:
-    """``digests``: (hash of the block, number of the log) → what the journal says of the event there."""
+def digest_told(entry: JournalRow) -> Digests:
+    """What ``entry`` tells of an event; empty for an entry that tells of none, or that cannot be read."""
+    if entry.kind not in FACTS and not entry.kind.startswith("chain-"):
+        return {}
+    try:
+        told = json.loads(entry.payload)
+        return {(told["block_hash"], told["log"]): told["digest"]} if "digest" in told else {}
+    except UNREADABLE:
+        return {}
+
+
+async def entries_about(view: View, subjects: Sequence[str]) -> list[JournalRow]:
+    """The journal's entries about these subjects, the oldest first."""
+    return sorted(JournalRow(*row) for row in await rows_by(view.connection, journal, journal.c.subject, subjects))
+
+
+async def audit_folds(view: View, digests: Digests) -> list[Finding]:
+    """``digests``: of events about disputes and demands; those of commitments are looked up page by page."""
     found: list[Finding] = []
     for aggregate, fold in FOLDS.items():
         async for stories in _stories(view, aggregate):
-            found += await _held(view, aggregate, fold, stories, digests)
+            there = digests
+            if aggregate == "commitment":
+                entries = await entries_about(view, ["0x" + subject.hex() for subject in stories])
+                there = {place: digest for entry in entries for place, digest in digest_told(entry).items()}
+            found += await _held(view, aggregate, fold, stories, there)
         try:
             found += await _made_up(view, aggregate, fold)
         except UNREADABLE as error:  # a key, which the rows' events cannot be looked for by
@@ -73,7 +96,7 @@ async def _held(
     aggregate: str,
     fold: Fold,
     stories: dict[bytes, list[EventRow]],
-    digests: dict[tuple[str, int], str],
+    digests: Digests,
 ) -> list[Finding]:
     name = fold.table.name
     found: list[Finding] = []
@@ -105,7 +128,7 @@ async def _held(
     return found
 
 
-def _digest(event: EventRow, digests: dict[tuple[str, int], str]) -> list[Finding]:
+def _digest(event: EventRow, digests: Digests) -> list[Finding]:
     """Of events that the journal tells of: their digest is the one that it told."""
     if event.kind not in _FACT_KINDS:
         return []

@@ -8,18 +8,21 @@ and the published heads (``store/heads.py``); the HMAC of a draw is in no entry 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Select, Table, select
 
 from challenger.audit.finding import ALIEN, GONE, Finding, differences
-from challenger.audit.folds import audit_folds, is_fact
+from challenger.audit.folds import OF_COMMITMENTS, Digests, audit_folds, digest_told, entries_about
 from challenger.audit.sent import Sent, audit_sent
 from challenger.audit.unread import UNREADABLE, unread, unreadable
 from challenger.domain import AuditId, State, VerdictKind
 from challenger.store.audits import AuditRow
+from challenger.store.bulk import chunks
 from challenger.store.findings import FindingRow
 from challenger.store.reorgs import ANEW
 from challenger.store.rows import JournalRow, VerdictRow
@@ -38,6 +41,9 @@ from challenger.store.subjects import subject_of
 from challenger.store.unit import View
 
 _PAGE = 5_000
+#: Rows that are in memory at once, each with its entries.
+_ROWS = 500
+_COMMITMENT = re.compile("0x[0-9a-f]{64}")
 _STATES = frozenset(state.value for state in State)
 _ORPHANED = State.ORPHANED.value
 #: Columns of ``work`` that entries tell of, as a row starts.
@@ -48,32 +54,34 @@ _FRESH: Mapping[str, Any] = {name: value for name, value in ANEW.items() if name
 class _Told:
     """What the journal says there should be: by id or subject."""
 
-    verdicts: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    audits: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    findings: dict[int, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    verdicts: dict[int, tuple[str, str]] = field(default_factory=dict)
+    audits: dict[int, tuple[str, str]] = field(default_factory=dict)
+    findings: dict[int, tuple[str, str]] = field(default_factory=dict)
     epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    work: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[tuple[str, int], str] = field(default_factory=dict)
+    digests: Digests = field(default_factory=dict)
     sent: Sent = field(default_factory=Sent)
 
     def take(self, entry: JournalRow) -> None:
+        """What is told of single commitments is not kept: it is looked up again beside their rows."""
         told = json.loads(entry.payload)
-        if is_fact(entry.kind) and "digest" in told:
-            self.digests[told["block_hash"], told["log"]] = told["digest"]
+        if entry.kind not in OF_COMMITMENTS:
+            self.digests |= digest_told(entry)
         match entry.kind:
             case "verdict":
-                self.verdicts[told.pop("id")] = (entry.subject, told)
+                self.verdicts[told["id"]] = (entry.subject, entry.payload)
             case "audit-verdict":
-                self.audits[told.pop("id")] = (entry.subject, told)
+                self.audits[told["id"]] = (entry.subject, entry.payload)
             case "finding":
-                self.findings[told.pop("id")] = (entry.subject, told)
+                self.findings[told["id"]] = (entry.subject, entry.payload)
             case kind if kind.startswith("tx-"):
                 self.sent.take(kind, entry.subject, told)
             case "epoch-opened":
                 self.epochs[entry.subject] = told
-            case kind if kind in _STATES or kind in ("note", "restored", "draw-orphaned", "taken-back"):
-                row = self.work.setdefault(entry.subject, dict(_FRESH))
-                _step(row, kind, told)
+
+
+def _is_step(kind: str) -> bool:
+    """Whether an entry of this kind is about a row of ``work``."""
+    return kind in _STATES or kind in ("note", "restored", "draw-orphaned", "taken-back")
 
 
 def _step(row: dict[str, Any], kind: str, told: dict[str, Any]) -> None:
@@ -96,17 +104,20 @@ def _step(row: dict[str, Any], kind: str, told: dict[str, Any]) -> None:
 
 
 async def audit_rows(view: View) -> list[Finding]:
-    """Everything that does not hold, in one snapshot. What the journal says is held in memory: some hundred bytes a
-    commitment."""
+    """Everything that does not hold, in one snapshot. In memory are a page of rows at a time and what the journal says of
+    verdicts, audits, findings and transactions: less than a kilobyte of each."""
     told, seq = _Told(), 0
     found: list[Finding] = []
+    gone: set[str] = set()
     while page := await view.journal.after(seq, _PAGE):
         for entry in page:
             try:
                 told.take(entry)
             except UNREADABLE as error:
                 found.append(Finding("journal", f"entry {entry.seq}", f"it cannot be read: {str(error)[:80]}"))
+        gone |= await _without_work(view, {entry.subject for entry in page if _is_step(entry.kind)})
         seq = page[-1].seq
+    found += [Finding("work", subject, GONE) for subject in sorted(gone)]
 
     async def folds() -> None:
         found.extend(await audit_folds(view, told.digests))
@@ -119,7 +130,7 @@ async def audit_rows(view: View) -> list[Finding]:
         ((audits,), lambda: _audits(view, told, found)),
         ((findings,), lambda: _findings(view, told, found)),
         ((epochs,), lambda: _epochs(view, told, found)),
-        ((work,), lambda: _work(view, told, found)),
+        ((work,), lambda: _work(view, found)),
         ((verdicts,), lambda: _judged(view, found)),
         ((transactions, attempts), sent),
         ((events,), folds),
@@ -137,10 +148,10 @@ async def _verdicts(view: View, told: _Told, found: list[Finding]) -> None:
     left = dict(told.verdicts)
     async for columns in await view.connection.stream(select(verdicts).order_by(verdicts.c.id)):
         row = VerdictRow(*columns)
-        subject, said = left.pop(row.id, ("", {}))
+        subject, said = left.pop(row.id, ("", "{}"))
         values = row._asdict()
         del values["id"], values["commitment"], values["time"], values["environment"]
-        _compare("verdicts", row.id, subject_of(row.commitment), subject, values, said, found)
+        _compare("verdicts", row.id, subject_of(row.commitment), subject, values, json.loads(said), found)
     found += [Finding("verdicts", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
@@ -150,9 +161,9 @@ async def _audits(view: View, told: _Told, found: list[Finding]) -> None:
         row = AuditRow(*columns)
         values = row._asdict()
         subject = AuditId(values.pop("commitment")).subject
-        where, said = left.pop(row.id, ("", {}))
+        where, said = left.pop(row.id, ("", "{}"))
         del values["id"], values["time"], values["environment"]
-        _compare("audits", row.id, subject, where, values, said, found)
+        _compare("audits", row.id, subject, where, values, json.loads(said), found)
     found += [Finding("audits", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
@@ -161,9 +172,9 @@ async def _findings(view: View, told: _Told, found: list[Finding]) -> None:
     async for columns in await view.connection.stream(select(findings).order_by(findings.c.id)):
         row = FindingRow(*columns)
         values = {**row._asdict(), "facts": json.loads(row.facts)}
-        where, said = left.pop(row.id, ("", {}))
+        where, said = left.pop(row.id, ("", "{}"))
         del values["id"], values["time"]
-        _compare("findings", row.id, AuditId(row.subject).subject, where, values, said, found)
+        _compare("findings", row.id, AuditId(row.subject).subject, where, values, json.loads(said), found)
     found += [Finding("findings", f"{key} on {left[key][0]}", GONE) for key in left]
 
 
@@ -183,15 +194,41 @@ async def _epochs(view: View, told: _Told, found: list[Finding]) -> None:
     found += [Finding("epochs", key, GONE) for key in left]
 
 
-async def _work(view: View, told: _Told, found: list[Finding]) -> None:
-    left = dict(told.work)
-    async for row in await view.connection.stream(select(work).order_by(work.c.commitment)):
-        subject = subject_of(row.commitment)
-        values = {name: getattr(row, name) for name in _FRESH}
-        values["inputs"] = None if row.inputs is None else json.loads(row.inputs)
-        said = left.pop(subject, {})
-        _compare("work", subject, subject, subject if said else "", values, said, found)
-    found += [Finding("work", key, GONE) for key in left]
+async def _work(view: View, found: list[Finding]) -> None:
+    """Where each commitment stands, against what its entries come to, one after the other."""
+    async for rows in _chunks(view, select(work).order_by(work.c.commitment)):
+        said: dict[str, dict[str, Any]] = {}
+        for entry in await entries_about(view, [subject_of(row.commitment) for row in rows]):
+            if _is_step(entry.kind):
+                with suppress(*UNREADABLE):  # named when the journal was read
+                    _step(said.setdefault(entry.subject, dict(_FRESH)), entry.kind, json.loads(entry.payload))
+        for row in rows:
+            subject = subject_of(row.commitment)
+            values = {name: getattr(row, name) for name in _FRESH}
+            values["inputs"] = None if row.inputs is None else json.loads(row.inputs)
+            there = said.get(subject, {})
+            _compare("work", subject, subject, subject if there else "", values, there, found)
+
+
+async def _without_work(view: View, subjects: set[str]) -> set[str]:
+    """Those of ``subjects`` that no row of ``work`` is about."""
+    keys = {subject: bytes.fromhex(subject[2:]) for subject in subjects if _COMMITMENT.fullmatch(subject)}
+    there: set[bytes] = set()
+    for part in chunks(sorted(keys.values())):
+        query = select(work.c.commitment).where(work.c.commitment.in_(part))
+        there |= set((await view.connection.execute(query)).scalars())
+    return {subject for subject in subjects if keys.get(subject) not in there}
+
+
+async def _chunks(view: View, query: Select[Any]) -> AsyncIterator[list[Any]]:
+    waiting: list[Any] = []
+    async for row in await view.connection.stream(query):
+        waiting.append(row)
+        if len(waiting) >= _ROWS:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
 async def _judged(view: View, found: list[Finding]) -> None:
