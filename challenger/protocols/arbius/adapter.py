@@ -37,7 +37,6 @@ from challenger.protocols.absent import NoCredits, NoDemands
 from challenger.protocols.anchored import Anchored
 from challenger.protocols.arbius.abi import ERRORS
 from challenger.protocols.arbius.ballot import Ballot
-from challenger.protocols.arbius.calls import commitment_of
 from challenger.protocols.arbius.cid import output_root
 from challenger.protocols.arbius.electorate import NOBODY_KNOWN, Electorate
 from challenger.protocols.arbius.eligible import NO_CONTESTER, against_contesting
@@ -224,14 +223,6 @@ class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
         """The window as another reader has it in the state after ``block``."""
         views = EngineViews(reader, self._engine)
         return window_of(await views.solution(TaskId(commitment), block), await views.claim_time(block))
-
-    async def revealed(self, commitment: CommitmentId) -> int:
-        """In which block the solver had signalled the solution that it submitted later; on Arbitrum by that chain's own
-        count. The engine takes none whose signal is not of an earlier block."""
-        head = await self._chain.block("latest")
-        solution = await self._views.solution(TaskId(commitment), head.hash)
-        signal = commitment_of(solution.validator, TaskId(commitment), solution.cid)
-        return await self._views.signalled(signal, head.hash)
 
     # a contestation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from challenger.domain import Action, CommitmentId, Intent, TaskId, UnixTime
+from challenger.protocols.arbius.calls import commitment_of
 from challenger.protocols.arbius.eligible import against_voting
 from challenger.protocols.arbius.odds import forecast
 from challenger.protocols.arbius.seat import Seat
@@ -58,3 +59,11 @@ class Ballot(Seat):
             return None
         task = TaskId(commitment)
         return self._intent(subject(task), self.calls.claim(task), NO_DEADLINE, Action.FINALISE)
+
+    async def revealed(self, commitment: CommitmentId) -> int:
+        """In which block the solver had signalled the solution that it submitted later; on Arbitrum by that chain's own
+        count. The engine takes none whose signal is not of an earlier block."""
+        head = await self._chain.block("latest")
+        solution = await self._views.solution(TaskId(commitment), head.hash)
+        signal = commitment_of(solution.validator, TaskId(commitment), solution.cid)
+        return await self._views.signalled(signal, head.hash)

@@ -10,6 +10,7 @@ import numpy as np
 from arbius_stage import Stage, stage
 
 from challenger.app import App, opened
+from challenger.audit.onchain import audit_chain
 from challenger.chain.hashing import keccak
 from challenger.domain import DisputeOpened, Hash32, State, TaskId
 from challenger.protocols.arbius.cid import solution_cid, solution_digest
@@ -153,6 +154,11 @@ async def test_the_wrong_ones_of_a_bulk_are_contested_and_won(tmp_path: Path) ->
                 task_id: (await at.adapter.status(dispute_of(task_id))).outcome.value for task_id in sorted(wrong)
             }
             assert outcomes == {tasks[1]: "challenger", tasks[2]: "provider"}
+            # what the record holds is what the chain says, what stands beside a log included
+            async with app.store.read() as view:
+                found, held = await audit_chain(view, at.rpc, app.adapter, at.there.start_block)
+            assert not found
+            assert held == len(await at.events())
 
 
 async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
