@@ -34,7 +34,7 @@ from replay.sampling import NAME as SAMPLING
 from replay.sampling import TOKENS, Sampling
 from replay.sandbox import Completed, Described, Inconclusive, ReplayRequest
 
-#: The id of the task that a recipe's known input stands under.
+#: The id of a known task that nobody ever submitted.
 KNOWN_TASK = TaskId(bytes(32))
 _STATE = Hash32(bytes(32))
 #: Tokens of one output, in int32.
@@ -57,8 +57,8 @@ class TextWorkers(Workers, Protocol):
 class Recipe:
     """``model`` is answered by the language model at ``uri``, with the digests and roots it has here. ``prompt`` names the
     field of the JSON input that holds the text, ``sampling`` says how the answer is drawn, ``port`` names the tensor of
-    token ids, ``file`` what the text is called in the folder. ``known_input``: the JSON of a task under id 0, of which the
-    solution's digest is ``known_digest``."""
+    token ids, ``file`` what the text is called in the folder. ``known_input``: the JSON of the task ``known_task``,
+    of which the solution's digest is ``known_digest``."""
 
     model: ModelId
     uri: str
@@ -71,6 +71,7 @@ class Recipe:
     sampling: Sampling
     known_input: bytes
     known_digest: Hash32
+    known_task: TaskId = KNOWN_TASK
 
     @property
     def facts(self) -> ModelFacts:
@@ -91,7 +92,7 @@ class Recipe:
     def digest(self) -> str:
         """What a verdict's environment says of it: another recipe, another verdict."""
         drawn = self.sampling.tensor().tolist()
-        told = [self.model, self.file_digest, self.program_root, self.artefact_root, self.known_input]
+        told = [self.model, self.file_digest, self.program_root, self.artefact_root, self.known_task, self.known_input]
         text = json.dumps([[one.hex() for one in told], self.prompt, self.file, self.port, drawn])
         return sha256(b"recipe/1" + text.encode()).hexdigest()
 
@@ -174,7 +175,7 @@ class RecipeEngine(Engine):
             return inconclusive(f"cid: the solution is named in a form that is not computed here: {unsaid}", backend)
         key = (facts.model, backend)
         if key not in self._held:
-            known = await self._ran(recipe, KNOWN_TASK + recipe.known_input, backend, fresh=fresh)
+            known = await self._ran(recipe, recipe.known_task + recipe.known_input, backend, fresh=fresh)
             if isinstance(known, Verdict):
                 return inconclusive(f"model: its known answer could not be computed, {known.detail}", backend)
             same = known.output_root == recipe.known_digest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from challenger.convert import convert, refuse_unknown
-from challenger.domain import BlockNumber, Hash32, ModelId, Wei
+from challenger.domain import BlockNumber, Hash32, ModelId, TaskId, Wei
 from challenger.errors import ConfigError
 from challenger.pipeline.recipes import Recipe
 from challenger.protocols.arbius.cid import output_root
@@ -26,6 +26,7 @@ _TEXTS: Mapping[str, str | None] = {
     "artefact_root": None,
     "known_input": None,
     "known_cid": None,
+    "known_task": "00" * 32,
     "prompt": "prompt",
     "file": "out-1.txt",
     "port": "input_ids",
@@ -92,6 +93,7 @@ def _recipe(model: str, table: Any, source: str) -> Recipe:
         sampling=sampling,
         known_input=text["known_input"].encode(),
         known_digest=output_root(known.binary),
+        known_task=TaskId(_word(text["known_task"], f"{where} known_task", source)),
     )
 
 

@@ -151,6 +151,18 @@ async def test_a_recipe_whose_known_answer_fails_accuses_nobody(
         assert said(seen) == "model: the recipe's known answer is not what this machine computes"
 
 
+async def test_a_known_answer_may_be_a_task_of_the_chain(manifest: Path, recipe: Recipe, pool: ReplayPool) -> None:
+    """The seed of that task is another one than that of task 0, and so is the answer."""
+    solved = TaskId(b"\x77" * 32)
+    real = replace(recipe, known_task=solved, known_digest=answer(manifest, solved + PROMPT))
+    assert real.known_digest != recipe.known_digest
+    assert real.digest != recipe.digest
+    seen = await engine(manifest, pool, real).observe(facts(), TASK + PROMPT, "numpy", fresh=False)
+    assert isinstance(seen, Observed)
+    raw = {"token_price": 1, "recipes": {MODEL.hex(): table(real, known_task=solved.hex())}}
+    assert read_options(raw, "c.toml").recipes == (real,)
+
+
 async def test_other_weights_than_the_recipes_accuse_nobody(manifest: Path, recipe: Recipe, pool: ReplayPool) -> None:
     door = engine(manifest, pool, replace(recipe, artefact_root=Hash32(b"\x01" * 32)))
     detail = said(await door.observe(facts(), TASK + PROMPT, "numpy", fresh=False))
