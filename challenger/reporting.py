@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from challenger.chain.rpc import Rpc
-from challenger.domain import Address, ChainId, CommitmentId, Millionths, UnixTime
-from challenger.errors import ConfigError, OwnDisk
+from challenger.domain import Address, Capability, ChainId, CommitmentId, Millionths, UnixTime
+from challenger.errors import ConfigError, EndpointError, OwnDisk
 from challenger.parts import artifact_store, replay_pool
 from challenger.protocols.findings import Finding
 from challenger.protocols.opengradient.audit import Audit, Checked, Terms
@@ -48,9 +48,10 @@ class Wanted:
 
 
 class Report:
-    """``record``: whether findings are kept. ``chain``, ``last`` and ``new`` (findings that the record did not have) hold
+    """No adapter, since nothing is watched, drawn against a window or filed: a report on what is past. ``record``: whether findings are kept. ``chain``, ``last`` and ``new`` (findings that the record did not have) hold
     once ``results`` has ended."""
 
+    capability = Capability.REPORT_ONLY
     chain = ChainId(0)
     last = 0
     new = 0
@@ -89,6 +90,7 @@ class Report:
             if self.last > head.number:
                 raise ConfigError("--to is a block that there is not yet", newest=head.number)
             keep = _Keeper(store, self.chain, head.time)
+            end = await rpc.block(self.last)
             if ours.hub:
                 audit = await self._inferences(stack, rpc, ours)
                 async for one in audit.range(wanted.first, self.last):
@@ -99,6 +101,8 @@ class Report:
                 for found in await self._settlements(stack, rpc, ours):
                     self.new += await keep.all((found,))
                     yield found
+            if (await rpc.block(self.last)).hash != end.hash:
+                raise EndpointError("the chain was reorganised while it was read: ask again", block=self.last)
 
     async def _inferences(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> Audit:
         settings = self._settings

@@ -93,6 +93,7 @@ async def _report(settings: Settings, options: argparse.Namespace) -> int:
         facts = {
             "fine": fine,
             "protocol": options.protocol,
+            "capability": report.capability,
             "chain": report.chain,
             "from": wanted.first,
             "to": report.last,

@@ -71,9 +71,10 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 async def test_a_report_is_recorded_once(place: Place, capsys) -> None:
     assert await place.report("--json") == 1
     told = json.loads(capsys.readouterr().out)
-    assert [one["standing"] for one in told["inferences"]] == ["equal", "beyond", "no-result"]
+    assert [one["standing"] for one in told["inferences"]] == ["equal", "beyond", "no-output"]
     assert [one["kind"] for one in told["findings"]] == ["distant-output", "simulated-result"]
     assert [one["ground"] for one in told["findings"]] == ["distance", "proof"]
+    assert told["capability"] == "report_only"
     assert (told["new"], told["chain"], told["unjoined"], told["fine"]) == (2, 31337, [], False)
     assert await place.report("--json", "--to", str(told["to"])) == 1
     assert json.loads(capsys.readouterr().out)["new"] == 0
@@ -88,7 +89,7 @@ async def test_as_tables(place: Place, capsys) -> None:
     assert await place.report() == 1
     out = capsys.readouterr().out
     assert "2 findings, 2 of them new to the record; nothing is filed over any of it." in out
-    assert "3 inferences: 1 equal, 1 beyond, 1 no-result." in out
+    assert "3 inferences: 1 equal, 1 beyond, 1 no-output." in out
     assert await place.run("findings", "--protocol", "opengradient", "--limit", "1") == 0
     out = capsys.readouterr().out
     assert "simulated-result" in out
@@ -106,7 +107,7 @@ async def test_a_part_is_drawn_and_the_draw_can_be_repeated(place: Place, capsys
     assert answers[0]["seed"] == "0x" + seed
     assert await place.report("--rate", "0", "--no-record") == 1  # what needs no replay is seen all the same
     out = capsys.readouterr().out
-    assert "3 inferences: 2 not-drawn, 1 no-result." in out
+    assert "3 inferences: 2 not-drawn, 1 no-output." in out
     assert "Drawn with the seed" in out
     await place.run("findings")
     assert "No findings" in capsys.readouterr().out

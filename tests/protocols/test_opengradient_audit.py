@@ -147,7 +147,7 @@ async def test_a_draw_leaves_out_the_replay_and_none_of_the_looks(full: Stage) -
         return len(drawn) == 2
 
     stands = list(told(await full.audit(drawn=draw)).values())
-    assert [one.standing for one in stands] == [S.UNDRAWN, S.BEYOND, S.NO_RESULT, S.NO_RESULT]
+    assert [one.standing for one in stands] == [S.UNDRAWN, S.BEYOND, S.NO_OUTPUT, S.NO_OUTPUT]
     assert [len(one.findings) for one in stands] == [0, 1, 1, 1]
     assert len(drawn) == 2
 

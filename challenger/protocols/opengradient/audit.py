@@ -49,7 +49,7 @@ class Standing(StrEnum):
     BEYOND = "beyond"
     WRONG = "wrong"
     NO_MODEL = "no-model"
-    NO_RESULT = "no-result"
+    NO_OUTPUT = "no-output"
     OPEN = "open"
     UNDRAWN = "not-drawn"
 
@@ -117,7 +117,8 @@ class Audit:
     async def check(self, inference: Inference) -> Checked:
         looked = look(inference, self._wire.precompile)
         if looked.outputs is None:
-            return Checked(inference, Standing.NO_RESULT, "", looked.findings)
+            why = ", ".join(one.kind for one in looked.findings)
+            return Checked(inference, Standing.NO_OUTPUT, why, looked.findings)
         if not self._drawn(inference):
             return Checked(inference, Standing.UNDRAWN, "", looked.findings)
         standing, said, more = await self._replayed(inference, looked.outputs)

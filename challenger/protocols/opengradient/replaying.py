@@ -124,7 +124,7 @@ class Replayer:
             return NotRun(f"{described.reason}: {described.detail}")
         try:
             data = bundle(given, described.facts["inputs"])
-        except _Unfit as unfit:
+        except Unfit as unfit:
             return NotRun(str(unfit))
         done = await self._workers.replay(replace(asked, input=data))
         if isinstance(done, Inconclusive):
@@ -163,23 +163,23 @@ def _placed(file: Path, folder: Path) -> Path:
     return write_manifest(folder, "onnx", [_FILE])
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """The chain's input is not one of this model."""
 
 
 def bundle(given: ModelInput, ports: Any) -> bytes:
     """The input as the engine takes it. ``ports``: the model's inputs, each with ``name`` and ``type``."""
     if given.strings:
-        raise _Unfit("input: it has strings, which this engine does not run")
+        raise Unfit("input: it has strings, which this engine does not run")
     names = [str(port["name"]) for port in ports]
     held = paired([tensor.name for tensor in given.numbers], names)
     if held is None:
-        raise _Unfit(f"input: it holds {[t.name for t in given.numbers]!r}, the model wants {names!r}"[:300])
+        raise Unfit(f"input: it holds {[t.name for t in given.numbers]!r}, the model wants {names!r}"[:300])
     tensors = {port["name"]: _array(given.numbers[at], str(port["type"])) for port, at in zip(ports, held, strict=True)}
     try:
         return encode_bundle(tensors)
     except LayoutError as error:
-        raise _Unfit(f"input: {error}") from error
+        raise Unfit(f"input: {error}") from error
 
 
 def paired(given: list[str], wanted: list[str]) -> list[int] | None:
@@ -199,10 +199,10 @@ def _array(tensor: NumberTensor, kind: str) -> Array:
             return decode_tensor(tensor)
         whole = decode_whole(tensor)
     except NumberRefused as error:
-        raise _Unfit(f"input: {tensor.name!r}: {error}") from error
+        raise Unfit(f"input: {tensor.name!r}: {error}") from error
     if whole is None:
-        raise _Unfit(f"input: {tensor.name!r} holds no whole numbers, the model wants {dtype}")
+        raise Unfit(f"input: {tensor.name!r} holds no whole numbers, the model wants {dtype}")
     made: Array = whole.astype(np.dtype("int32" if dtype == "bool" else dtype))
     if not (made == whole).all():
-        raise _Unfit(f"input: {tensor.name!r} does not fit {dtype}")
+        raise Unfit(f"input: {tensor.name!r} does not fit {dtype}")
     return made
