@@ -30,9 +30,10 @@ _REFERENCE_ONLY = ("rate", "tasks", "seed", "record")
 def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--protocol",
-        choices=("reference", "opengradient"),
+        choices=("reference", "opengradient", "arbius"),
         default="reference",
-        help="opengradient: inferences without disputes, audited and reported (default: reference)",
+        help="opengradient: inferences without disputes, audited and reported; arbius: solutions that validators contest "
+        "and vote on (default: reference)",
     )
     sub.add_argument(
         "--rate", type=_rate, default=1.0, metavar="P", help="share of commitments to draw, 0 to 1 (default: 1)"
@@ -62,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the demo needs {', '.join(missing)}: pip install '.[demo]' in a clone")
-    if options.protocol == "opengradient":
-        return _opengradient(options)
+    if options.protocol != "reference":
+        return _other(options)
     from rich.console import Console
 
     from challenger.cli.common import run_to_end
@@ -102,17 +103,18 @@ def run(options: argparse.Namespace) -> int:
     return 0 if outcome.report.holds else 1
 
 
-def _opengradient(options: argparse.Namespace) -> int:
+def _other(options: argparse.Namespace) -> int:
+    """The demonstration of a protocol that is not this package's own."""
     given = [name for name, default in options.defaults.items() if getattr(options, name) != default]
     if given:
         options.refuse(f"--{given[0]} is for the demonstration of the reference protocol")
     from rich.console import Console
 
-    from challenger.cli import report
+    from challenger.cli import demo_arbius, demo_opengradient
     from challenger.cli.common import print_json, run_to_end
     from challenger.sim import files
-    from challenger.sim.opengradient import demo
 
+    shows: Any = {"arbius": demo_arbius, "opengradient": demo_opengradient}[options.protocol]
     console = Console(stderr=options.json)
     folder = files.make(options.out)
 
@@ -120,27 +122,19 @@ def _opengradient(options: argparse.Namespace) -> int:
         console.print(f"{phase:<8}{line}", markup=False, highlight=False, soft_wrap=True)
 
     try:
-        outcome = run_to_end(demo.play(folder, say))
+        outcome = run_to_end(shows.play(folder, say))
     except OSError as error:
         raise DemoFailed(f"{error.strerror or error}", folder=folder.path) from error
     finally:
         if not options.keep:
             folder.tidy()
     if options.json:
-        told = {
-            "inferences": [report.inference_as_json(one) for one in outcome.checked],
-            "findings": [report.finding_as_json(one) for one in outcome.found],
-        }
-        print_json({"holds": outcome.holds, "wrong": outcome.wrong, "recorded": outcome.recorded, **told})
+        print_json({"holds": outcome.holds, "wrong": outcome.wrong, **shows.as_json(outcome)})
         return 0 if outcome.holds else 1
-    report.print_report(outcome.checked, outcome.unjoined, outcome.found)
+    shows.show(outcome)
     for line in outcome.wrong:
         print(f"WRONG {line}")
-    if outcome.holds:
-        print("Everything that was planted was found, and nothing else.")
-    print(
-        f"{outcome.recorded} findings recorded; nothing is filed: challenger findings -c {folder.shown(folder.config)}"
-    )
+    shows.end(outcome, folder.shown(folder.config))
     return 0 if outcome.holds else 1
 
 

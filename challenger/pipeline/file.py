@@ -19,6 +19,7 @@ from challenger.domain import (
     DisputeId,
     DisputeOutcome,
     Intent,
+    JobStatus,
     Mode,
     Part,
     State,
@@ -111,6 +112,8 @@ class Filer:
 
     async def _consider(self, item: Item, head: Block, *, pinned: bool) -> bool:
         """Moves to FILING when every gate is open, to EXPIRED when it is too late; else waits and says why."""
+        if item.commitment.status != JobStatus.COMMITTED:
+            return False  # the chain has decided: whoever pursues says how it ended
         commitment = CommitmentId(item.work.commitment)
         part = withheld(item)
         if part is not None and await self._answered(commitment, part, head):

@@ -50,9 +50,7 @@ class Folder:
     def write_config(self, where: Deployment, key: bytes, rate: float) -> Settings:
         """Writes the settings and reads them back: the watcher runs on what the file says."""
         millionths = round(rate * 1_000_000)
-        key_file = self.path / KEY
-        key_file.touch(mode=0o600)
-        key_file.write_text(key.hex() + "\n", encoding="ascii")
+        key_file = self._key(key)
         text = f"""\
 # Settings of the watcher of this demonstration, for a look at its record:
 #   challenger commitments -c {self.config}
@@ -90,6 +88,53 @@ exposure = {10 * 10**18}
 """
         self.config.write_text(text, encoding="utf-8")
         return load(self.config, {})
+
+    def write_stake_config(self, chain: int, contract: str, start: int, key: bytes, protocol: str) -> Settings:
+        """Settings for a protocol whose bonds are stakes. ``protocol``: its section of TOML."""
+        key_file = self._key(key)
+        text = f"""\
+# Settings of the watcher of this demonstration, for a look at its record:
+#   challenger commitments -c {self.config}
+# The chain lived inside the demonstration and ended with it.
+[chain]
+embedded = true
+chain_id = {chain}
+market = "{contract}"
+start_block = {start}
+confirmations = 2
+
+{protocol}
+[store]
+url = "sqlite+aiosqlite:///{_escaped(self.database)}"
+heads = "{_escaped(self.path / HEADS)}"
+
+[signer]
+# the key of a devnet's account: public knowledge
+key_file = "{_escaped(key_file)}"
+
+[sampling]
+base = 1000000
+newcomer = 1000000
+epoch_blocks = {EPOCH_BLOCKS}
+
+[replay]
+cache = "{_escaped(self.cache)}"
+roots = ["{_escaped(self.path)}"]
+memory_bytes = {3 << 30}
+
+[filing]
+mode = "live"
+exposure = {10 * 10**18}
+safety_seconds = 30
+"""
+        self.config.write_text(text, encoding="utf-8")
+        return load(self.config, {})
+
+    def _key(self, key: bytes) -> Path:
+        key_file = self.path / KEY
+        key_file.touch(mode=0o600)
+        key_file.write_text(key.hex() + "\n", encoding="ascii")
+        return key_file
 
     def write_report_config(self, changes: str) -> Settings:
         """Settings for reports on another protocol: no key, no market. ``changes``: further TOML."""

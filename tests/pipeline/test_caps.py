@@ -37,6 +37,8 @@ from challenger.domain import (
     DisputeOpened,
     DisputeOutcome,
     Intent,
+    JobClosed,
+    JobStatus,
     Mode,
     Part,
     State,
@@ -97,12 +99,13 @@ class Toy:
     paid: bool = True
     refused: str = ""
     aids: Action | None = None
+    closes: int = FOREVER
 
     async def pinned(self) -> bool:
         return True
 
     async def window(self, commitment: Any) -> Window:
-        return Window(0, FOREVER, frozen=True)
+        return Window(0, self.closes, frozen=True)
 
     async def eligibility(self, accusation: Any, lead: int) -> str:
         return self.refused
@@ -462,6 +465,26 @@ def test_a_vote_is_cast_once_and_its_stake_counts_until_the_dispute_is_over(stak
     assert _out(staked) == (BOND, BOND, BOND)
     staked._run(staked._grow(DisputeClosed(theirs.at, 77, commitment, CHALLENGER, 0, 0)))
     assert _out(staked) == (0, 0, BOND), "the stake is back; that it was put in today stays"
+
+
+def test_what_the_chain_has_decided_is_no_miss_however_late_it_is_looked_at(staked: Staked) -> None:
+    """The job was decided against the provider, and its window closed, between two looks: others filed, nobody was late."""
+    staked.found(PROVIDERS[0], fraud=True, count=1)
+    staked.look()
+    (commitment,) = staked.owner
+    theirs = dispute_opened(staked.blocks[-1], commitment, 77, challenger=PROVIDERS[2], bond=BOND)
+    staked._run(staked._grow(JobClosed(theirs.at, commitment, JobStatus.FRAUD)))
+    staked.toy.closes = staked._now()
+    staked.look()
+    staked.pursue()
+
+    async def state() -> str:
+        async with staked.store.read() as view:
+            item = await view.work.item(commitment)
+        assert item is not None
+        return item.work.state
+
+    assert staked._run(state()) == State.FILED_BY_OTHER
 
 
 def test_votes_fit_the_caps(staked: Staked) -> None:
