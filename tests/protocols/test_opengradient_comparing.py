@@ -170,7 +170,7 @@ def test_every_difference_is_named() -> None:
         (ModelOutput((), simulated=True), "simulated-result"),
         (ModelOutput(RIGHT.numbers, simulated=True), "simulated-result"),
         (ModelOutput(RIGHT.numbers * 2), "malformed-number"),
-        (ModelOutput((NumberTensor("p", (Number(1, 19),), (1,)),)), "malformed-number"),
+        (ModelOutput((NumberTensor("p", (Number(1, -39),), (1,)),)), "malformed-number"),
         (ModelOutput((NumberTensor("p", (Number(1, 0),), (3,)),)), "malformed-number"),
     ],
 )

@@ -219,3 +219,12 @@ def test_neighbours_are_one_ulp_apart(one: float, other: float) -> None:
         assert distance(up, a).ulps == 1
     assert distance(a, b).ulps == distance(b, a).ulps
     assert (distance(a, b).ulps == 0) == (one == other)
+
+
+def test_an_output_may_have_more_decimals_than_an_input() -> None:
+    """The tail of a softmax: what an honest node writes for it is read, however small."""
+    tail = NumberTensor("p", (Number(1, 20), Number(14, 46), Number(123456789, 40), Number(5, 10**30)), (4,))
+    with pytest.raises(DecimalsRefused):
+        decode_tensor(tail)
+    read = decode_tensor(tail, given=False)
+    assert read.tolist() == [np.float32(1e-20), np.float32(1.4e-45), np.float32("1.23456789e-32"), 0.0]

@@ -45,7 +45,7 @@ def look(inference: Inference, nodes: Address) -> Looked:
         )
         found.append(finding(inference, "simulated-result", RESULT, nodes, Ground.PROOF, said))
         return Looked(tuple(found), None)
-    decoded, refused = _decoded(output.numbers)
+    decoded, refused = _decoded(output.numbers, given=False)
     if refused:
         said = f"{named(inference)} has an output that is no tensor of the protocol: {refused}."
         found.append(finding(inference, "malformed-number", RESULT, nodes, Ground.PROOF, said, tensor=refused))
@@ -89,20 +89,20 @@ def _same_input(asked: Request, served: Request) -> bool:
 
 def _unreadable_input(inference: Inference) -> Iterable[Finding]:
     given: ModelInput | None = inference.input
-    refused = "" if given is None else _decoded(given.numbers)[1]
+    refused = "" if given is None else _decoded(given.numbers, given=True)[1]
     if refused and inference.sender:
         said = f"{named(inference)} was asked for with an input that is no tensor of the protocol: {refused}."
         yield finding(inference, "malformed-input", REQUEST, inference.sender, Ground.PROOF, said, tensor=refused)
 
 
-def _decoded(tensors: Iterable[NumberTensor]) -> tuple[dict[str, Floats], str]:
+def _decoded(tensors: Iterable[NumberTensor], *, given: bool) -> tuple[dict[str, Floats], str]:
     """By name; and what is wrong with the first that cannot be read, empty when all can."""
     found: dict[str, Floats] = {}
     for tensor in tensors:
         if tensor.name in found:
             return found, f"{tensor.name!r} stands twice"
         try:
-            found[tensor.name] = decode_tensor(tensor)
+            found[tensor.name] = decode_tensor(tensor, given=given)
         except NumberRefused as error:
             return found, f"{tensor.name!r}: {error}"
     return found, ""

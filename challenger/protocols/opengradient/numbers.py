@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from challenger.errors import Expected
 
-#: Nodes refuse more decimals than this.
+#: Nodes refuse more decimals than this in what they are given.
 MAX_DECIMALS = 18
+#: With more decimals every int128 is 0 as a float32: the smallest one above 0 is 1.4·10⁻⁴⁵.
+_NOTHING = 96
 #: With fewer decimals no integer but 0 is a float32: the largest one is 3.4·10³⁸.
 MIN_DECIMALS = -38
 #: What lies below it may need more decimals than there are (a float32 is told by nine digits), and is told to the nearest
@@ -31,7 +33,7 @@ MAX_RANK = 8
 INT128 = range(-(1 << 127), 1 << 127)
 #: The client computes under Python's default context; ours stands alone, whatever the process has set.
 _CONTEXT = Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
-_POWERS = {n: Decimal(10) ** n if n >= 0 else Decimal((0, (1,), n)) for n in range(MIN_DECIMALS, MAX_DECIMALS + 1)}
+_POWERS = {n: Decimal(10) ** n if n >= 0 else Decimal((0, (1,), n)) for n in range(MIN_DECIMALS, _NOTHING + 1)}
 
 Floats = npt.NDArray[np.float32]
 
@@ -108,10 +110,11 @@ def encode_tensor(name: str, array: npt.NDArray[Any]) -> NumberTensor:
     return NumberTensor(name, tuple(encode(one) for one in array.flatten()), array.shape)
 
 
-def decode_tensor(tensor: NumberTensor) -> Floats:
-    """The tensor as float32. Raises as ``decode`` does, and ``ShapeRefused``."""
+def decode_tensor(tensor: NumberTensor, *, given: bool = True) -> Floats:
+    """The tensor as float32. What a node was not ``given`` but wrote itself may have more decimals than nodes take: the tail
+    of a softmax does, and nobody says that it may not. Raises as ``decode`` does, and ``ShapeRefused``."""
     check_shape(tensor.shape, len(tensor.values))
-    doubles = np.array([_double(*one) for one in tensor.values], np.float64)
+    doubles = np.array([_double(*one, given=given) for one in tensor.values], np.float64)
     return doubles.astype(np.float32).reshape(tensor.shape)
 
 
@@ -138,12 +141,14 @@ def check_shape(shape: Sequence[int], count: int) -> None:
         raise ShapeRefused(f"{count} values for {places} places", shape=list(shape))
 
 
-def _double(value: int, decimals: int) -> float:
+def _double(value: int, decimals: int, *, given: bool = True) -> float:
     """Rounds to float32 within its range."""
-    if not MIN_DECIMALS <= decimals <= MAX_DECIMALS:
+    if decimals < MIN_DECIMALS or (given and decimals > MAX_DECIMALS):
         raise DecimalsRefused(f"{MIN_DECIMALS} to {MAX_DECIMALS} can be read", got=decimals)
     if value not in INT128:
         raise ValueRefused(got=value)
+    if decimals > _NOTHING:
+        return 0.0
     double = float(_CONTEXT.divide(Decimal(value), _POWERS[decimals]))
     if abs(double) >= _BEYOND:
         raise NotFinite(got=f"{value} with {decimals} decimals")

@@ -110,7 +110,7 @@ class Nodes:
             outputs = {name: _off(array) for name, array in outputs.items()}
         numbers = tuple(told(name, array) for name, array in outputs.items())
         if conduct is Conduct.MALFORMED:
-            numbers = (numbers[0]._replace(values=(Number(1, 400), *numbers[0].values[1:])), *numbers[1:])
+            numbers = (numbers[0]._replace(values=(Number(1, -400), *numbers[0].values[1:])), *numbers[1:])
         output = ModelOutput(numbers, simulated=conduct is Conduct.SIMULATED)
         return Planned(inference, output, ran.cid if conduct is Conduct.SWAPPED else "")
 
