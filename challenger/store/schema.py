@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 #: The revision in ``migrations/versions`` that this schema is; a test holds the two together.
-HEAD = "0008"
+HEAD = "0009"
 
 metadata = MetaData(
     naming_convention={
@@ -192,6 +192,7 @@ tasks = Table(
     _optional_integer("taken_block"),
     _word("closed", nullable=True),
     Index(None, "block"),
+    Index(None, "provider", "block"),
 )
 
 commitments = Table(

@@ -26,7 +26,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from challenger.domain import State, VerdictKind
 from challenger.settings import Settings
 from challenger.store import Store, open_store
-from challenger.store.listed import COMMITMENTS, PROVIDERS, CommitmentFilter
+from challenger.store.listed import COMMITMENTS, PROVIDERS, TASKS, CommitmentFilter, TaskFilter
 from challenger.store.listing import PageCursor
 from challenger.web import pages
 from challenger.web.app import make_app
@@ -62,6 +62,9 @@ async def _measure(url: str, size: int, rounds: int) -> dict[str, list[float]]:
             "before the middle": page(PageCursor("commitments-", (middle, 3), back=True)),
             "of a small provider": page(provider=providers[0].provider),
             "of a large provider": page(provider=providers[-1].provider),
+            "tasks of a small provider": lambda view: view.listing.page(
+                TASKS, TaskFilter(provider=providers[0].provider), limit=50
+            ),
             "finalised": page(state=State.FINALISED),
             "won": page(state=State.WON),
             "fraud": page(verdict=VerdictKind.FRAUD),
