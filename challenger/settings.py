@@ -21,6 +21,8 @@ from challenger.errors import ConfigError
 PREFIX = "CHALLENGER"
 #: The protocol of this package.
 REFERENCE = "reference"
+#: Protocols without disputes: they are reported on, and have settings of their own. As `reporting.REPORTS` has them.
+REPORTED = ("opengradient",)
 #: As `replay.backends` has them; the last one shares no kernel code with the others.
 BACKENDS = ("torch", "torch-int8", "native", "native-int8", "numpy")
 #: Forms of the inference event, as `protocols.opengradient.wire` has them.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from challenger.cli.common import natural, positive, print_json, print_table, settings_of, utc
 from challenger.domain import Millionths
+from challenger.settings import REPORTED as PROTOCOLS
 from challenger.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from challenger.protocols.opengradient.join import Unjoined
     from challenger.reporting import Report
     from challenger.store.findings import FindingRow
-
-#: As `reporting.REPORTS` has them; a test holds them together.
-PROTOCOLS = ("opengradient",)
 
 
 def arguments(name: str, sub: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from challenger.cli.common import DEFAULT_FILE, settings_of
 from challenger.domain import Address, Mode
 from challenger.errors import ChallengerError, ConfigError, Expected, HeldElsewhere, StoreError, TakenOver
-from challenger.settings import Settings, check, load
+from challenger.settings import REPORTED, Settings, check, load
 from challenger.telemetry.logs import LOGGER, say, speaking_as
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, accounts: set[tuple[in
     from challenger.store.crossing import killer
 
     crossing = killer(os.environ, embedded=settings.chain.embedded)
+    if settings.protocol.name in REPORTED:
+        from challenger.reporter import keep_reporting
+
+        await keep_reporting(settings, stop)
+        return
     again = False
     while not stop.is_set():
         try:

@@ -18,6 +18,7 @@ from challenger.domain import Address, Block, Capability, ChainId, Wei
 from challenger.errors import ConfigError
 from challenger.pipeline.engine import Files, Replays, Workers
 from challenger.protocols.base import Adapter, CodeReader
+from challenger.settings import REPORTED
 
 #: Under which group a distribution names its plugin.
 GROUP = "challenger.protocols"
@@ -101,8 +102,8 @@ def no_options(raw: Mapping[str, Any], source: str) -> None:
 
 def names() -> dict[str, str]:
     """Every protocol that can be chosen → the distribution that it comes from."""
-    ours = dict.fromkeys(OURS, "inference-challenger")
-    return ours | {point.name: _whose(point) for point in _points() if point.name not in OURS}
+    ours = dict.fromkeys((*OURS, *REPORTED), "inference-challenger")
+    return ours | {point.name: _whose(point) for point in _points() if point.name not in ours}
 
 
 def plugin(name: str) -> Disputed:
@@ -111,6 +112,11 @@ def plugin(name: str) -> Disputed:
     if name in OURS:
         module, _, thing = OURS[name].partition(":")
         return cast("Disputed", getattr(import_module(module), thing))
+    if name in REPORTED:
+        raise ConfigError(
+            f"[protocol] name: {name} has no disputes, so this cannot be done there: `challenger run` and "
+            "`challenger report` audit it"
+        )
     points = [point for point in _points() if point.name == name]
     if not points:
         raise ConfigError(f"[protocol] name: there is no protocol {name!r}; installed are {', '.join(sorted(names()))}")

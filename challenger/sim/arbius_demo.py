@@ -206,11 +206,11 @@ top_k = {drawn.top_k}
         people = {"watcher": ours, "cheap solver": cheap, "a voter": voter, "other contester": other}
         settled = await town.seat(ours).settled_stakes([w.address for w in people.values()], before.hash, after.hash)
         stakes = {name: settled[wallet.address] for name, wallet in people.items()}
-        return Outcome(lines, stakes, _wrong(lines))
+        return Outcome(lines, stakes, wrong(lines))
 
 
 #: Scene → (what the watcher does about it, how it ends).
-_EXPECTED = {
+EXPECTED = {
     "bulk": ("nothing", "stands"),
     "cheap": ("contested", "won"),
     "beside": ("voted yea", "won"),
@@ -218,10 +218,10 @@ _EXPECTED = {
 }
 
 
-def _wrong(lines: Sequence[Line]) -> list[str]:
-    found = [f"scene {name} did not take place" for name in _EXPECTED if name not in {line.scene for line in lines}]
+def wrong(lines: Sequence[Line]) -> list[str]:
+    found = [f"scene {name} did not take place" for name in EXPECTED if name not in {line.scene for line in lines}]
     for line in lines:
-        expected = ("VALID" if line.right else "FRAUD", *_EXPECTED[line.scene])
+        expected = ("VALID" if line.right else "FRAUD", *EXPECTED[line.scene])
         if (line.verdict, line.did, line.outcome) != expected:
             came = f"{line.verdict}, {line.did}, {line.outcome}"
             found.append(f"{line.scene}: task 0x{line.task.hex()[:8]}: {came} where {', '.join(expected)} was to come")

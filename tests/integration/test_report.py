@@ -6,8 +6,10 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,13 @@ from challenger.cli import main
 from challenger.cli.report import PROTOCOLS
 from challenger.contracts import double
 from challenger.domain import Call, Wei
+from challenger.reporter import keep_reporting
 from challenger.reporting import REPORTS
-from challenger.settings import EVENTS, Settings
+from challenger.settings import EVENTS, Settings, load
 from challenger.sim.opengradient.hub import Hub
 from challenger.sim.opengradient.nodes import Conduct, Nodes, Served, request, served
 from challenger.sim.wallet import Wallet
+from challenger.store.engine import open_store
 from challenger.store.migrate import upgrade
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
@@ -174,3 +178,53 @@ def test_what_stands_twice_is_the_same() -> None:
     assert tuple(Form) == EVENTS == ours.events
     assert ours.precompile == PRECOMPILE
     assert ours.registry_form in FORMS
+
+
+async def test_run_goes_on_from_where_it_was_and_says_what_it_finds(place: Place, caplog) -> None:
+    """Where there is no dispute `challenger run` reports, block after block, and a restart begins where the last one ended."""
+    config = place.config.read_text()
+    place.config.write_text(
+        config.replace("confirmations = 1", f"confirmations = 1\npoll = 0.05\nstart_block = {place.first}")
+        + '[protocol]\nname = "opengradient"\n[sampling]\nbase = 1000000\n'
+    )
+    settings = load(place.config, {})
+
+    async def until(entries: int) -> list[Any]:
+        stop = asyncio.Event()
+        going = asyncio.create_task(keep_reporting(settings, stop))
+        try:
+            async with asyncio.timeout(120), open_store(settings.store.url) as store:
+                while True:
+                    async with store.read() as view:
+                        told = [e for e in await view.journal.after(0) if e.kind == "reported"]
+                    if len(told) >= entries or going.done():
+                        return told
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.05):
+                            await stop.wait()
+        finally:
+            stop.set()
+            await going
+
+    with caplog.at_level("INFO", logger="challenger"):
+        (entry,) = await until(1)
+        payload = json.loads(entry.payload)
+        assert (payload["first"], payload["inferences"]) == (place.first, 3)
+        async with RemoteDevnet(place.url) as devnet:
+            head = await devnet.rpc.block("latest")
+            assert payload["last"] == head.number
+            await devnet.mine()
+        again = await until(2)
+        assert json.loads(again[1].payload)["first"] == head.number + 1
+    said = [record.fields for record in caplog.records if getattr(record, "action", "") == "finding"]
+    assert [one["kind"] for one in said] == ["distant-output", "simulated-result"]
+    assert await place.run("findings", "--json") == 0
+
+
+async def test_what_needs_disputes_says_that_there_are_none(place: Place, capsys) -> None:
+    place.config.write_text(
+        place.config.read_text().replace("[store]", f'chain_id = 31337\nmarket = "0x{"11" * 20}"\n[store]')
+        + '[protocol]\nname = "opengradient"\n'
+    )
+    assert await place.run("approvals") == 2
+    assert "opengradient has no disputes" in capsys.readouterr().err

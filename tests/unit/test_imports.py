@@ -66,6 +66,7 @@ ALLOWED["challenger.app"] = ALLOWED["challenger.service"] | {"challenger.service
 ALLOWED["challenger.endpoints"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.auditing"] = ALLOWED["challenger.endpoints"] | {"challenger.endpoints", "challenger.parts"}
 ALLOWED["challenger.reporting"] = ALLOWED["challenger.auditing"] | {"challenger.reach"}
+ALLOWED["challenger.reporter"] = ALLOWED["challenger.reporting"] | {"challenger.reporting"}
 ALLOWED["challenger.recording"] = ALLOWED["challenger.app"] | {"challenger.app"}
 ALLOWED["challenger.backtest"] = ALLOWED["challenger.recording"] | {"challenger.recording"}
 ALLOWED["challenger.sim"] = ALLOWED["challenger.app"] | {"challenger.app"}
@@ -99,6 +100,7 @@ ALLOWED["challenger.cli"] = ALLOWED["challenger.sim"] | {
     "challenger.backtest",
     "challenger.hardening",
     "challenger.auditing",
+    "challenger.reporter",
     "challenger.reporting",
 }
 ALLOWED["challenger.pytest_plugin"] = ALLOWED["challenger.sim"] | {"challenger.sim", "challenger.recording"}
