@@ -58,23 +58,26 @@ class Bonds:
             everywhere = await view.transactions.outstanding(self._account)
             against = await view.transactions.against(self._account, provider)
             opened, cases = await view.transactions.opened(self._account, UnixTime(max(0, now - DAY)))
+            votes = [] if self._money.paid else await view.transactions.votes(self._account)
             if not self._money.paid:
                 # no transaction has the bond as its value: each counts as much as a new one would
-                votes = await view.transactions.votes(self._account)
-                subjects = [subject for subject, _ in pending] + [vote.subject for vote in votes if vote.bound]
-                lately = sum(vote.updated >= now - DAY for vote in votes)
-                bond = await self._bond(promised, [*subjects, *sorted(cases), *(vote.subject for vote in votes)])
-                pending = [(subject, bond) for subject in subjects]
-                everywhere, opened = Wei(everywhere + len(pending) * bond), Wei((len(cases) + lately) * bond)
-            against = Wei(against + await _toward(view, pending, provider))
-        unpaid = Wei(sum(bond for _, bond in pending))
+                pending = [(subject, Wei(1)) for subject, _ in pending]
+                pending += [(vote.subject, Wei(1)) for vote in votes if vote.bound]
+            toward = await _toward(view, pending, provider)
+        unpaid = Wei(sum(bond for _, bond in pending)) if self._money.paid else Wei(0)
+        if not self._money.paid:
+            known = [*(subject for subject, _ in pending), *sorted(cases), *(vote.subject for vote in votes)]
+            bond = await self._bond(promised, known)
+            lately = len(cases) + sum(vote.updated >= now - DAY for vote in votes)
+            everywhere, toward, opened = Wei(everywhere + len(pending) * bond), toward * bond, Wei(lately * bond)
+        against = Wei(against + toward)
         if promised:
             bond = await self._bond(promised, ())
             same = sum(item.commitment.provider == provider for item in promised)
             whole = len(promised) * bond
             everywhere, against = Wei(everywhere + whole), Wei(against + same * bond)
-            opened, unpaid = Wei(opened + whole), Wei(unpaid + whole)
-        return Out(everywhere, against, opened, unpaid if self._money.paid else Wei(0))
+            opened, unpaid = Wei(opened + whole), Wei(unpaid + whole if self._money.paid else 0)
+        return Out(everywhere, against, opened, unpaid)
 
     async def _bond(self, promised: Sequence[Item], subjects: Sequence[str]) -> Wei:
         """What a dispute over one of these takes; 0 without any."""
