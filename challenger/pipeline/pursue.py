@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any, Protocol
 
 from challenger.domain import (
@@ -90,6 +91,7 @@ class Pursuer:
                 moved |= await self._follow(item, head, self._account)
             except (StaleRow, Expected):
                 continue  # looked at again in the next step; the sender's troubles are reported by the sender
+        moved |= await self._beside(head, self._account)
         return await self._collect(head, self._account) or moved
 
     async def _closed_by_others(self, head: Block) -> bool:
@@ -132,6 +134,24 @@ class Pursuer:
         if isinstance(latest, DisputeRow):
             return await self._dispute(item, head.time, latest)
         return await self._demand(item, head.time, latest)
+
+    async def _beside(self, head: Block, account: Address) -> bool:
+        """Others' disputes on which our votes stand are taken to their end too: our stake comes back with it alone, and
+        whoever opened one may leave it half settled, the job decided."""
+        async with self._store.read() as view:
+            cases = {vote.subject.partition("/")[0] for vote in await view.transactions.votes(account) if vote.bound}
+            found = [
+                dispute
+                for case in sorted(cases)
+                for dispute in await view.chain.disputes(
+                    commitment=CommitmentId(bytes.fromhex(case[2:])), outcome=DisputeOutcome.OPEN
+                )
+            ]
+        moved = False
+        for dispute in found:
+            with suppress(Expected):  # asked again in the next step
+                moved |= await self._propose(await self._adapter.advance(dispute.dispute), head.time)
+        return moved
 
     async def _dispute(self, item: Item, now: UnixTime, row: DisputeRow) -> bool:
         outcome = DisputeOutcome(row.outcome)

@@ -234,8 +234,8 @@ class Transactions:
             await self.reopened(row.id)
 
     async def give_up_unsigned(self, why: str) -> None:
-        """INTENT → ABANDONED for each wish that is to open a challenge or a demand."""
-        bonded = transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value])
+        """INTENT → ABANDONED for each wish with which a bond or a stake goes: a challenge, a demand, a vote."""
+        bonded = transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value, Action.VOTE.value])
         for row in await self._where(transactions.c.state == TxState.INTENT.value, bonded):
             await self._write(row.id, {TxState.INTENT}, TxState.ABANDONED, {"error": why})
 

@@ -302,6 +302,18 @@ async def test_the_last_owner_of_an_account_fences_off_the_ones_before(store: St
     assert (await other.propose(wish("t"), THEM, T0)).account == THEM
 
 
+async def test_a_reorganisation_gives_up_every_unsigned_wish_that_a_bond_goes_with(store: Store) -> None:
+    outbox = await Outbox.claim(store, ME, "test", T0)
+    bonded = (Action.CHALLENGE, Action.DEMAND, Action.VOTE)
+    for action in (*bonded, Action.SETTLE, Action.SUGGEST):
+        await outbox.propose(wish("0x" + "11" * 32, action), ME, T0)
+    async with store.begin(T0) as unit:
+        await unit.transactions.give_up_unsigned("a fork")
+        rows = [await unit.transactions.find("reference", "0x" + "11" * 32, action) for action in Action]
+    ended = {row.intent.action for row in rows if row is not None and row.state is TxState.ABANDONED}
+    assert ended == set(bonded)
+
+
 async def test_outstanding_bonds_are_counted_once(store: Store) -> None:
     (event,) = await observe(store, 1)
     job = event.commitment

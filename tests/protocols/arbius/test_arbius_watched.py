@@ -12,7 +12,7 @@ from arbius_stage import Stage, stage
 from challenger.app import App, opened
 from challenger.audit.onchain import audit_chain
 from challenger.chain.hashing import keccak
-from challenger.domain import DisputeOpened, Hash32, State, TaskId
+from challenger.domain import DisputeOpened, DisputeOutcome, Hash32, State, TaskId
 from challenger.protocols.arbius.cid import solution_cid, solution_digest
 from challenger.protocols.arbius.meaning import dispute_of
 from challenger.settings import Settings, load
@@ -106,13 +106,17 @@ safety_seconds = 30
     return load(config, {})
 
 
+async def turn(at: Stage, app: App) -> None:
+    await app.step()
+    await app.gather()
+    await app.investigate()
+    await at.devnet.mine()
+
+
 async def until(at: Stage, app: App, **wanted: int) -> None:
     """The watcher's turns, and a block after each, until so many commitments are in these states."""
     for _ in range(60):
-        await app.step()
-        await app.gather()
-        await app.investigate()
-        await at.devnet.mine()
+        await turn(at, app)
         async with app.store.read() as view:
             there = await view.work.counts()
         if all(there.get(State(state), 0) == count for state, count in wanted.items()):
@@ -120,17 +124,22 @@ async def until(at: Stage, app: App, **wanted: int) -> None:
     raise AssertionError(f"after 60 turns the states are {there}")
 
 
+async def earlier(at: Stage) -> int:
+    """Before the watcher comes: contests that show who votes, and how. From which block on."""
+    first = (await at.rpc.block("latest")).number
+    for _ in range(4):
+        await at.devnet.time_travel(by=10)
+        task = TaskId(await at.commit())
+        await at.act(7, at.calls.contest(task))
+        for who in (4, 5, 6):
+            await at.act(who, at.calls.vote(task, True))
+    await at.devnet.time_travel(by=400)
+    return first
+
+
 async def test_the_wrong_ones_of_a_bulk_are_contested_and_won(tmp_path: Path) -> None:
     async with stage() as at:
-        # before the watcher comes: contests that show who votes, and how
-        first = (await at.rpc.block("latest")).number
-        for _ in range(4):
-            await at.devnet.time_travel(by=10)
-            task = TaskId(await at.commit())
-            await at.act(7, at.calls.contest(task))
-            for who in (4, 5, 6):
-                await at.act(who, at.calls.vote(task, True))
-        await at.devnet.time_travel(by=400)
+        first = await earlier(at)
         tasks = await order(at.wallets[1], at.there, at.model, b'{"prompt":"Ada"}', count=4)
         honest, cheap = solution_cid(answer("Ada")), solution_cid(answer("Bob"))
         await at.devnet.time_travel(by=10)
@@ -175,3 +184,27 @@ async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
         assert row is not None
         assert (row.state, row.detail.partition(":")[0]) == (State.CONFIRMED, "value")
         assert not [event for event in await at.events() if isinstance(event, DisputeOpened)]
+
+
+async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_is_paid(tmp_path: Path) -> None:
+    """Somebody counts one voter, which decides the job, and goes: the watcher's own slash comes back all the same."""
+    async with stage() as at:
+        first = await earlier(at)
+        commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
+        task = TaskId(commitment)
+        await at.act(7, at.calls.contest(task))
+        made = settings(at, tmp_path, first)
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            slash = await at.slash()
+            whole = await at.staked(3)
+            for _ in range(30):
+                await turn(at, app)
+            assert await at.staked(3) == whole - slash  # it voted
+            await at.devnet.time_travel(by=500)
+            await at.act(7, at.calls.finish(task, 1))
+            assert (await at.adapter.status(dispute_of(task))).outcome is DisputeOutcome.OPEN
+            for _ in range(15):
+                await turn(at, app)
+        assert (await at.adapter.status(dispute_of(task))).outcome is DisputeOutcome.CHALLENGER
+        assert await at.staked(3) == whole
