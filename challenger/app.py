@@ -55,7 +55,7 @@ from challenger.pipeline.reconcile import Reconciler
 from challenger.pipeline.sample import Sampler
 from challenger.pipeline.selftest import SelfTest
 from challenger.plugins.registry import Means
-from challenger.protocols.base import Adapter, terms_key
+from challenger.protocols.base import ETHER, MONEY, Adapter, terms_key
 from challenger.service import App
 from challenger.settings import REFERENCE, Settings, addresses
 from challenger.store.crossing import BROADCAST, Hook, after_act
@@ -127,6 +127,8 @@ async def opened(
             await unit.settings.pin("deployment", f"{chain.chain_id}/{chain.market}")
             await unit.settings.pin("protocol", adapter.name)
             await unit.settings.keep(terms_key(adapter.name), adapter.terms.text)
+            if adapter.terms.money.whole != ETHER.whole:
+                await unit.settings.keep(MONEY, adapter.terms.money.whole)
         telemetry.alerts.send_to(JournalSink(store))
         if isinstance(telemetry.metrics, Prometheus):
             await stack.enter_async_context(serve(telemetry.metrics, settings.telemetry.metrics, telemetry.health))

@@ -18,3 +18,8 @@ def ether(wei: int) -> str:
     whole, rest = divmod(abs(wei), 10**18)
     text = f"{whole}.{rest:018d}"[: len(str(whole)) + 10].rstrip("0").rstrip(".")
     return ("-" if wei < 0 else "") + text
+
+
+def numbered(identity: int) -> str:
+    """The number of a dispute or demand; one that no contract counts up to is a 32-byte identifier, and written as such."""
+    return str(identity) if identity < 1 << 64 else f"0x{identity:064x}"

@@ -7,7 +7,7 @@ import asyncio
 import getpass
 from typing import Any
 
-from challenger.cli.common import ether, print_json, print_table, settings_of, utc
+from challenger.cli.common import ether, print_json, print_table, settings_of, utc, whole_of
 from challenger.domain import CommitmentId
 from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
@@ -22,7 +22,7 @@ def arguments(name: str, sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     settings = addresses(settings_of(options))
     if options.command == "approvals":
-        _show(asyncio.run(_list(settings)), as_json=options.json)
+        _show(*asyncio.run(_list(settings)), as_json=options.json)
         return 0
     decided = asyncio.run(_decide(settings, options))
     if options.json:
@@ -30,17 +30,19 @@ def run(options: argparse.Namespace) -> int:
     else:
         word = "Approved" if decided["approved"] else "Refused"
         print(
-            f"{word}: {decided['action']} against 0x{decided['commitment'].hex()}, bond {ether(decided['bond'])} ETH."
+            f"{word}: {decided['action']} against 0x{decided['commitment'].hex()}, bond {ether(decided['bond'])} {decided['money']}."
         )
     return 0
 
 
-async def _list(settings: Settings) -> list[dict[str, Any]]:
+async def _list(settings: Settings) -> tuple[list[dict[str, Any]], str]:
     from challenger.filings import waiting
     from challenger.store.engine import open_store
 
     async with open_store(settings.store.url) as store:
-        return [row._asdict() for row in await waiting(store, settings)]
+        async with store.read() as view:
+            whole = await whole_of(view)
+        return [row._asdict() for row in await waiting(store, settings)], whole
 
 
 async def _decide(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
@@ -55,10 +57,12 @@ async def _decide(settings: Settings, options: argparse.Namespace) -> dict[str, 
     async with open_store(settings.store.url) as store:
         person, note = getpass.getuser(), options.note
         filing = await decided(store, settings, commitment, approved=approved, person=person, note=note)
-    return filing._asdict() | {"approved": approved}
+        async with store.read() as view:
+            whole = await whole_of(view)
+    return filing._asdict() | {"approved": approved, "money": whole}
 
 
-def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show(rows: list[dict[str, Any]], whole: str, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif not rows:
@@ -79,4 +83,4 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
             )
             for r in rows
         ]
-        print_table("Waiting for a person", columns, cells)
+        print_table(f"Waiting for a person (amounts in {whole})", columns, cells)

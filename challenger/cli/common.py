@@ -9,10 +9,13 @@ import signal
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from challenger.settings import Settings, load
 from challenger.wording import ether, utc
+
+if TYPE_CHECKING:
+    from challenger.store.unit import View
 
 #: Beyond it no block, time or count lies.
 MOST = 1 << 53
@@ -30,6 +33,7 @@ __all__ = [
     "settings_of",
     "short",
     "utc",
+    "whole_of",
 ]
 DEFAULT_FILE = Path("challenger.toml")
 
@@ -92,6 +96,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 def short(value: bytes | None, digits: int = 8) -> str:
     return "" if value is None else "0x" + value.hex()[:digits] + "…"
+
+
+async def whole_of(view: View) -> str:
+    """What 10¹⁸ units of the bonds in this record are called."""
+    from challenger.protocols.base import ETHER, MONEY
+
+    return await view.settings.get(MONEY) or ETHER.whole
 
 
 def positive(text: str) -> int:

@@ -8,9 +8,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from challenger.cli.audit_replay import told, why
-from challenger.cli.common import address, ether, positive, print_json, print_table, settings_of, short, utc
+from challenger.cli.common import address, ether, positive, print_json, print_table, settings_of, short, utc, whole_of
 from challenger.domain import Address, AuditId, CommitmentId, DisputeOutcome, State
 from challenger.errors import NotInRecord
+from challenger.wording import numbered
 
 if TYPE_CHECKING:
     from challenger.store.audits import AuditRow
@@ -67,7 +68,7 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
     counts = await view.work.counts()
     transactions = await view.transactions.counts()
     pauses = await view.approvals.active()
-    money = await view.chain.money()
+    money, whole = await view.chain.money(), await whole_of(view)
     waiting = [State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING]
     nearest = await view.work.items(waiting, limit=1)
     slack = nearest[0].commitment.closes - head.time if nearest and head else None
@@ -87,6 +88,7 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
         "commitments": {state.value: count for state, count in sorted(counts.items())},
         "transactions": {state.value: count for state, count in sorted(transactions.items())},
         "open_disputes": len(disputes),
+        "money": whole,
         "bonds_in_disputes": str(sum(d.bond for d in disputes)),
         "nearest_deadline_seconds": slack,
         "paid_by_losers": str(money.paid),
@@ -102,9 +104,9 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
         ("indexed to block", f"{head.number} ({utc(head.time)})" if head else "nothing yet"),
         ("commitments", _counts(facts["commitments"])),
         ("transactions", _counts(facts["transactions"])),
-        ("open disputes", f"{len(disputes)}, bonds {ether(int(facts['bonds_in_disputes']))} ETH"),
+        ("open disputes", f"{len(disputes)}, bonds {ether(int(facts['bonds_in_disputes']))} {whole}"),
         ("nearest deadline", "none" if slack is None else f"{slack} s"),
-        ("money moved", f"{ether(money.paid)} ETH paid by losers, {ether(money.burnt)} ETH burnt"),
+        ("money moved", f"{ether(money.paid)} {whole} paid by losers, {ether(money.burnt)} {whole} burnt"),
     ]
     rows.append(("self-test", _recall(selftest)))
     rows += [("watcher", _watcher(lease)) for lease in leases]
@@ -282,12 +284,13 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
     if options.json:
         print_json({"disputes": [_exact(d) for d in disputes], "demands": [_exact(d) for d in demands]})
         return
+    whole = await whole_of(view)
     print_table(
-        f"Disputes ({len(disputes)} newest; amounts in ETH)",
+        f"Disputes ({len(disputes)} newest; amounts in {whole})",
         ["id", "block", "commitment", "challenger", "bond", "ruled for", "paid", "burnt"],
         [
             (
-                d.dispute,
+                numbered(d.dispute)[:12],
                 d.block,
                 short(d.commitment),
                 d.challenger[:10] + "…",
@@ -300,7 +303,7 @@ async def _disputes(view: View, options: argparse.Namespace) -> None:
         ],
     )
     print_table(
-        f"Demands for withheld data ({len(demands)} newest; amounts in ETH)",
+        f"Demands for withheld data ({len(demands)} newest; amounts in {whole})",
         ["id", "block", "commitment", "demander", "part", "outcome", "paid", "burnt"],
         [
             (

@@ -12,6 +12,7 @@ from challenger.cli.common import ether
 from challenger.domain import Address, BlockNumber, Mode
 from challenger.errors import ChallengerError, Expected
 from challenger.hardening import no_core_dumps
+from challenger.protocols.base import ETHER, Money, Terms
 from challenger.settings import Settings, addresses
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ async def chain_rows(settings: Settings) -> AsyncIterator[Row]:
                 rpc = rpcs[-1]
                 yield await attempt(f"history {mask_url(url)}", partial(_history, rpc, settings))
 
-        yield await attempt("contract", lambda: _contract(rpcs, settings))
+        terms: list[Terms] = []
+        yield await attempt("contract", lambda: _contract(rpcs, settings, terms))
         keys: list[TransactionSigner] = []
 
         async def signer() -> str:
@@ -71,7 +73,9 @@ async def chain_rows(settings: Settings) -> AsyncIterator[Row]:
 
         yield await attempt("signer", signer)
         if keys:
-            yield await attempt("balance", lambda: _balance(rpcs, keys[0].address, settings))
+            yield await attempt(
+                "balance", lambda: _balance(rpcs, keys[0].address, settings, terms[0].money if terms else ETHER)
+            )
 
 
 async def _head(rpc: Rpc, settings: Settings) -> str:
@@ -105,11 +109,12 @@ async def _history(rpc: Rpc, settings: Settings) -> str:
     return f"logs from block {chain.start_block}, state {head.number - deep} blocks deep"
 
 
-async def _contract(rpcs: list[Rpc], settings: Settings) -> str:
-    """Every endpoint must show the code that this version knows."""
-    from challenger.parts import adapter_of
+async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> str:
+    """Every endpoint must show the code that this version knows; ``terms`` is told what holds there."""
+    from challenger.parts import adapter_of, protocol_of
 
     addresses(settings)
+    protocol_of(settings)  # what is wrong in the settings is said whatever answers
     if not rpcs:
         raise Expected("no endpoint to ask: see the rows above")
     adapter = None
@@ -117,6 +122,7 @@ async def _contract(rpcs: list[Rpc], settings: Settings) -> str:
         adapter = adapter_of(settings, rpc)
         await adapter.check()
     assert adapter is not None
+    terms.append(adapter.terms)
     return f"{settings.protocol.name}: code as expected; {adapter.terms.said}"
 
 
@@ -131,10 +137,14 @@ async def _signs(key: TransactionSigner) -> None:
         raise Expected("what it signs is not signed by its address: check [signer]", address=key.address)
 
 
-async def _balance(rpcs: list[Rpc], account: Address, settings: Settings) -> str:
+async def _balance(rpcs: list[Rpc], account: Address, settings: Settings, money: Money) -> str:
     if not rpcs:
         raise Expected("no endpoint to ask: see the rows above")
     balance, wanted = await rpcs[0].balance(account), settings.filing.exposure
+    if not money.paid:  # how much stake there is, and how much it must be, the contract knows
+        if settings.mode in (Mode.LIVE, Mode.CONFIRM) and not balance:
+            raise Expected(f"{account} holds no ETH for gas: fund it")
+        return f"{ether(balance)} ETH for gas, exposure {ether(wanted)} {money.whole}"
     if settings.mode in (Mode.LIVE, Mode.CONFIRM) and balance < wanted:
         raise Expected(
             f"{account} holds {ether(balance)} ETH, less than the exposure of {ether(wanted)} ETH: "

@@ -36,12 +36,15 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from challenger.parts import protocol_of
     from challenger.telemetry.logs import configure
 
     several = [settings_of(options), *map(load, options.also)]
     if options.mode is not None:
         several = [check(replace(one, filing=replace(one.filing, mode=options.mode))) for one in several]
     apart(several)
+    for one in several:
+        protocol_of(one)  # a mistake in the settings is told before any endpoint is asked
     configure(as_json=options.json)
     return asyncio.run(_serve_all(several, [options.config or DEFAULT_FILE, *options.also]))
 

@@ -16,9 +16,10 @@ NO_CAP = Wei(2**256)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Settings of the operator: times in seconds, amounts in wei; those of bonds and their worth in the protocol's money. ``per_provider`` caps the bonds out against one provider,
-    ``per_day`` those of the last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent;
-    ``max_fee``: wei per gas that the sender never exceeds."""
+    """Settings of the operator: times in seconds, amounts in wei; those of bonds and their worth in the protocol's money,
+    of which ``unit`` is the smallest. ``per_provider`` caps the bonds out against one provider, ``per_day`` those of the
+    last 24 hours of chain time (0: no such cap); ``keep_balance`` is never spent; ``max_fee``: wei per gas that the sender
+    never exceeds."""
 
     mode: Mode
     exposure: Wei
@@ -30,6 +31,7 @@ class Limits:
     per_day: Wei = Wei(0)
     keep_balance: Wei = Wei(0)
     max_fee: Wei = NO_CAP
+    unit: str = "wei"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,16 @@ def overdrawn(limits: Limits, at: Purse, bond: Wei, spends: Wei) -> str:
     """Which cap has no room for one bond more, or that the balance does not cover what the filing ``spends``; empty when
     all have."""
     if at.outstanding + bond > limits.exposure:
-        return f"exposure: {at.outstanding} + {bond} wei of bonds exceed the cap of {limits.exposure}"
+        return f"exposure: bonds of {at.outstanding} + {bond} {limits.unit} exceed the cap of {limits.exposure}"
     if limits.per_provider and at.against + bond > limits.per_provider:
-        return f"provider: {at.against} + {bond} wei of bonds exceed the {limits.per_provider} for one provider"
+        return (
+            f"provider: bonds of {at.against} + {bond} {limits.unit} exceed the {limits.per_provider} for one provider"
+        )
     if limits.per_day and at.opened + bond > limits.per_day:
-        return f"day: {at.opened} + {bond} wei of bonds exceed the {limits.per_day} for 24 hours"
+        return f"day: bonds of {at.opened} + {bond} {limits.unit} exceed the {limits.per_day} for 24 hours"
     if at.balance < spends + limits.keep_balance:
         kept = f" beside the {limits.keep_balance} to be kept" if limits.keep_balance else ""
-        return f"balance: {at.balance} wei do not cover the bond and its gas{kept}"
+        return f"balance: {at.balance} wei do not cover the {spends} that it takes{kept}"
     return ""
 
 
@@ -104,7 +108,7 @@ def worthless(limits: Limits, stakes: Stakes) -> str:
     """Why it would not pay; empty when it would."""
     value = expected_value(stakes, limits.certainty)
     if value < limits.min_value:
-        return f"value: the expected value of {value} wei is below {limits.min_value}"
+        return f"value: the expected value of {value} {limits.unit} is below {limits.min_value}"
     return ""
 
 

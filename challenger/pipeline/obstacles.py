@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from challenger.domain import (
@@ -33,6 +33,7 @@ from challenger.store.subjects import subject_of
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
+from challenger.wording import numbered
 
 #: Gas of a whole dispute from our side (seal, challenge, settle, withdraw), as the protocol's gas table has it, rounded up.
 DISPUTE_GAS = 700_000
@@ -98,7 +99,7 @@ class Obstacles:
         self._adapter = adapter
         self._chain = chain
         self._account = account
-        self._limits = limits
+        self._limits = replace(limits, unit=money.unit)
         self._patience = patience
         self._telemetry = telemetry
         self._quorum = quorum
@@ -243,7 +244,9 @@ class Obstacles:
         others = [dispute for dispute in found if dispute.challenger != self._account]
         if len(others) < len(found):
             return "ours: this account disputes this job already"
-        return f"rival: {others[0].challenger} disputes this job already ({others[0].dispute})" if others else ""
+        return (
+            f"rival: {others[0].challenger} disputes this job already ({numbered(others[0].dispute)})" if others else ""
+        )
 
     async def _correlated(self, item: Item, now: UnixTime) -> int:
         """Providers of this model accused within the hour, less those that a person has looked at.

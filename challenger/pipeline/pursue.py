@@ -29,6 +29,7 @@ from challenger.store.subjects import subject_of
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import say
+from challenger.wording import numbered
 
 _UNFINISHED = frozenset({TxState.INTENT, TxState.SIGNED, TxState.SENT, TxState.MINED})
 _FAILED = frozenset({TxState.ABANDONED, TxState.REVERTED, TxState.REPLACED})
@@ -165,8 +166,10 @@ class Pursuer:
             DisputeOutcome.EXPIRED: State.EXPIRED,
         }
         if outcome is DisputeOutcome.PROVIDER:
-            await self._alarm(item, now, f"dispute {row.dispute} was lost")
-        return await self._move(item, now, ends[outcome], f"dispute {row.dispute}: {outcome}", on=row.closed_block)
+            await self._alarm(item, now, f"dispute {numbered(row.dispute)} was lost")
+        return await self._move(
+            item, now, ends[outcome], f"dispute {numbered(row.dispute)}: {outcome}", on=row.closed_block
+        )
 
     async def _demand(self, item: Item, now: UnixTime, row: DemandRow) -> bool:
         outcome = DemandOutcome(row.outcome)

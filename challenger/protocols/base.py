@@ -43,6 +43,8 @@ NO_DEADLINE = UnixTime(2**62)
 
 #: The key of the reference protocol's terms.
 TERMS = "terms"
+#: Under which key a database keeps what 10¹⁸ units of its bonds are called; none where they are ether.
+MONEY = "money"
 
 #: Storage slots of ERC-1967: keccak("eip1967.proxy.implementation") − 1 and keccak("eip1967.proxy.beacon") − 1.
 IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA505D382BBC
@@ -102,10 +104,12 @@ class Money:
     """What a protocol's bonds and rewards are counted in: wei of ether, or the smallest unit of a token. ``price``: what
     10¹⁸ units are worth in wei of ether; ``paid``: the bond leaves the account with the transaction, as its value. Where it
     is a stake that lies at the protocol before, the account's ether is for gas alone, and whether there is stake enough is
-    the adapter's ``eligibility`` to say."""
+    the adapter's ``eligibility`` to say. ``unit``, ``whole``: what the smallest unit and 10¹⁸ of them are called."""
 
     price: Wei = Wei(10**18)
     paid: bool = True
+    unit: str = "wei"
+    whole: str = "ETH"
 
     def of_gas(self, cost: Wei) -> Wei:
         """``cost`` (wei of ether) in this money, rounded up; where a token is worth nothing no reward outweighs gas."""

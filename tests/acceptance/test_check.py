@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from challenger.chain.devnet.served import ServedDevnet
 from challenger.cli import check, main, preflight
 from challenger.cli.check import isolation
-from challenger.domain import Address, UnixTime
-from challenger.settings import load
+from challenger.domain import Address, Mode, UnixTime, Wei
+from challenger.errors import Expected
+from challenger.protocols.base import ETHER, Money
+from challenger.settings import FilingSettings, Settings, load
 from challenger.sim.deploy import MarketParams, deploy
 from challenger.sim.wallet import Wallet
 from challenger.store import migrate
@@ -189,10 +192,47 @@ class Hollow:
 
 async def test_a_signer_that_signs_for_somebody_else_is_refused(tmp_path):
     from challenger.chain.signers import from_key
-    from challenger.errors import Expected
 
     key = from_key(bytes(31) + b"\x07")
     await preflight._signs(key)
     with pytest.raises(Expected, match="not signed by its address"):
         await preflight._signs(Hollow(key))
     assert check.Row is preflight.Row
+
+
+class Holds:
+    def __init__(self, balance: int) -> None:
+        self._balance = balance
+
+    async def balance(self, address: str) -> int:
+        return self._balance
+
+
+async def test_where_bonds_are_stakes_in_a_token_the_balance_is_for_gas_alone() -> None:
+    made = replace(Settings(), filing=FilingSettings(mode=Mode.LIVE, exposure=Wei(10**19)))
+    tokens = Money(paid=False, whole="tokens")
+    said = await preflight._balance([Holds(10**16)], "0x1", made, tokens)
+    assert said == "0.01 ETH for gas, exposure 10 tokens"
+    with pytest.raises(Expected, match="no ETH for gas"):
+        await preflight._balance([Holds(0)], "0x1", made, tokens)
+    with pytest.raises(Expected, match="less than the exposure of 10 ETH"):
+        await preflight._balance([Holds(10**16)], "0x1", made, ETHER)
+
+
+@pytest.mark.parametrize("command", [("run",), ("check", "--no-replay")])
+def test_a_protocol_that_is_none_is_told_whatever_answers(tmp_path, capsys, command) -> None:
+    file = tmp_path / "c.toml"
+    where = f"sqlite+aiosqlite:///{tmp_path}/c.sqlite"
+    file.write_text(f"""
+[chain]
+rpc = ["http://127.0.0.1:9"]
+chain_id = 1
+market = "0x{"11" * 20}"
+[protocol]
+name = "arbiuss"
+[store]
+url = "{where}"
+""")
+    assert main([*command, "-c", str(file), "--json"]) in (1, 2)
+    told = capsys.readouterr()
+    assert "there is no protocol 'arbiuss'" in told.out + told.err

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from challenger.domain import ONE, Millionths, Mode, Wei
-from challenger.pipeline.gates import Limits, worthless
+from challenger.pipeline.gates import Limits, Purse, overdrawn, worthless
 from challenger.sampling.economics import Stakes, expected_value
 
 amounts = st.integers(0, 10**24).map(Wei)
@@ -51,3 +51,11 @@ def test_dearer_gas_or_worse_odds_open_no_gate_and_a_larger_reward_closes_none(
 def test_behind_a_rival_where_there_is_nothing_to_win_nothing_passes(bond: Wei, gas: Wei, least: Wei) -> None:
     certain = Stakes(bond, Wei(0), Wei(gas + 1), ONE)
     assert worthless(limits(ONE, least), certain)
+
+
+def test_what_a_cap_says_is_in_the_money_of_the_bonds() -> None:
+    gate = replace(limits(ONE, 5), exposure=Wei(10), unit="units of the token")
+    out = Purse(Wei(8), Wei(0), Wei(0), Wei(9))
+    assert overdrawn(gate, out, Wei(3), Wei(1)) == "exposure: bonds of 8 + 3 units of the token exceed the cap of 10"
+    assert overdrawn(gate, out, Wei(2), Wei(10)) == "balance: 9 wei do not cover the 10 that it takes"
+    assert worthless(gate, Stakes(Wei(0), Wei(1), Wei(0), ONE)).startswith("value: the expected value of 1 units of")

@@ -38,6 +38,7 @@ def test_the_demo_holds_and_leaves_a_record(tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert "FRAUD" in json.dumps(rows)
     assert main(["disputes", "-c", config]) == 0
+    assert "amounts in tokens" in capsys.readouterr().out
     assert main(["audit", "verify", "-c", config]) == 0
 
 

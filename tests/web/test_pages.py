@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from sqlalchemy import update
 
-from challenger.store.schema import models
+from challenger.protocols.base import MONEY
+from challenger.store.schema import disputes, models
 from challenger.web import pages
 from challenger.web.app import make_app
 from challenger.web.pages.frame import MENU
@@ -86,6 +88,25 @@ async def text_of(client: TestClient, path: str, status: int = 200) -> str:
     text = await answer.text()
     assert answer.status == status, (path, answer.status, text[:500])
     return text
+
+
+async def test_amounts_are_in_the_money_of_the_protocol_and_numbers_beyond_all_counting_are_ids(full, browse):
+    about = h("commitment", 2)
+    async with full.begin(1_000) as unit:
+        await unit.settings.keep(MONEY, "tokens")
+        query = update(disputes).where(disputes.c.dispute == 1)
+        zeros = dict.fromkeys(("output_root", "state_root", "evidence"), bytes(32))
+        await unit.connection.execute(query.values(dispute=int.from_bytes(about, "big"), **zeros))
+    client = await browse()
+    listed = await text_of(client, "/disputes")
+    assert "Bond, tokens" in listed
+    assert "ether" not in listed
+    assert hexed(about)[:12] + "…</a>" in listed
+    one = await text_of(client, f"/disputes/{int.from_bytes(about, 'big')}")
+    assert "<dt>Bond, tokens</dt>" in one
+    assert "Output root claimed" not in one
+    assert "at risk, tokens" in await text_of(client, "/")
+    assert "Value, ether" in await text_of(client, "/operations/transactions")
 
 
 async def test_every_page_stands_and_every_link_leads_somewhere(browse):

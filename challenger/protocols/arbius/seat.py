@@ -80,7 +80,7 @@ class Seat:
         self._chain = chain
         self._engine = engine
         self._views = EngineViews(chain, engine)
-        self._money = Money(token_price, paid=False)
+        self._money = Money(token_price, paid=False, unit="units of the token", whole="tokens")
         self._account = account
         self._electorate = electorate
 

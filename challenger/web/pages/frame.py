@@ -11,8 +11,9 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import ETag, hdrs, web
 
+from challenger.protocols.base import MONEY
 from challenger.web.auth import CSRF_FIELD, check_csrf, require
-from challenger.web.keys import ACCESS, RENDER, WHO
+from challenger.web.keys import ACCESS, RENDER, STORE, WHO
 from challenger.web.pages import acts, lists, overview, things
 from challenger.web.pages.words import FILTERS
 from challenger.web.problems import Problem
@@ -68,7 +69,9 @@ def page(handler: Any) -> Any:
         if isinstance(made, web.StreamResponse):
             return made
         template, values = made
-        return _rendered(request, template, values)
+        async with request.app[STORE].read() as view:
+            money = await view.settings.get(MONEY) or "ether"
+        return _rendered(request, template, {"money": money, **values})
 
     return served
 

@@ -14,8 +14,9 @@ from challenger.store import listed
 from challenger.store.listing import Listed
 from challenger.web.api.lists import PAGING, link, page_of
 from challenger.web.kinds import of_filter
-from challenger.web.pages.words import ether, facts, utc
+from challenger.web.pages.words import ether, facts, short, utc
 from challenger.web.table import values_of
+from challenger.wording import numbered
 
 
 class Cell(NamedTuple):
@@ -28,7 +29,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """``fields``: the filter's members that the form offers; ``columns`` make the cells of a row."""
+    """``fields``: the filter's members that the form offers; ``columns`` make the cells of a row, ``{money}`` in the
+    name of one is what the protocol's bonds are in."""
 
     path: str
     title: str
@@ -89,13 +91,13 @@ LISTS = (
         listed.DISPUTES,
         ("outcome", "challenger", "commitment", "from_block", "to_block"),
         (
-            ("Dispute", lambda row: Cell(row.dispute, "number", f"/disputes/{row.dispute}")),
+            ("Dispute", lambda row: Cell(short(numbered(row.dispute)), "number", f"/disputes/{row.dispute}")),
             ("Commitment", lambda row: commitment_cell(row.commitment)),
             ("Challenger", lambda row: Cell(row.challenger, "address")),
             ("Outcome", lambda row: Cell(row.outcome, "state")),
-            ("Bond, ether", lambda row: Cell(ether(row.bond), "number")),
-            ("Paid, ether", lambda row: Cell(ether(row.paid), "number")),
-            ("Burnt, ether", lambda row: Cell(ether(row.burnt), "number")),
+            ("Bond, {money}", lambda row: Cell(ether(row.bond), "number")),
+            ("Paid, {money}", lambda row: Cell(ether(row.paid), "number")),
+            ("Burnt, {money}", lambda row: Cell(ether(row.burnt), "number")),
             ("Ruling by", lambda row: Cell(utc(row.ruling_by), "time")),
             ("Block", lambda row: Cell(row.block, "number")),
         ),
@@ -112,8 +114,8 @@ LISTS = (
             ("Demander", lambda row: Cell(row.demander, "address")),
             ("Part", lambda row: Cell(row.part)),
             ("Outcome", lambda row: Cell(row.outcome, "state")),
-            ("Bond, ether", lambda row: Cell(ether(row.bond), "number")),
-            ("Paid, ether", lambda row: Cell(ether(row.paid), "number")),
+            ("Bond, {money}", lambda row: Cell(ether(row.bond), "number")),
+            ("Paid, {money}", lambda row: Cell(ether(row.paid), "number")),
             ("Answer by", lambda row: Cell(utc(row.answer_by), "time")),
             ("Block", lambda row: Cell(row.block, "number")),
         ),

@@ -79,6 +79,8 @@ def stands(gate: str, decision: str) -> str:
 
 
 FILTERS = {
+    "said": any,
+    "numbered": wording.numbered,
     "stands": stands,
     "capitalised": capitalised,
     "utc": utc,

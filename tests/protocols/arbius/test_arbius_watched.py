@@ -3,15 +3,18 @@ others vote is followed to the end. The model is a toy: it answers a text with i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from arbius_stage import Stage, stage
 
 from challenger.app import App, opened
 from challenger.audit.onchain import audit_chain
 from challenger.chain.hashing import keccak
+from challenger.cli import main
 from challenger.domain import DisputeOpened, DisputeOutcome, Hash32, State, TaskId
 from challenger.protocols.arbius.cid import solution_cid, solution_digest
 from challenger.protocols.arbius.meaning import dispute_of
@@ -186,7 +189,9 @@ async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
         assert not [event for event in await at.events() if isinstance(event, DisputeOpened)]
 
 
-async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_is_paid(tmp_path: Path) -> None:
+async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Somebody counts one voter, which decides the job, and goes: the watcher's own slash comes back all the same."""
     async with stage() as at:
         first = await earlier(at)
@@ -208,3 +213,8 @@ async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_i
                 await turn(at, app)
         assert (await at.adapter.status(dispute_of(task))).outcome is DisputeOutcome.CHALLENGER
         assert await at.staked(3) == whole
+    for command in ("status", "disputes"):
+        assert await asyncio.to_thread(main, [command, "-c", str(tmp_path / "challenger.toml")]) == 0
+        told = capsys.readouterr().out
+        assert "tokens" in told
+        assert "ETH" not in told
