@@ -51,10 +51,11 @@ def run(options: argparse.Namespace) -> int:
         reference_only(settings, "an audit's replay")
         return audit_replay.run(settings, options)
     if options.what == "verify":
-        return asyncio.run(_verify(addresses(settings), as_json=options.json, asked=options.chain))
+        whole = addresses(settings) if options.chain else settings
+        return asyncio.run(_verify(whole, as_json=options.json, asked=options.chain))
     if options.what == "journal":
         return asyncio.run(_journal(settings, as_json=options.json))
-    return asyncio.run(_sampling(addresses(settings), options))
+    return asyncio.run(_sampling(settings if options.offline else addresses(settings), options))
 
 
 async def _sampling(settings: Settings, options: argparse.Namespace) -> int:

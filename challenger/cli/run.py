@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
         several = [check(replace(one, filing=replace(one.filing, mode=options.mode))) for one in several]
     apart(several)
     for one in several:
-        protocol_of(one)  # a mistake in the settings is told before any endpoint is asked
+        if one.protocol.name not in REPORTED:
+            protocol_of(one)  # a mistake in the settings is told before any endpoint is asked
     configure(as_json=options.json)
     return asyncio.run(_serve_all(several, [options.config or DEFAULT_FILE, *options.also]))
 

@@ -221,6 +221,15 @@ async def test_run_goes_on_from_where_it_was_and_says_what_it_finds(place: Place
     assert await place.run("findings", "--json") == 0
 
 
+def test_run_of_reports_without_anything_to_report_on_says_so(tmp_path: Path, capsys) -> None:
+    config = tmp_path / "c.toml"
+    url = f"sqlite+aiosqlite:///{tmp_path}/c.sqlite"
+    config.write_text(f'[protocol]\nname = "opengradient"\n[store]\nurl = "{url}"\n')
+    asyncio.run(upgrade(url))
+    assert main(["run", "-c", str(config)]) == 2
+    assert "[opengradient] names neither hub nor settlement" in capsys.readouterr().err
+
+
 async def test_what_needs_disputes_says_that_there_are_none(place: Place, capsys) -> None:
     place.config.write_text(
         place.config.read_text().replace("[store]", f'chain_id = 31337\nmarket = "0x{"11" * 20}"\n[store]')

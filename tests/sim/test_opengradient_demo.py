@@ -31,6 +31,8 @@ def test_the_whole_demonstration(tmp_path: Path, capsys) -> None:
         assert base.execute("SELECT count(*) FROM transactions").fetchone() == (0,)
     assert main(["findings", "--json", "-c", str(folder / "challenger.toml")]) == 0
     assert len(json.loads(capsys.readouterr().out)["findings"]) == told["recorded"]
+    assert main(["audit", "verify", "-c", str(folder / "challenger.toml")]) == 0
+    assert "The record holds" in capsys.readouterr().out
 
 
 async def test_a_scene_that_is_not_as_it_says_is_told(tmp_path: Path) -> None:

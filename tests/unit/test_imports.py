@@ -43,7 +43,7 @@ ALLOWED = {
     },
 }
 INNER = set(ALLOWED) - {"migrations"}
-ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings"}
+ALLOWED["challenger.pipeline"] = INNER | {"challenger.settings", "challenger.wording"}
 ALLOWED["challenger.plugins"] = ALLOWED["challenger.pipeline"] | {"challenger.pipeline"}
 ALLOWED["challenger.parts"] = ALLOWED["challenger.plugins"] | {"challenger.plugins", "challenger.hardening"}
 ALLOWED["challenger.hardening"] = set()
