@@ -62,7 +62,6 @@ class Meanings:
         self._engine = engine
         self._start = start
         self._logs = EngineLogs(engine)
-        self._eve: UnixTime | None = None
 
     async def events(self, reader: Reader, logs: Sequence[RawLog], left_out: LeftOut) -> list[ChainEvent]:
         """All that ``logs`` say, in their order; what is malformed goes to ``left_out``."""
@@ -95,13 +94,13 @@ class Meanings:
         heard = self._logs.read(log)
         return None if heard is None else await self._meant(Once(reader), heard)
 
-    async def _meant(self, reader: Reader, heard: Heard) -> ChainEvent | None:
+    async def _meant(self, reader: Once, heard: Heard) -> ChainEvent | None:
         try:
             return await self._said(reader, EngineViews(reader, self._engine), heard)
         except NotThere as error:
             raise _denied(heard, str(error)) from None
 
-    async def _said(self, reader: Reader, views: EngineViews, heard: Heard) -> ChainEvent | None:
+    async def _said(self, reader: Once, views: EngineViews, heard: Heard) -> ChainEvent | None:
         args, log = heard.args, heard.log
         match heard.name, heard.nth:
             case "ModelRegistered", 0:
@@ -132,24 +131,27 @@ class Meanings:
                 return await _counted(views, heard)
         return None
 
-    async def _before(self, reader: Reader, blocktime: UnixTime) -> bool:
+    async def _before(self, reader: Once, blocktime: UnixTime) -> bool:
         """Whether a task of this time may be older than the index."""
-        if self._eve is None:
-            self._eve = (await reader.block(BlockNumber(self._start - 1))).time
-        return blocktime <= self._eve
+        return blocktime <= (await reader.block(BlockNumber(self._start - 1))).time
 
 
 def _denied(heard: Heard, why: str) -> MalformedLog:
     return MalformedLog(why, event=heard.name, block=heard.log.block, log=heard.log.log_index)
 
 
-async def _task(reader: Reader, views: EngineViews, heard: Heard) -> ChainEvent:
+async def _task(reader: Once, views: EngineViews, heard: Heard) -> ChainEvent:
     """The order with its input, where the call data of its transaction has it; else with none."""
     log, task = heard.log, TaskId(heard.args["id"])
     found = await views.task(task, log.block_hash)
     if (found.model, found.fee) != (heard.args["model"], heard.args["fee"]):
         raise _denied(heard, "the task is another at its block")
-    return _order(log, task, found, find_input(await _call_data(reader, log.tx_hash), found.cid))
+
+    async def look() -> bytes | None:
+        return find_input(await _call_data(reader, log.tx_hash), found.cid)
+
+    # a bulk's tasks have one input: its call data are looked through once
+    return _order(log, task, found, await reader.of(("input", log.tx_hash, found.cid), look))
 
 
 async def _retracted(views: EngineViews, heard: Heard) -> ChainEvent:

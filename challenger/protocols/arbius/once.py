@@ -30,15 +30,16 @@ class Once:
         self._asked: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
 
     async def block(self, which: int | bytes | str) -> Block:
-        return await self._of(("block", which), partial(self._reader.block, which))
+        return await self.of(("block", which), partial(self._reader.block, which))
 
     async def call(self, to: Address, data: bytes, block: int | bytes | str = "latest") -> bytes:
-        return await self._of(("call", to, data, block), partial(self._reader.call, to, data, block))
+        return await self.of(("call", to, data, block), partial(self._reader.call, to, data, block))
 
     async def read(self, method: str, params: list[Any], parse: Callable[[Any], Any]) -> Any:
-        return await self._of((method, *params), partial(self._reader.read, method, params, parse))
+        return await self.of((method, *params), partial(self._reader.read, method, params, parse))
 
-    async def _of(self, key: tuple[Any, ...], ask: Callable[[], Awaitable[T]]) -> T:
+    async def of(self, key: tuple[Any, ...], ask: Callable[[], Awaitable[T]]) -> T:
+        """What ``ask`` gives, asked once under ``key``."""
         if key not in self._asked:
             self._asked[key] = asyncio.ensure_future(ask())
         return await asyncio.shield(self._asked[key])

@@ -10,9 +10,11 @@ from arbius_stage import INPUT, RIGHT, WRONG, Stage, accuse, stage
 from challenger.chain.codec import encode_deploy
 from challenger.chain.follower import Malformed
 from challenger.chain.hashing import keccak
+from challenger.chain.rpc import Rpc
 from challenger.contracts import double
 from challenger.domain import (
     Address,
+    Block,
     ChainEvent,
     Committed,
     DisputeOpened,
@@ -22,13 +24,16 @@ from challenger.domain import (
     TaskClosed,
     TaskId,
     TaskOpened,
+    UnixTime,
     Wei,
 )
 from challenger.errors import EndpointError, MalformedLog, WrongChain, WrongContract
 from challenger.pipeline.quorum import Quorum, Source
+from challenger.protocols.arbius import meaning
 from challenger.protocols.arbius.adapter import ArbiusAdapter
 from challenger.protocols.arbius.calls import task_id
 from challenger.protocols.arbius.cid import input_cid, solution_cid
+from challenger.protocols.arbius.inputs import find_input
 from challenger.protocols.base import BESIDE, beside
 from challenger.sim.arbius import order, plain, solve
 from challenger.sim.foes.forwarder import Forwarder, OnPayment, creation_code
@@ -108,6 +113,46 @@ async def test_an_index_that_begins_later_knows_model_and_task() -> None:
         quorum = Quorum([Source(at.rpc, "here")], late, 1)
         assert (await quorum.ask(told)).reason == ""
         assert (await quorum.ask([*told[:2], replace(told[2], registrar=at.there.engine)])).against
+
+
+async def test_when_the_index_begins_each_endpoint_says_for_itself() -> None:
+    """One that lies about the time of the index's eve decides nothing of what ours says later."""
+
+    class Lying:
+        def __init__(self, rpc: Rpc) -> None:
+            self.call, self.read = rpc.call, rpc.read
+            self._block = rpc.block
+
+        async def block(self, which: int | bytes | str) -> Block:
+            return replace(await self._block(which), time=UnixTime(0))
+
+    async with stage() as at:
+        tasks = await order(at.wallets[1], at.there, at.model, INPUT)
+        await at.devnet.time_travel(by=10)
+        start = (await at.rpc.block("latest")).number + 1
+        await solve(at.wallets[2], at.there, tasks, [solution_cid(WRONG)])
+        late = ArbiusAdapter(at.rpc, at.there.chain, at.there.engine, token_price=Wei(1), start=start)
+        head = await at.rpc.block("latest")
+        logs = await at.rpc.logs(late.emitters, start, head.number, [late.topics])
+        second = beside(next(log for log in logs if log.topics[0] == late._logs.topic("SolutionSubmitted")), 1)
+        assert await late.shown(Lying(at.rpc), second) is None
+        assert isinstance(await late.shown(at.rpc, second), TaskOpened)
+
+
+async def test_the_call_data_of_a_bulk_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks one transaction submits, and however slow its call data are made to be."""
+    looked = []
+
+    def counted(data: bytes, cid: bytes) -> bytes | None:
+        looked.append(cid)
+        return find_input(data, cid)
+
+    monkeypatch.setattr(meaning, "find_input", counted)
+    async with stage() as at:
+        await order(at.wallets[1], at.there, at.model, INPUT, count=20)
+        opened = of(await at.events(), TaskOpened)
+    assert [event.input_data for event in opened] == [event.task + INPUT for event in opened]
+    assert (len(opened), len(looked)) == (20, 1)
 
 
 async def test_an_input_inside_another_contracts_call_data() -> None:
