@@ -23,12 +23,15 @@ from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
 from challenger.protocols.opengradient.settlement.audit import settlement_findings
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.settlement.registry import form_named
 from challenger.protocols.opengradient.settlement.terms import Deployment
 from challenger.protocols.opengradient.wire import Form, Wire
 from challenger.reach import reached
 from challenger.sampling.draw import draw, selects
 from challenger.settings import OpenGradientSettings, Settings
 from challenger.store.engine import Store, open_store
+from replay.artifacts.ipfs.cid import Cid
+from replay.artifacts.ipfs.errors import IpfsError
 
 OPENGRADIENT = "opengradient"
 
@@ -73,6 +76,12 @@ class Report:
             raise ConfigError("[opengradient] names neither hub nor settlement: there is nothing to report on")
         if ours.settlement and not ours.registry:
             raise ConfigError("[opengradient] registry is missing: the enclaves' status is rebuilt from it")
+        form_named(ours.registry_form)
+        for model in ours.exact:
+            try:
+                Cid.parse(model)
+            except IpfsError as error:
+                raise ConfigError(f"[opengradient] exact: {error}") from None
         self._settings = settings
         self._wanted = wanted
         self._record = record

@@ -139,6 +139,22 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys, args, code, say
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('exact = ["QmNotThere"]', "[opengradient] exact: "),
+        ('registry_form = "newest"', "newest"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_told_before_anything_is_asked(tmp_path: Path, capsys, line, says) -> None:
+    config = tmp_path / "c.toml"
+    word = "4b" * 20
+    config.write_text(f'[opengradient]\nhub = "0x{word}"\nsettlement = "0x{word}"\nregistry = "0x{word}"\n{line}\n')
+    nobody = ["--no-record", "--rpc", "http://127.0.0.1:9"]
+    assert main(["report", "--protocol", "opengradient", "--from", "1", "-c", str(config), *nobody]) == 2
+    assert says in capsys.readouterr().err
+
+
 async def test_without_addresses_or_a_database_it_says_so(place: Place, capsys, tmp_path: Path) -> None:
     bare = tmp_path / "bare.toml"
     bare.write_text("")

@@ -228,3 +228,12 @@ def test_an_output_may_have_more_decimals_than_an_input() -> None:
         decode_tensor(tail)
     read = decode_tensor(tail, given=False)
     assert read.tolist() == [np.float32(1e-20), np.float32(1.4e-45), np.float32("1.23456789e-32"), 0.0]
+
+
+def test_what_is_said_of_too_few_decimals_fits_what_was_read() -> None:
+    """An output may have any number of decimals upwards."""
+    tensor = NumberTensor("x", (Number(1, -400),), (1,))
+    with pytest.raises(DecimalsRefused, match="-38 to 18 can be read"):
+        decode_tensor(tensor)
+    with pytest.raises(DecimalsRefused, match="-38 or more can be read"):
+        decode_tensor(tensor, given=False)

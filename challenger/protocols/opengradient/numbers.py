@@ -144,7 +144,8 @@ def check_shape(shape: Sequence[int], count: int) -> None:
 def _double(value: int, decimals: int, *, given: bool = True) -> float:
     """Rounds to float32 within its range."""
     if decimals < MIN_DECIMALS or (given and decimals > MAX_DECIMALS):
-        raise DecimalsRefused(f"{MIN_DECIMALS} to {MAX_DECIMALS} can be read", got=decimals)
+        most = f"to {MAX_DECIMALS}" if given else "or more"
+        raise DecimalsRefused(f"{MIN_DECIMALS} {most} can be read", got=decimals)
     if value not in INT128:
         raise ValueRefused(got=value)
     if decimals > _NOTHING:
