@@ -55,6 +55,7 @@ KINDS = frozenset(
         "selftest-ended",
         "audit-verdict",
         "finding",
+        "reported",
     }
 )
 #: What writes without a journal entry and says so itself (``Unit.mark``).

@@ -43,6 +43,7 @@ NEVER = {
     },
     "needs workers that rest (tests/integration/test_selftest.py)": {"selftest-planted", "selftest-ended"},
     "is no watcher's, and one transaction alone (tests/integration/test_audit_replay.py)": {"audit-verdict"},
+    "is no watcher's either (tests/integration/test_report.py)": {"finding", "reported"},
     "needs an answered demand or a longer life": {"chain-window-extended", "epoch-revealed"},
 }
 #: Ends in which nothing was filed, or nothing was won: no money moves on these arrows.

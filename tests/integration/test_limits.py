@@ -89,7 +89,7 @@ async def test_a_pause_stops_all_filing_across_restarts_until_a_person_lifts_it(
             await s.until_quiet(app)
             assert not await s.accused()
             now = (await app.rpc.block("latest")).time
-            assert await lift(app.store, now, "", "ada", "done") == 1
+            assert len(await lift(app.store, now, "", "ada", "done")) == 1
             await s.until_quiet(app)
             assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
 
