@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from challenger.cli.common import moment, print_json, print_table, settings_of, short, utc
 from challenger.domain import CommitmentId, TaskId, UnixTime
 from challenger.errors import ConfigError, NotInRecord
+from challenger.settings import reference_only
 
 if TYPE_CHECKING:
     from challenger.audit.handoffs import Ledger, Summary
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if since is not None and until is not None and since >= until:
         raise ConfigError("--since must be before --until")
     settings = settings_of(options)
+    reference_only(settings, "the hand-off ledger")
     if options.all:
         _print_all(asyncio.run(_all(settings, since, until)), as_json=options.json)
         return 0

@@ -109,6 +109,17 @@ async def test_amounts_are_in_the_money_of_the_protocol_and_numbers_beyond_all_c
     assert "Value, ether" in await text_of(client, "/operations/transactions")
 
 
+async def test_hops_are_told_of_the_reference_protocol_alone(full, browse):
+    """Another protocol's hops are others: told by these rules, honest parties would stand there as having let one down."""
+    about = hexed(h("commitment", 2))
+    client = await browse()
+    assert "Hand-offs" in await text_of(client, f"/commitments/{about}")
+    async with full.begin(1_000) as unit:
+        await unit.settings.keep("protocol", "arbius")
+    assert "Hand-offs" not in await text_of(client, f"/commitments/{about}")
+    assert "of the reference protocol alone" in await text_of(client, f"/api/v1/commitments/{about}/handoffs", 404)
+
+
 async def test_every_page_stands_and_every_link_leads_somewhere(browse):
     client = await browse()
     seen: dict[str, int] = {}

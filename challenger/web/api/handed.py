@@ -10,10 +10,11 @@ from aiohttp import web
 from challenger.audit.handoffs import Ledger, ledger_of
 from challenger.audit.hops import Certainty, Fault, Status, Step
 from challenger.domain import CommitmentId
+from challenger.settings import REFERENCE
 from challenger.store.unit import View
 from challenger.web.keys import STORE
 from challenger.web.kinds import HASH_KIND, Parameter
-from challenger.web.problems import not_found
+from challenger.web.problems import Problem, not_found
 from challenger.web.respond import answer
 from challenger.web.table import Route
 
@@ -53,14 +54,23 @@ _LEDGER = _object(
 )
 
 
+async def foreign(view: View) -> bool:
+    """Whether the record is of another protocol than the reference one, whose hops are not these."""
+    return await view.settings.get("protocol") not in (None, REFERENCE)
+
+
 async def ledger(view: View, commitment: CommitmentId) -> Ledger | None:
-    """None where the record knows nothing of it."""
+    """None where the record knows nothing of it, and of another protocol."""
+    if await foreign(view):
+        return None
     story = await view.handoffs.story(commitment)
     return None if story is None else ledger_of(story)
 
 
 async def _handoffs(request: web.Request, values: Mapping[str, Any]) -> web.StreamResponse:
     async with request.app[STORE].read() as view:
+        if await foreign(view):
+            raise Problem(404, "the hand-off ledger is of the reference protocol alone")
         found = await ledger(view, values["commitment"])
     if found is None:
         raise not_found("commitment", request.match_info["commitment"])

@@ -213,8 +213,11 @@ async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_i
                 await turn(at, app)
         assert (await at.adapter.status(dispute_of(task))).outcome is DisputeOutcome.CHALLENGER
         assert await at.staked(3) == whole
+    config = str(tmp_path / "challenger.toml")
+    assert await asyncio.to_thread(main, ["handoffs", "--all", "-c", config]) == 2
+    assert "the hand-off ledger is of the reference protocol alone" in capsys.readouterr().err
     for command in ("status", "disputes"):
-        assert await asyncio.to_thread(main, [command, "-c", str(tmp_path / "challenger.toml")]) == 0
+        assert await asyncio.to_thread(main, [command, "-c", config]) == 0
         told = capsys.readouterr().out
         assert "tokens" in told
         assert "ETH" not in told
