@@ -8,6 +8,10 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+# two processes share the machine (`-n 2`): a second thread of one only spins in the other's time. Before torch is imported;
+# what asks for threads says so itself
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=_QUIET)
 settings.register_profile("full", deadline=None, max_examples=1_000, suppress_health_check=_QUIET)
