@@ -178,12 +178,17 @@ async def test_a_model_lies_in_a_directory(tmp_path):
         await refused(cache.fetch_model(f"ipfs://{alone}", digest), ArtifactRefused, ArtifactReason.SCHEME, "directory")
 
 
+def _patience(bad) -> float:
+    """Seconds: only what never answers is given up for that."""
+    return 3.0 if bad is silent else 60.0
+
+
 @pytest.mark.parametrize("bad", [liar, silent, endless, broken, to("http://127.0.0.2/"), to("http://169.254.169.254/")])
 async def test_where_one_gateway_is_no_good_the_next_is_asked(tmp_path, bad):
     shelf = Shelf()
     root = shelf.file(CONTENT, MANY)
     good, evil = Gateway(shelf), Gateway(shelf, bad)
-    async with serving(evil, good) as urls, store(tmp_path, urls, timeout=3) as cache:
+    async with serving(evil, good) as urls, store(tmp_path, urls, timeout=_patience(bad)) as cache:
         assert (await cache.fetch_cid(f"ipfs://{root}")).read_bytes() == CONTENT
     assert len(evil.asked) == 1  # asked last from then on
     assert len(good.asked) == len(shelf.blocks)
@@ -200,7 +205,10 @@ async def test_where_one_gateway_is_no_good_the_next_is_asked(tmp_path, bad):
 async def test_where_none_is_any_good_the_gateways_are_named_and_nobody_else(tmp_path, bad, told):
     shelf = Shelf()
     root = shelf.file(b"x")
-    async with serving(Gateway(shelf, bad), Gateway(Shelf())) as urls, store(tmp_path, urls, timeout=0.6) as cache:
+    async with (
+        serving(Gateway(shelf, bad), Gateway(Shelf())) as urls,
+        store(tmp_path, urls, timeout=_patience(bad)) as cache,
+    ):
         said = await refused(cache.fetch_cid(f"ipfs://{root}"), ArtifactMissing, ArtifactReason.GATEWAYS, told)
         assert urls[0] in said
         assert f"ipfs://{root}" in said
@@ -301,8 +309,8 @@ async def test_large_files_come_as_one_car_and_what_it_lacks_block_by_block(tmp_
     assert len(shelf.blocks) == 72
     here = Gateway(shelf, car=car)
     async with serving(here) as urls, ArtifactStore(tmp_path / "cache") as cache:
-        reached = [gateway(url, timeout=3, idle_timeout=3, max_redirects=3, private_networks=()) for url in urls]
-        source = IpfsSource(reached, cache._cache.temporary, timeout=3, car_from=60_000)
+        reached = [gateway(url, timeout=60, idle_timeout=60, max_redirects=3, private_networks=()) for url in urls]
+        source = IpfsSource(reached, cache._cache.temporary, timeout=60, car_from=60_000)
         into = io.BytesIO()
         await source.copy(f"ipfs://{root}", into, 1 << 20)
         await source.close()
