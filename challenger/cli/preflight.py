@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from challenger.cli.common import ether
 from challenger.domain import Address, BlockNumber, Mode
-from challenger.errors import ChallengerError, Expected
+from challenger.errors import ChallengerError, Expected, WrongContract
 from challenger.hardening import no_core_dumps
 from challenger.protocols.base import ETHER, Money, Terms
-from challenger.settings import Settings, addresses
+from challenger.settings import REPORTED, Settings, addresses
 
 if TYPE_CHECKING:
     from challenger.chain.rpc import Rpc
@@ -48,7 +48,8 @@ async def chain_rows(settings: Settings) -> AsyncIterator[Row]:
         for url in chain.rpc:
 
             async def reach(url: str = url) -> str:
-                rpc = await stack.enter_async_context(connect(url, chain_id=chain.chain_id, timeout=chain.timeout))
+                wanted = chain.chain_id or (None if settings.protocol.name in REPORTED else 0)
+                rpc = await stack.enter_async_context(connect(url, chain_id=wanted, timeout=chain.timeout))
                 rpcs.append(rpc)
                 return await _head(rpc, settings)
 
@@ -92,7 +93,7 @@ async def _head(rpc: Rpc, settings: Settings) -> str:
 async def _history(rpc: Rpc, settings: Settings) -> str:
     """Logs and headers from the first block on, and state as deep as a reorganisation may reach."""
     chain = settings.chain
-    market = Address(addresses(settings).chain.market)
+    market = _places(settings)[0]
     head = await rpc.block("latest")
     if chain.start_block > head.number:
         raise Expected(f"[chain] start_block {chain.start_block} is above the head, {head.number}: correct one of them")
@@ -109,11 +110,31 @@ async def _history(rpc: Rpc, settings: Settings) -> str:
     return f"logs from block {chain.start_block}, state {head.number - deep} blocks deep"
 
 
+def _places(settings: Settings) -> list[Address]:
+    """Where the protocol's contracts stand, as the settings say. Raises ConfigError."""
+    if settings.protocol.name not in REPORTED:
+        return [Address(addresses(settings).chain.market)]
+    from challenger.reporting import Report, Wanted
+
+    Report(settings, Wanted(0))  # it says what is missing
+    ours = settings.opengradient
+    return [Address(place) for place in (ours.hub, ours.settlement, ours.registry) if place]
+
+
 async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> str:
-    """Every endpoint must show the code that this version knows; ``terms`` is told what holds there."""
+    """Every endpoint must show the code that this version knows, of a protocol that is only reported on any; ``terms`` is
+    told what holds there."""
     from challenger.parts import adapter_of, protocol_of
 
-    addresses(settings)
+    places = _places(settings)
+    if settings.protocol.name in REPORTED:
+        if not rpcs:
+            raise Expected("no endpoint to ask: see the rows above")
+        for rpc in rpcs:
+            for place in places:
+                if not await rpc.code(place):
+                    raise WrongContract("there is no contract; is this the right chain?", address=place)
+        return f"{settings.protocol.name}: contracts at {', '.join(places)}; it has no disputes: audited and reported"
     protocol_of(settings)  # what is wrong in the settings is said whatever answers
     if not rpcs:
         raise Expected("no endpoint to ask: see the rows above")

@@ -253,3 +253,14 @@ async def test_what_needs_disputes_says_that_there_are_none(place: Place, capsys
     )
     assert await place.run("approvals") == 2
     assert "opengradient has no disputes" in capsys.readouterr().err
+
+
+async def test_check_knows_a_protocol_that_is_only_reported_on(place: Place, capsys) -> None:
+    config = place.config.read_text()
+    place.config.write_text(f'{config}[protocol]\nname = "opengradient"\n')
+    assert await place.run("check", "--no-replay", "--json") == 0, capsys.readouterr().out
+    capsys.readouterr()
+    hub = config.partition('hub = "')[2][:42]
+    place.config.write_text(f'{config}[protocol]\nname = "opengradient"\n'.replace(hub, "0x" + "5e" * 20))
+    assert await place.run("check", "--no-replay", "--json") == 1
+    assert "there is no contract" in capsys.readouterr().out

@@ -183,3 +183,8 @@ def test_outputs_that_are_none(output: ModelOutput | None, kind: str) -> None:
 def test_strings_and_json_are_results_too() -> None:
     assert kinds(output=ModelOutput((), (StringTensor("label", ("cat",)),))) == []
     assert kinds(output=ModelOutput((), (), (("label", "{}"),))) == []
+
+
+def test_where_no_log_would_show_an_answer_nobody_is_accused_of_silence() -> None:
+    assert look(inference(output=None, told=False), NODES).findings == ()
+    assert [one.kind for one in look(inference(output=None), NODES).findings] == ["no-result"]

@@ -156,3 +156,19 @@ def test_call_data_that_are_none_and_a_transaction_that_is_not_known() -> None:
     unknown = join(WIRE, None, given)
     assert unknown.inferences[0].sender == ""
     assert "does not know the transaction" in unknown.unjoined[0].why
+
+
+@pytest.mark.parametrize("hub", [Form.BRIEF], indirect=True)
+async def test_nothing_is_put_together_across_a_log_that_cannot_be_read(hub: tuple[Hub, Form]) -> None:
+    """The report after it may be of the inference that it told of: the one before must not be held to that answer."""
+    stage, _ = hub
+    await stage.run_many([request(1), request(2)], [Planned("a", output(1)), Planned("b", output(2))], through_hub=2)
+    rpc, wire = stage.wallet.rpc, Wire(stage.address, stage.precompile)
+    last = (await rpc.block("latest")).number
+    events = list(map(wire.decode, await rpc.logs(wire.emitters, stage.start_block, last, [wire.topics])))
+    assert [type(event) for event in events] == [Inferred, Reported, Inferred, Reported]
+    first, _, _, of_the_second = events
+    told = join(wire, None, [first, None, of_the_second])
+    (alone,) = told.inferences
+    assert (alone.inference, alone.output, alone.told) == ("a", None, False)
+    assert any("nothing says of which" in one.why for one in told.unjoined)

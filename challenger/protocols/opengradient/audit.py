@@ -102,7 +102,7 @@ class Audit:
             for (_, group), called in zip(transactions, calls, strict=True):
                 events, left = self._decoded(group)
                 inferences: tuple[Inference, ...] = ()
-                if events:
+                if any(event is not None for event in events):
                     joined = join(self._wire, called, events)
                     inferences, left = joined.inferences, [*left, *joined.unjoined]
                 for one in left:
@@ -117,7 +117,7 @@ class Audit:
     async def check(self, inference: Inference) -> Checked:
         looked = look(inference, self._wire.precompile)
         if looked.outputs is None:
-            why = ", ".join(one.kind for one in looked.findings)
+            why = ", ".join(one.kind for one in looked.findings) or "no log would show an output"
             return Checked(inference, Standing.NO_OUTPUT, why, looked.findings)
         if not self._drawn(inference):
             return Checked(inference, Standing.UNDRAWN, "", looked.findings)
@@ -161,14 +161,16 @@ class Audit:
             (finding(inference, "distant-output", RESULT, nodes, Ground.DISTANCE, said, **told),),
         )
 
-    def _decoded(self, logs: Sequence[RawLog]) -> tuple[list[Inferred | Reported], list[Unjoined]]:
-        events: list[Inferred | Reported] = []
+    def _decoded(self, logs: Sequence[RawLog]) -> tuple[list[Inferred | Reported | None], list[Unjoined]]:
+        """None in the place of what cannot be read."""
+        events: list[Inferred | Reported | None] = []
         left = []
         for log in logs:
             try:
                 event = self._wire.decode(log)
             except MalformedLog as error:
                 left.append(Unjoined(log.at, str(error)))
+                events.append(None)
                 continue
             events += [] if event is None else [event]
         return events, left

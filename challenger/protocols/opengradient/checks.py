@@ -32,6 +32,8 @@ def look(inference: Inference, nodes: Address) -> Looked:
     """``nodes``: the precompile's address."""
     found = [*_substituted(inference, nodes), *_unreadable_input(inference)]
     output = inference.output
+    if output is None and not inference.told:
+        return Looked(tuple(found), None)  # the node may have answered whoever called it: no log would say so
     if output is None or (output.empty and not output.simulated):
         found.append(
             finding(

@@ -29,7 +29,8 @@ from challenger.protocols.opengradient.wire import (
 @dataclass(frozen=True, slots=True)
 class Inference:
     """``inference`` is empty where no event names it. ``asked``: what the call data say, where they speak for it;
-    ``request``: what the precompile says it was asked. ``output`` is None where the chain shows none."""
+    ``request``: what the precompile says it was asked. ``output`` is None where the chain shows none; ``told``: whether it
+    would, were there one: the brief form of the event has no place for it, and only the hub reports beside it."""
 
     at: At
     sender: Address
@@ -39,6 +40,7 @@ class Inference:
     asked: Request | None
     request: Request | None
     output: ModelOutput | None
+    told: bool = True
 
     @property
     def subject(self) -> bytes:
@@ -68,10 +70,10 @@ class Joined:
     unjoined: tuple[Unjoined, ...]
 
 
-def join(wire: Wire, called: Called | None, events: Sequence[Inferred | Reported]) -> Joined:
-    """``events`` of one transaction, in the order of their logs, at least one; ``called``: the transaction, None where the
-    endpoint does not know it."""
-    first, unjoined = events[0].log.at, []
+def join(wire: Wire, called: Called | None, events: Sequence[Inferred | Reported | None]) -> Joined:
+    """``events`` of one transaction, in the order of their logs, at least one; None stands for a log that could not be read,
+    across which nothing is put together. ``called``: the transaction, None where the endpoint does not know it."""
+    first, unjoined = next(event.log.at for event in events if event is not None), []
     sender = Address("") if called is None else called.sender
     asked = None
     if called is None:
@@ -89,10 +91,12 @@ def join(wire: Wire, called: Called | None, events: Sequence[Inferred | Reported
     if asked is not None and len(pairs) != 1:
         unjoined.append(Unjoined(first, f"call data for one inference, and {len(pairs)} in the transaction"))
         asked = None
+    reports = None not in events and called is not None and called.to == wire.hub
     made = []
     for inferred, reported in pairs:
         output = inferred.output if reported is None else reported.output
-        known = (inferred.inference, inferred.mode, inferred.model, asked, inferred.request, output)
+        told = reports or inferred.request is not None or reported is not None
+        known = (inferred.inference, inferred.mode, inferred.model, asked, inferred.request, output, told)
         made.append(Inference(inferred.log.at, sender, *known))
         if made[-1].input is None:
             why = "no call data speak for it, and this form of the precompile's event does not tell its input"
@@ -103,14 +107,16 @@ def join(wire: Wire, called: Called | None, events: Sequence[Inferred | Reported
 
 
 def _paired(
-    events: Sequence[Inferred | Reported],
+    events: Sequence[Inferred | Reported | None],
 ) -> tuple[list[tuple[Inferred, Reported | None]], list[Reported]]:
     """Each precompile event with the hub's report that comes right after it, and the reports that are left over."""
     pairs: list[tuple[Inferred, Reported | None]] = []
     alone: list[Reported] = []
     waiting = False
     for event in events:
-        if isinstance(event, Inferred):
+        if event is None:
+            waiting = False
+        elif isinstance(event, Inferred):
             pairs.append((event, None))
             waiting = True
         elif waiting and pairs[-1][0].output in (None, event.output):
