@@ -28,13 +28,11 @@ from challenger.sim.arbius import STAKE, TOKEN, plain
 Open = Callable[..., AbstractAsyncContextManager[Stage]]
 
 
-@pytest.fixture(
-    params=[
-        False,
-        pytest.param(True, marks=pytest.mark.skipif(not OWN_CONTRACTS, reason="ARBIUS_ARTIFACTS is not set")),
-    ],
-    ids=["double", "own"],
-)
+#: On which engines: where the protocol's own contracts are not at hand there are no tests of them, and none is skipped.
+ENGINES = {"double": False} | ({"own": True} if OWN_CONTRACTS else {})
+
+
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES)
 def staged(request: pytest.FixtureRequest) -> Open:
     """The double, and the protocol's own contracts where they are at hand."""
     return partial(stage, own=request.param)
