@@ -154,6 +154,7 @@ FORGED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_whoever_forges_a_bundle_and_seals_it_anew_is_found_out(tmp_path):
     # data lie behind addresses, so that they stand in the bundle
     async with life(tmp_path, until_revealed=True, by_uri=100) as one:

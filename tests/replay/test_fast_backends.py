@@ -293,6 +293,7 @@ def test_a_library_is_built_once_and_a_folder_that_cannot_be_written_does_not_ma
     assert not found["blocked"].parent.exists()
 
 
+@pytest.mark.slow
 def test_a_library_that_is_not_whole_is_built_again(tmp_path):
     code = (
         "from hashlib import sha256\nfrom replay.kernels.native_build import build\nfrom replay.kernels.native_library "

@@ -22,6 +22,7 @@ ALL = tuple(Fault)
 PROCESSES = int(os.environ.get("CHALLENGER_TEST_PROCESSES", "2"))
 
 
+@pytest.mark.slow
 async def test_the_same_seed_is_the_same_world_whatever_the_folder_and_process() -> None:
     import asyncio
 

@@ -140,6 +140,7 @@ async def earlier(at: Stage) -> int:
     return first
 
 
+@pytest.mark.slow
 async def test_the_wrong_ones_of_a_bulk_are_contested_and_won(tmp_path: Path) -> None:
     async with stage() as at:
         first = await earlier(at)
