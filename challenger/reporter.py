@@ -41,6 +41,7 @@ async def keep_reporting(
     """Reports from ``[chain] start_block`` to the newest confirmed block, and on, until ``stop`` is set. An inference is run
     again with the probability ``[sampling] base``. ``rpc``, ``models`` and ``workers`` stand in for the endpoints, the
     artefact store and the replay pool. Raises ConfigError and StoreError at the start; later trouble is said and survived."""
+    Report(settings, Wanted(0))  # it says what the settings lack
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         if models is None:
@@ -50,7 +51,6 @@ async def keep_reporting(
             pool: Workers = await stack.enter_async_context(replay_pool(settings))
             workers = pool
         shared = models, workers
-        Report(settings, Wanted(0))  # whether there is anything to report on
         say("started", protocol=OPENGRADIENT, database=store.where, mode="report")
         told = ""
         while not stop.is_set():

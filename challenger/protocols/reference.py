@@ -42,7 +42,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
-from challenger.errors import ConfigError, FilingRefused, WrongChain, WrongContract
+from challenger.errors import ConfigError, FilingRefused, WrongChain
 from challenger.protocols.anchored import Anchored, stands
 from challenger.protocols.base import (
     NO_DEADLINE,
@@ -54,9 +54,9 @@ from challenger.protocols.base import (
     Prospect,
     Standing,
     Terms,
-    code_hashes,
     subject,
 )
+from challenger.protocols.pins import Pins
 from challenger.protocols.reference_calls import Claim, MarketCalls, seal_digest
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.protocols.reference_views import MarketViews, Params
@@ -127,10 +127,8 @@ class ReferenceAdapter(Anchored):
         self._secret = secret
         self._win = win
         self._anchor = anchor
-        self._wanted = dict(pins or {})
-        self._pins: dict[Address, Hash32] = {}
+        self._pins = Pins(chain, pins)
         self._params: Params | None = None
-        self._looked: tuple[bytes, bool] | None = None
 
     # the contract itself
 
@@ -143,24 +141,16 @@ class ReferenceAdapter(Anchored):
         await stands(self._chain, self._market, "InferenceMarket", head)
         anchor = await self.anchor_checked(self._chain, head)
         params = await self._views.params(head.hash)
-        pins = await code_hashes(self._chain, [self._market, *anchor, params.adjudicator], head.hash)
-        for address, wanted in self._wanted.items():
-            if pins.get(address) != wanted:
-                found = pins[address].hex() if address in pins else "nothing"
-                raise WrongContract("its code hash is not the one pinned in the settings", address=address, found=found)
-        self._pins, self._params = pins, params
+        await self._pins.take([self._market, *anchor, params.adjudicator], head.hash)
+        self._params = params
 
     async def pinned(self) -> bool:
-        head = await self._chain.block("latest")
-        if self._looked is None or self._looked[0] != head.hash:  # the code of one block stays what it is
-            same = bool(self._pins) and self._pins == await code_hashes(self._chain, self._pins, head.hash)
-            self._looked = head.hash, same
-        return self._looked[1]
+        return await self._pins.hold()
 
     @property
     def pins(self) -> Mapping[Address, Hash32]:
         """Code hashes of all that takes part, as ``check`` found them."""
-        return self._pins
+        return self._pins.found
 
     async def shown(self, reader: Reader, log: RawLog) -> ChainEvent | None:  # noqa: ARG002
         """``log`` alone says all: nothing is asked of ``reader``."""

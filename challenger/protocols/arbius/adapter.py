@@ -53,9 +53,9 @@ from challenger.protocols.base import (
     Prospect,
     Standing,
     Terms,
-    code_hashes,
     subject,
 )
+from challenger.protocols.pins import Pins
 
 #: Voters that are paid by one transaction: two writes of storage and a transfer each, some 2,500,000 gas.
 PIECE = 50
@@ -96,9 +96,7 @@ class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
         self.topics = self._logs.topics
         self._meanings = Meanings(engine, start)
         self._chain_id = chain_id
-        self._wanted = dict(pins or {})
-        self._pins: dict[Address, Hash32] = {}
-        self._looked: tuple[bytes, bool] | None = None
+        self._pins = Pins(chain, pins)
         self._capability = Capability.OPEN
         self._piece = piece
         self._votes_from = votes_from
@@ -150,15 +148,11 @@ class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
         watched = [self._engine, *await self.anchor_checked(self._chain, head)] + (
             [rules.registry] if rules.registry not in (None, NOBODY) else []
         )
-        pins = await code_hashes(self._chain, watched, head.hash)
-        for address, wanted in self._wanted.items():
-            if pins.get(address) != wanted:
-                found = pins[address].hex() if address in pins else "nothing"
-                raise WrongContract("its code hash is not the one pinned in the settings", address=address, found=found)
+        await self._pins.take(watched, head.hash)
         if self._votes_from >= 0:
             await self.learn(self._votes_from, head.number)
         await self._may_contest(rules, head)
-        self._pins, self._terms = pins, self._terms_of(rules)
+        self._terms = self._terms_of(rules)
 
     @property
     def terms(self) -> Terms:
@@ -181,16 +175,12 @@ class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
         return Terms(Wei(rules.slash), Wei(reward), burnt, 1, 0, said, text, self._money)
 
     async def pinned(self) -> bool:
-        head = await self._chain.block("latest")
-        if self._looked is None or self._looked[0] != head.hash:  # the code of one block stays what it is
-            same = bool(self._pins) and self._pins == await code_hashes(self._chain, self._pins, head.hash)
-            self._looked = head.hash, same
-        return self._looked[1]
+        return await self._pins.hold()
 
     @property
     def pins(self) -> Mapping[Address, Hash32]:
         """Code hashes of all that takes part, as ``check`` found them."""
-        return self._pins
+        return self._pins.found
 
     async def _may_contest(self, rules: Rules, head: Block) -> bool:
         """Whether the account has the right to contest, its stake aside."""
