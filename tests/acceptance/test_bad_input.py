@@ -89,6 +89,7 @@ def test_a_key_that_is_none(tmp_path):
     assert "not a key" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 async def test_another_chain_and_another_contract(tmp_path):
     import asyncio
 

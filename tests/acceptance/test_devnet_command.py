@@ -36,6 +36,7 @@ def test_rubbish_is_refused(wrong):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_served_deployment_passes_the_check_and_ends_cleanly(tmp_path):
     command = [sys.executable, "-m", "challenger", "devnet", "--port", "0", "--deploy", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as devnet:

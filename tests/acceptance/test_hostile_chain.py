@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 
 from challenger.app import opened
 from challenger.chain.devnet.embedded import EmbeddedDevnet
@@ -55,6 +56,7 @@ def write_model(folder, content: bytes) -> Artefact:
     return Artefact(folder / "manifest.json", hashlib.sha256(text.encode()).digest())
 
 
+@pytest.mark.slow
 async def test_absurd_models_and_commitments_stop_nothing(tmp_path):
     async with AsyncExitStack() as stack:
         devnet = await stack.enter_async_context(EmbeddedDevnet(count=20))

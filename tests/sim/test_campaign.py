@@ -66,6 +66,7 @@ async def test_a_quiet_world_has_nothing_in_the_way_of_any_filing(tmp_path) -> N
     assert [line.split(":")[0] for line in told] == ["filed over a commitment that nobody made"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_worlds_and_says_how_to_see_one_again(capsys, monkeypatch) -> None:
     assert main(["sim", "--seed", "5", "--faults", "none", "--processes", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

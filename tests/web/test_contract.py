@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestServer
 
 from challenger.settings import load
@@ -54,6 +55,7 @@ def statuses(app: Any) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_the_api_is_as_its_document_says(small: Store, tmp_path: Path, tokens: Tokens) -> None:
     token = tokens.add("tester", Scope.OPERATOR)
     async with place(tmp_path) as somewhere:
