@@ -38,10 +38,11 @@ async def worker_pid(running, **more):
 def wait_until_gone(pid):
     """Wait for the end of a process that may not be our child; nobody may reap it, so a zombie is gone too."""
     for _ in range(500):
-        if not psutil.pid_exists(pid):
-            return
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:  # it may end between any two questions, so nothing is asked beforehand
             return
         psutil.wait_procs([process], timeout=0.02)
     raise AssertionError(f"process {pid} lives on")
