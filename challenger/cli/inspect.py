@@ -69,9 +69,8 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
     transactions = await view.transactions.counts()
     pauses = await view.approvals.active()
     money, whole = await view.chain.money(), await whole_of(view)
-    waiting = [State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING]
-    nearest = await view.work.items(waiting, limit=1)
-    slack = nearest[0].commitment.closes - head.time if nearest and head else None
+    nearest = await view.overview.nearest(head.time) if head else None
+    slack = None if nearest is None else nearest.slack
     disputes = await view.chain.disputes(outcome=DisputeOutcome.OPEN, limit=10_000)
     leases = [
         {"account": f.name, "holder": f.holder if f.left > 0 else None, "seconds_left": max(0, f.left) / 1000}

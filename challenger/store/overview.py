@@ -95,7 +95,7 @@ class Overviews:
             states=states,
             transactions=moves,
             open_windows=windows,
-            nearest=await self._nearest(UnixTime(now)),
+            nearest=await self.nearest(UnixTime(now)),
             **found,
             pending=Wei(sum(waiting)),
             models=(await run(select(func.count()).select_from(models))).scalar_one(),
@@ -103,7 +103,8 @@ class Overviews:
             accounts=accounts,
         )
 
-    async def _nearest(self, now: UnixTime) -> Nearest | None:
+    async def nearest(self, now: UnixTime) -> Nearest | None:
+        """What closes first of what was drawn and is still open at chain time ``now``."""
         query = select(work.c.commitment, work.c.state, commitments.c.closes).select_from(
             work.join(commitments, commitments.c.commitment == work.c.commitment)
         )

@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     made = commands.add_parser("import", help="make a model folder of an ONNX file or a checkpoint's folder")
-    made.add_argument("source", type=Path, metavar="SOURCE", help="an ONNX file, or a folder with config.json")
-    made.add_argument("folder", type=Path, metavar="FOLDER", help="the model folder to make; its files are copies")
+    made.add_argument("source", type=_path, metavar="SOURCE", help="an ONNX file, or a folder with config.json")
+    made.add_argument("folder", type=_path, metavar="FOLDER", help="the model folder to make; its files are copies")
     made.add_argument("--grid", choices=GRIDS, help="hi: close to fp32 (the default); lo: cheaper, coarser")
 
     show = commands.add_parser("show", help="print a model's program so that a person can read it")
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _input(commit)
     _backend(commit)
     _generation(commit)
-    commit.add_argument("--output", type=Path, metavar="FILE", help="write the canonical output bundle to FILE")
+    commit.add_argument("--output", type=_path, metavar="FILE", help="write the canonical output bundle to FILE")
 
     verify = commands.add_parser("verify", help="check a commitment: VALID, FRAUD or INCONCLUSIVE")
     _model(verify)
@@ -80,10 +80,13 @@ def parser() -> argparse.ArgumentParser:
         "--input-root", type=_root, metavar="HEX", help="the input root committed to: another INPUT is then no fraud"
     )
     verify.add_argument(
-        "--output", type=Path, metavar="FILE", help="the claimed output bundle: one prefill then checks a generation"
+        "--output", type=_path, metavar="FILE", help="the claimed output bundle: one prefill then checks a generation"
     )
     verify.add_argument(
-        "--leaves", type=Path, metavar="FILE", help="the claimed leaves (what commit --json prints): says which differs"
+        "--leaves",
+        type=_path,
+        metavar="FILE",
+        help="the claimed leaves (what commit --json prints): says which differs",
     )
 
     _recordings(commands)
@@ -116,16 +119,16 @@ def parser() -> argparse.ArgumentParser:
 def _recordings(commands: argparse._SubParsersAction[_Parser]) -> None:
     record = commands.add_parser("record", help="run a model on inputs and keep the runs in a recording")
     _model(record)
-    record.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="bundle files, or JSON, as for run")
+    record.add_argument("inputs", nargs="+", type=_path, metavar="INPUT", help="bundle files, or JSON, as for run")
     record.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="OUT", help="the recording to make: a folder, or a .tar file"
+        "-o", "--out", type=_path, required=True, metavar="OUT", help="the recording to make: a folder, or a .tar file"
     )
     record.add_argument("--with-model", action="store_true", help="keep the model's files in the recording")
     _backend(record)
     _generation(record)
 
     again = commands.add_parser("verify-recording", help="run a recording's runs again and compare bit for bit")
-    again.add_argument("recording", type=Path, metavar="FILE", help="the recording: a folder or a .tar file")
+    again.add_argument("recording", type=_path, metavar="FILE", help="the recording: a folder or a .tar file")
     again.add_argument(
         "--model", type=_manifest, metavar="MANIFEST", help="the model to run, in place of the one in the recording"
     )
@@ -135,7 +138,7 @@ def _recordings(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _content(commands: argparse._SubParsersAction[_Parser]) -> None:
     cid = commands.add_parser("cid", help="print the CIDs that `ipfs add` gives to files and folders")
-    cid.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with all that is in it")
+    cid.add_argument("paths", nargs="+", type=_path, metavar="PATH", help="a file, or a folder with all that is in it")
     cid.add_argument(
         "--profile",
         choices=("unixfs-v0-2015", "unixfs-v1-2025"),
@@ -144,7 +147,7 @@ def _content(commands: argparse._SubParsersAction[_Parser]) -> None:
     cid.add_argument("--raw-leaves", action="store_true", help="chunks of files as raw blocks")
     cid.add_argument("--cid-version", type=int, choices=(0, 1), help="of the CIDs (0); 1 has raw leaves")
     cid.add_argument("--wrap", action="store_true", help="also the CID of a directory that holds every PATH")
-    cid.add_argument("--car", type=Path, metavar="FILE", help="write all blocks to FILE, which can stand as a gateway")
+    cid.add_argument("--car", type=_path, metavar="FILE", help="write all blocks to FILE, which can stand as a gateway")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -183,7 +186,7 @@ def _model(sub: argparse.ArgumentParser) -> None:
 
 def _input(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "input", nargs="?", type=Path, metavar="INPUT", help='a bundle file, or JSON like {"input_ids": [101, 102]}'
+        "input", nargs="?", type=_path, metavar="INPUT", help='a bundle file, or JSON like {"input_ids": [101, 102]}'
     )
     sub.add_argument("--text", metavar="TEXT", help="a sentence instead of INPUT, for models with a tokenizer")
 
@@ -208,8 +211,15 @@ def _backend(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--backend", choices=BACKENDS, default="torch", help="what computes (torch)")
 
 
+def _path(text: str) -> Path:
+    """An empty one would name the working directory: a variable that is not set in a script, more likely."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
+
+
 def _manifest(text: str) -> Path:
-    path = Path(text)
+    path = _path(text)
     return path / "manifest.json" if path.is_dir() else path
 
 

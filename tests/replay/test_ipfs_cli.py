@@ -63,6 +63,15 @@ async def test_a_folder_its_car_and_back(hello, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.car", "cache", "hello.txt", "made"]
 
 
+@pytest.mark.parametrize("options", [["cid", ""], ["cid", "hello.txt", "--car", ""], ["import", "", "made"]])
+def test_a_path_left_empty_is_not_the_working_directory(hello, tmp_path, capsys, options):
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert stop.value.code == 2
+    assert "an empty path" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["hello.txt"]
+
+
 def test_an_empty_folder(hello, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["cid", "empty"]) == 0

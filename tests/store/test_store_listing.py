@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from challenger.cli import main
 from challenger.domain import (
     Action,
     Call,
@@ -32,7 +35,20 @@ from challenger.store.listed import COMMITMENTS, LISTED, CommitmentFilter, commi
 from challenger.store.listing import BadCursor, Filter, PageCursor
 from challenger.store.rows import EpochRow
 
-from .chains import ME, T0, THEM, at, audit_verdict, chain, committed, demand_opened, dispute_opened, finding, h
+from .chains import (
+    ME,
+    T0,
+    THEM,
+    WINDOW,
+    at,
+    audit_verdict,
+    chain,
+    committed,
+    demand_opened,
+    dispute_opened,
+    finding,
+    h,
+)
 
 PROVIDERS = ["0x" + f"{n:02x}" * 20 for n in (3, 5, 9)]
 MODELS = [h("model", n) for n in range(2)]
@@ -300,6 +316,19 @@ async def test_the_overview_counts_what_is_open(full: Store) -> None:
     assert (told.bonds, told.pending, told.paid, told.burnt, told.ours_paid) == (10**18, 9, 2 * 10**18, 7, 0)
     assert [pause.reason for pause in told.pauses] == ["person"]
     assert ME in told.accounts
+
+
+async def test_the_nearest_deadline_is_one_that_has_not_passed(full: Store, url: str, monkeypatch, capsys) -> None:
+    index = full.index()
+    later = replace(chain(1, 21)[-1], time=T0 + 12 + WINDOW)  # those of block 1 are closed
+    await index.apply([later], [], await index.cursor())
+    async with full.read() as view:
+        told = await view.overview.now()
+    assert told.nearest is not None
+    assert (told.nearest.commitment, told.nearest.slack) == (h("commitment", 5), 12)
+    monkeypatch.setenv("CHALLENGER_STORE_URL", url)
+    assert await asyncio.to_thread(main, ["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nearest_deadline_seconds"] == told.nearest.slack
 
 
 async def test_the_overview_of_nothing(url: str) -> None:
