@@ -244,7 +244,10 @@ def _tuple(components: Sequence[Component]) -> Type:
             if static is not None:
                 values.append(static(data, start + offset))
             elif dynamic is not None:
-                value, tail = dynamic(data, start + _word(data, start + offset, len(data)))
+                at = start + _word(data, start + offset, len(data))
+                if at < start + size:
+                    raise ValueError("an offset points among the offsets")
+                value, tail = dynamic(data, at)
                 values.append(value)
                 end = max(end, tail)
         return shaped(values), end

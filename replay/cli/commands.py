@@ -91,13 +91,17 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def selftest(options: argparse.Namespace) -> int:
-    from replay.errors import ReplayError
+    from replay.errors import BackendRefused, ReplayError
     from replay.kernels.selftest import known_answers
 
-    rows, failures = {}, {}
+    rows: dict[str, list[tuple[str, bool, str]]] = {}
+    failures: dict[str, str] = {}
+    absent: dict[str, str] = {}
     for backend in options.backend or BACKENDS:
         try:
             rows[backend] = [(one.name, one.ok, one.detail) for one in known_answers(backend)]
+        except BackendRefused as error:  # this machine cannot have it: no failure of those that it has
+            (failures if options.backend else absent)[backend] = f"{type(error).__name__}: {error}"
         except (ReplayError, ImportError) as error:
             failures[backend] = f"{type(error).__name__}: {error}"
 
@@ -108,15 +112,16 @@ def selftest(options: argparse.Namespace) -> int:
         return pool.isolation()
 
     isolation = within_limits(options, confined)
-    good = not failures and all(ok for answers in rows.values() for _, ok, _ in answers)
+    good = bool(rows) and not failures and all(ok for answers in rows.values() for _, ok, _ in answers)
     if options.json:
         answers = {
             backend: [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in given]
             for backend, given in rows.items()
         }
-        print(json.dumps({"ok": good, "answers": answers, "failures": failures, "isolation": isolation}))
+        told = {"ok": good, "answers": answers, "failures": failures, "absent": absent, "isolation": isolation}
+        print(json.dumps(told))
     else:
-        render.selftest(rows, failures, isolation)
+        render.selftest(rows, failures, absent, isolation)
     return 0 if good else 1
 
 

@@ -99,7 +99,10 @@ def verdict(said: Mapping[str, Any]) -> None:
 
 
 def selftest(
-    rows: Mapping[str, Sequence[tuple[str, bool, str]]], failures: Mapping[str, str], isolation: Mapping[str, str]
+    rows: Mapping[str, Sequence[tuple[str, bool, str]]],
+    failures: Mapping[str, str],
+    absent: Mapping[str, str],
+    isolation: Mapping[str, str],
 ) -> None:
     console = _console()
     table = Table("known answer", *rows, box=None, pad_edge=False)
@@ -115,6 +118,8 @@ def selftest(
     console.print(table)
     for backend, failure in failures.items():
         console.print(f"[red]refused[/red] {_safe(f'{backend}: {failure}')}")
+    for backend, why in absent.items():
+        console.print(f"[yellow]not on this machine[/yellow] {_safe(f'{backend}: {why}')}")
     _pairs(console, {f"isolation: {name}": value for name, value in isolation.items()})
 
 

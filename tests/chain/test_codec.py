@@ -169,6 +169,11 @@ def test_noise_never_does_worse_than_a_refusal(data: bytes, kind: str):
         pass
 
 
+def test_an_offset_that_points_at_itself_is_refused():
+    with pytest.raises(ValueError, match="among the offsets"):
+        compile_tuple([part("uint8[]")])(bytes(64))
+
+
 def test_pointers_to_one_place_cannot_multiply_it():
     # an array of 1,000 strings, every one of them the same 64 KiB
     word = lambda n: n.to_bytes(32, "big")  # noqa: E731

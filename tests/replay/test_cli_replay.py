@@ -14,6 +14,7 @@ from small_model import dense_model, digest, rows
 
 from challenger.sim.models import gpt_model
 from replay.artifacts import ArtifactReason
+from replay.backends import BACKENDS
 from replay.cli import main, parser
 from replay.localise import first_difference
 from replay.sandbox import Reason
@@ -131,6 +132,11 @@ def test_selftest_and_bench_print_tables(model, capsys):
     assert "linear/hi/corner/512" in shown
     assert "WRONG" not in shown
     assert "isolation: network" in shown
+    code, told = verdict(capsys, "selftest")
+    assert (code, told["failures"]) == (0, {})
+    assert set(told["answers"]) | set(told["absent"]) == set(BACKENDS)
+    for name in told["absent"]:
+        assert verdict(capsys, "selftest", "--backend", name)[0] == 1
     code, timed = verdict(capsys, "bench", model, "--backend", "numpy", "--size", "3", "--repeat", "2")
     assert code == 0
     found = timed["backends"]["numpy"]
