@@ -20,6 +20,14 @@ def outside_strings(raw: bytes) -> bytes:
     return b"".join(unescaped.split(b'"')[::2])
 
 
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """``pairs`` of ``parse_json`` for those whom a member that is given twice would leave guessing."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has the same member twice")
+    return members
+
+
 def parse_json(raw: bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """What ``raw`` (UTF-8) says; ``ValueError`` for what is no JSON or nested more than 64 deep. ``pairs`` makes each
     object of its key and value pairs."""

@@ -12,19 +12,18 @@ CID of the folder with the files. There is no state root.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
 
 from challenger.chain.hashing import keccak
-from challenger.chain.wire import parse_json
 from challenger.domain import Hash32, ModelId, TaskId, Verdict, VerdictKind
 from challenger.pipeline.engine import Engine, Files, ModelFacts, Workers
 from challenger.pipeline.judge import Observed, inconclusive
-from challenger.protocols.arbius.cid import foreign, solution_digest
+from challenger.protocols.arbius.cid import foreign, output_root, solution_digest
 from challenger.protocols.arbius.seed import seed_word
 from replay.artifacts.ipfs.errors import IpfsError
 from replay.errors import LayoutError
@@ -33,6 +32,7 @@ from replay.layout import decode_bundle, encode_bundle
 from replay.sampling import NAME as SAMPLING
 from replay.sampling import TOKENS, Sampling
 from replay.sandbox import Completed, Described, Inconclusive, ReplayRequest
+from replay.shallow import once_each, parse_json
 
 #: The id of a known task that nobody ever submitted.
 KNOWN_TASK = TaskId(bytes(32))
@@ -58,7 +58,9 @@ class Recipe:
     """``model`` is answered by the language model at ``uri``, with the digests and roots it has here. ``prompt`` names the
     field of the JSON input that holds the text, ``sampling`` says how the answer is drawn, ``port`` names the tensor of
     token ids, ``file`` what the text is called in the folder. ``known_input``: the JSON of the task ``known_task``,
-    of which the solution's digest is ``known_digest``."""
+    of which the solution's digest is ``known_digest``. What an input may have beside the prompt: members ``fixed``, each with
+    the one value that the recipe holds for, and members ``ignored``, which say nothing to the model. Whatever else a requester
+    asks for, an honest solver may have answered to: there the recipe has no word."""
 
     model: ModelId
     uri: str
@@ -72,6 +74,8 @@ class Recipe:
     known_input: bytes
     known_digest: Hash32
     known_task: TaskId = KNOWN_TASK
+    fixed: Mapping[str, str | bool | int | float] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
 
     @property
     def facts(self) -> ModelFacts:
@@ -93,17 +97,25 @@ class Recipe:
         """What a verdict's environment says of it: another recipe, another verdict."""
         drawn = self.sampling.tensor().tolist()
         told = [self.model, self.file_digest, self.program_root, self.artefact_root, self.known_task, self.known_input]
-        text = json.dumps([[one.hex() for one in told], self.prompt, self.file, self.port, drawn])
-        return sha256(b"recipe/1" + text.encode()).hexdigest()
+        beside = [sorted(self.fixed.items()), sorted(self.ignored)]
+        text = json.dumps([[one.hex() for one in told], self.prompt, self.file, self.port, drawn, beside])
+        return sha256(b"recipe/2" + text.encode()).hexdigest()
 
     def text_of(self, data: bytes) -> bytes:
         """The prompt in a task's input. Raises ``Refused``."""
         try:
-            given = parse_json(data)
+            given = parse_json(data, pairs=once_each)
         except ValueError as error:
             raise Refused(f"input: it is no JSON: {error}") from None
         if not isinstance(given, dict) or not isinstance(given.get(self.prompt), str):
             raise Refused(f"input: it has no text under {self.prompt!r}")
+        for name in given.keys() - self.ignored - {self.prompt}:
+            if name not in self.fixed:
+                raise Refused(f"input: it has a member that the recipe has no word of: {name[:80]!r}")
+            if not _same(given[name], self.fixed[name]):
+                raise Refused(
+                    f"input: it asks for another {name} than {self.fixed[name]!r}, which the recipe holds for"
+                )
         try:
             return str(given[self.prompt]).encode()
         except UnicodeEncodeError:
@@ -126,10 +138,10 @@ class Recipe:
             raise Refused("output: the run came to no text")
         return [int(token) for token in tokens]
 
-    def digest_of(self, text: str) -> Hash32:
-        """Of the folder in which ``text`` lies. Raises ``Refused``."""
+    def digest_of(self, text: str, like: Hash32) -> Hash32:
+        """Of the folder in which ``text`` lies: ``like`` if that is one of its forms. Raises ``Refused``."""
         try:
-            return solution_digest({self.file: text.encode()})
+            return solution_digest({self.file: text.encode()}, like)
         except (IpfsError, UnicodeEncodeError) as error:
             raise Refused(f"output: {error}") from None
 
@@ -175,20 +187,23 @@ class RecipeEngine(Engine):
             return inconclusive(f"cid: the solution is named in a form that is not computed here: {unsaid}", backend)
         key = (facts.model, backend)
         if key not in self._held:
-            known = await self._ran(recipe, recipe.known_task + recipe.known_input, backend, fresh=fresh)
+            asked = recipe.known_task + recipe.known_input
+            known = await self._ran(recipe, asked, recipe.known_digest, backend, fresh=fresh)
             if isinstance(known, Verdict):
                 return inconclusive(f"model: its known answer could not be computed, {known.detail}", backend)
             same = known.output_root == recipe.known_digest
             self._held[key] = "" if same else "the recipe's known answer is not what this machine computes"
         if why := self._held[key]:
             return inconclusive(f"model: {why}", backend)
-        return await self._ran(recipe, data, backend, fresh=fresh)
+        return await self._ran(recipe, data, output_root(claim), backend, fresh=fresh)
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:  # noqa: ARG002
         """No output is ever fetched: the files' CID is computed from our own."""
         return b""
 
-    async def _ran(self, recipe: Recipe, data: bytes, backend: str, *, fresh: bool) -> Observed | Verdict:
+    async def _ran(
+        self, recipe: Recipe, data: bytes, claimed: Hash32, backend: str, *, fresh: bool
+    ) -> Observed | Verdict:
         manifest = await self._manifest(recipe.facts)
         if isinstance(manifest, Verdict):
             # the weights are the operator's own: nobody else withholds them
@@ -214,7 +229,7 @@ class RecipeEngine(Engine):
             if isinstance(outcome, Inconclusive):
                 return inconclusive(f"{outcome.reason}: {outcome.detail}", backend)
             text = _told(await self._texts.decode(asked(b""), recipe.tokens_of(outcome.receipt.output)), "text")
-            digest = recipe.digest_of(text)
+            digest = recipe.digest_of(text, claimed)
         except Refused as error:
             return inconclusive(str(error), backend)
         return _observed(recipe, data, backend, outcome, digest)
@@ -224,6 +239,11 @@ def _observed(recipe: Recipe, data: bytes, backend: str, outcome: Completed, dig
     receipt = outcome.receipt
     environment = dict(receipt.environment) | {"recipe": recipe.digest}
     return Observed(backend, Hash32(keccak(data)), digest, _STATE, environment, receipt.seconds, receipt.output)
+
+
+def _same(given: Any, wanted: str | bool | float) -> bool:
+    """As JSON has it: 1 is 1.0, and true is neither."""
+    return isinstance(given, bool) == isinstance(wanted, bool) and bool(given == wanted)
 
 
 def _told(answer: Described | Inconclusive, name: str) -> Any:

@@ -31,6 +31,8 @@ _TEXTS: Mapping[str, str | None] = {
     "file": "out-1.txt",
     "port": "input_ids",
 }
+#: What an input may have beside the prompt.
+_BESIDE = ("fixed", "ignored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def read_options(raw: Mapping[str, Any], source: str) -> Options:
 def _recipe(model: str, table: Any, source: str) -> Recipe:
     where = f"{_WHERE} recipes {model}"
     given = convert(table, Mapping[str, Any], where, source)
-    refuse_unknown(given, {**_TEXTS, **_DRAWN}, source, f"member of {where}")
+    refuse_unknown(given, {**_TEXTS, **_DRAWN, **dict.fromkeys(_BESIDE)}, source, f"member of {where}")
     missing = [name for name, default in {**_TEXTS, **_DRAWN}.items() if default is None and name not in given]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(missing)}", file=source)
@@ -94,7 +96,17 @@ def _recipe(model: str, table: Any, source: str) -> Recipe:
         known_input=text["known_input"].encode(),
         known_digest=output_root(known.binary),
         known_task=TaskId(_word(text["known_task"], f"{where} known_task", source)),
+        fixed=_fixed(given.get("fixed", {}), f"{where} fixed", source),
+        ignored=frozenset(convert(given.get("ignored", ()), tuple[str, ...], f"{where} ignored", source)),
     )
+
+
+def _fixed(table: Any, where: str, source: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = convert(table, Mapping[str, Any], where, source)
+    for name, value in found.items():
+        if not isinstance(value, str | bool | int | float):
+            raise ConfigError(f"{where} {name} must be a text, a number, true or false", file=source)
+    return found
 
 
 def _word(text: str, where: str, source: str) -> Hash32:

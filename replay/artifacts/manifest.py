@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from replay.artifacts.errors import ArtifactMismatch, ArtifactReason
-from replay.shallow import parse_json
+from replay.shallow import once_each, parse_json
 
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_FILES = 64
@@ -24,7 +23,7 @@ def manifest_files(data: bytes) -> dict[str, bytes]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise _bad(f"the manifest is longer than {MAX_MANIFEST_BYTES} bytes")
     try:
-        document = parse_json(data, _unique)
+        document = parse_json(data, once_each)
     except (ValueError, RecursionError) as error:
         raise _bad(f"the manifest is not JSON ({type(error).__name__})") from error
     files = document.get("files") if isinstance(document, dict) else None
@@ -38,13 +37,6 @@ def manifest_files(data: bytes) -> dict[str, bytes]:
             raise _bad(f"the digest of {name!r} is not 64 lower-case hex digits")
         wanted[name] = bytes.fromhex(digest)
     return wanted
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key stands twice")
-    return made
 
 
 def _bad(detail: str) -> ArtifactMismatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from challenger.domain import Action, CommitmentId, Intent, TaskId, UnixTime
 from challenger.protocols.arbius.calls import commitment_of
 from challenger.protocols.arbius.eligible import against_voting
-from challenger.protocols.arbius.odds import forecast
+from challenger.protocols.arbius.odds import beside
 from challenger.protocols.arbius.seat import Seat
 from challenger.protocols.base import NO_DEADLINE, Prospect, subject
 
@@ -30,10 +30,10 @@ class Ballot(Seat):
         contest = await self._views.contest(task, head.hash)
         but = self._others(*contest.yeas, *contest.nays)
         voters = await self._electorate.eligible(self._views, rules, head.hash, task, but)
-        seen = forecast(
-            len(contest.yeas) + 1, len(contest.nays), rules.adder, voters, contest.slash, self._electorate.habits
-        )
-        return self._prospect(contest.slash, seen, seen.later)
+        strangers = len(set(contest.yeas) - self._electorate.seen)
+        habits, slash = self._electorate.habits, contest.slash
+        seen = beside(len(contest.yeas), len(contest.nays), rules.adder, voters, slash, habits, strangers)
+        return self._prospect(slash, seen, seen.later)
 
     async def vote(self, commitment: CommitmentId) -> Intent:
         """A yea on the contestation of a commitment that we have confirmed to be wrong ourselves."""

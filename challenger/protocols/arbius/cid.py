@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from challenger.chain.hashing import keccak
 from challenger.domain import Hash32
-from replay.artifacts.ipfs.build import directory_cid, file_cid
+from replay.artifacts.ipfs.build import KUBO, KUBO_2025, KUBO_RAW, KUBO_V1, Profile, directory_cid, file_cid
 from replay.artifacts.ipfs.cid import DAG_PB, Cid
 from replay.artifacts.ipfs.errors import CidRefused, UnsupportedCid
 
@@ -18,9 +18,17 @@ from replay.artifacts.ipfs.errors import CidRefused, UnsupportedCid
 MAX_INPUT = 65_536
 
 
-def solution_digest(files: Mapping[str, bytes]) -> Hash32:
-    """The digest in the CID of a folder with these files. Raises ``NameRefused``."""
-    return Hash32(directory_cid(files).digest)
+#: What ``ipfs add`` can be asked for beside what the solvers' software asks for.
+_FORMS = (KUBO_RAW, KUBO_V1, Profile(1), KUBO_2025)
+
+
+def solution_digest(files: Mapping[str, bytes], like: Hash32 | None = None) -> Hash32:
+    """The digest in the CID of a folder with these files: in the solvers' form, or ``like`` where that is their digest in
+    another form, which names the same files. Raises ``NameRefused``."""
+    usual = Hash32(directory_cid(files, KUBO).digest)
+    if like is None or like == usual or all(directory_cid(files, form).digest != like for form in _FORMS):
+        return usual
+    return like
 
 
 def solution_cid(digest: Hash32) -> bytes:

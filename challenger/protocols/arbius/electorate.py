@@ -27,11 +27,12 @@ class Logs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Electorate:
-    """``known``: everybody who was ever seen to vote, the two parties of a contest aside."""
+    """``known``: everybody who was ever seen to vote, the two parties of a contest aside; ``seen``: these too."""
 
     known: frozenset[Address]
     polls: tuple[Poll, ...]
     habits: Habits
+    seen: frozenset[Address] = frozenset()
 
     @classmethod
     def of(cls, votes: Sequence[tuple[bytes, Address, bool]], ours: Collection[Address] = ()) -> Electorate:
@@ -50,7 +51,7 @@ class Electorate:
             known.update(*more)
             tallies.append((len(known), len(more[0]), len(more[1])))
         polls = tuple(Poll(max(there, yeas + nays), yeas, nays) for there, yeas, nays in tallies[-_REMEMBERED:])
-        return cls(frozenset(known), polls, learn(polls))
+        return cls(frozenset(known), polls, learn(polls), frozenset(voter for _, voter, _ in votes))
 
     @classmethod
     async def read(

@@ -41,7 +41,7 @@ from challenger.domain import (
 )
 from challenger.errors import EndpointError, MalformedLog
 from challenger.protocols.arbius.cid import output_root
-from challenger.protocols.arbius.inputs import find_input
+from challenger.protocols.arbius.inputs import Inputs
 from challenger.protocols.arbius.logs import EngineLogs, Heard
 from challenger.protocols.arbius.odds import shares
 from challenger.protocols.arbius.once import Once, Reader
@@ -147,11 +147,13 @@ async def _task(reader: Once, views: EngineViews, heard: Heard) -> ChainEvent:
     if (found.model, found.fee) != (heard.args["model"], heard.args["fee"]):
         raise _denied(heard, "the task is another at its block")
 
-    async def look() -> bytes | None:
-        return find_input(await _call_data(reader, log.tx_hash), found.cid)
+    async def look() -> Inputs:
+        # beside the loop: somebody may have made the call data to be slow
+        return await asyncio.to_thread(Inputs, await _call_data(reader, log.tx_hash))
 
-    # a bulk's tasks have one input: its call data are looked through once
-    return _order(log, task, found, await reader.of(("input", log.tx_hash, found.cid), look))
+    # however many tasks a transaction submits, its call data are looked through once
+    inputs = await reader.of(("inputs", log.tx_hash), look)
+    return _order(log, task, found, inputs.of(found.cid))
 
 
 async def _retracted(views: EngineViews, heard: Heard) -> ChainEvent:

@@ -17,6 +17,8 @@ from math import exp, lgamma, log
 
 from challenger.domain import ONE, Millionths
 
+#: In millionths; a guess, no measurement: at a third two who know each other by their votes would never stand together.
+_HIDDEN, _STRANGE = ONE // 4, ONE // 2
 #: The most voters that are reckoned with; beyond so many the law of the share decides alone.
 MOST_VOTERS = 400
 #: How concentrated a law may be: from contests that have nothing in common to voters who do not influence each other.
@@ -101,6 +103,23 @@ def forecast(yeas: int, nays: int, adder: int, voters: int, slash: int, habits: 
         return Forecast(Millionths(0), 0, 0)
     # rounded down: no rounding may make a losing filing look worth it
     return Forecast(Millionths(min(ONE, int(win * ONE + 1e-6))), int(first / win), int(later / win))
+
+
+def beside(yeas: int, nays: int, adder: int, voters: int, slash: int, habits: Habits, strangers: int) -> Forecast:
+    """How a contest ends with one yea more, ours. Whoever answers to an accusation that somebody else made may walk into a
+    trap: the accused contests itself, and keeps accounts back whose late nays make a tie, so that our slash is theirs. So
+    with a chance of ``_HIDDEN`` the accused has one account more yet to vote, and as many as there are ``strangers`` among the
+    yeas, accounts that no earlier contest has shown; with strangers the chance is ``_STRANGE``."""
+    ours = forecast(yeas + 1, nays, adder, voters, slash, habits)
+    theirs = forecast(yeas + 1, nays + 1 + strangers, adder, voters, slash, habits)
+    hidden = _STRANGE if strangers else _HIDDEN
+    parts = [(ONE - hidden, ours), (hidden, theirs)]
+    win = sum(share * seen.win for share, seen in parts)
+    if not win:
+        return Forecast(Millionths(0), 0, 0)
+    first = sum(share * seen.win * seen.reward for share, seen in parts) // win
+    later = sum(share * seen.win * seen.later for share, seen in parts) // win
+    return Forecast(Millionths(win // ONE), first, later)
 
 
 def learn(polls: Sequence[Poll], prior: Habits = PRIOR) -> Habits:

@@ -33,7 +33,7 @@ from challenger.protocols.arbius import meaning
 from challenger.protocols.arbius.adapter import ArbiusAdapter
 from challenger.protocols.arbius.calls import task_id
 from challenger.protocols.arbius.cid import input_cid, solution_cid
-from challenger.protocols.arbius.inputs import find_input
+from challenger.protocols.arbius.inputs import Inputs
 from challenger.protocols.base import BESIDE, beside
 from challenger.sim.arbius import order, plain, solve
 from challenger.sim.foes.forwarder import Forwarder, OnPayment, creation_code
@@ -143,11 +143,11 @@ async def test_the_call_data_of_a_bulk_is_looked_through_once(monkeypatch: pytes
     """However many tasks one transaction submits, and however slow its call data are made to be."""
     looked = []
 
-    def counted(data: bytes, cid: bytes) -> bytes | None:
-        looked.append(cid)
-        return find_input(data, cid)
+    def counted(data: bytes) -> Inputs:
+        looked.append(data)
+        return Inputs(data)
 
-    monkeypatch.setattr(meaning, "find_input", counted)
+    monkeypatch.setattr(meaning, "Inputs", counted)
     async with stage() as at:
         await order(at.wallets[1], at.there, at.model, INPUT, count=20)
         opened = of(await at.events(), TaskOpened)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from challenger.domain import ONE
-from challenger.protocols.arbius.odds import PRIOR, Forecast, Habits, Law, Poll, forecast, learn, shares
+from challenger.protocols.arbius.odds import PRIOR, Forecast, Habits, Law, Poll, beside, forecast, learn, shares
 
 SLASH = 1_000
 LAWS = st.builds(Law, st.floats(0.1, 50), st.floats(0.1, 50))
@@ -41,6 +41,25 @@ def test_more_yeas_never_hurt_and_a_chance_is_one(habits: Habits, yeas: int, nay
     seen = [forecast(1 + yeas + more, nays, 0, voters, SLASH, habits).win for more in range(3)]
     assert all(0 <= win <= ONE for win in seen)
     assert all(b >= a - 2 for a, b in pairwise(seen))
+
+
+@given(HABITS, st.integers(1, 4), st.integers(1, 4), st.integers(0, 12), st.integers(0, 4))
+def test_a_vote_beside_another_is_worth_no_more_than_without_a_trap(
+    habits: Habits, yeas: int, nays: int, voters: int, strangers: int
+) -> None:
+    seen = beside(yeas, nays, 0, voters, SLASH, habits, min(strangers, yeas))
+    assert seen.win <= forecast(yeas + 1, nays, 0, voters, SLASH, habits).win
+    assert beside(yeas, nays, 0, voters, SLASH, habits, yeas).win <= beside(yeas, nays, 0, voters, SLASH, habits, 0).win
+
+
+def test_a_contest_among_strangers_is_not_worth_a_slash() -> None:
+    """The accused contests itself and waits for a third: with one account kept back the tie is its own. A known contester's is."""
+    for yeas, nays in ((1, 1), (2, 1), (2, 2), (4, 1)):
+        trap = beside(yeas, nays, 0, 0, SLASH, PRIOR, strangers=yeas)
+        assert trap.win * trap.later < (ONE - trap.win) * SLASH
+    known = beside(1, 1, 0, 0, SLASH, PRIOR, strangers=0)
+    assert (known.win, known.later) == (ONE * 3 // 4, SLASH // 2)
+    assert beside(1, 1, 50, 0, SLASH, PRIOR, strangers=1).win == ONE, "fifty votes for nothing outvote any trap of one"
 
 
 def test_one_known_voter_decides() -> None:

@@ -15,7 +15,7 @@ from challenger.domain import Address, Hash32, ModelId, TaskId
 from challenger.protocols.arbius.abi import CALLS, ERRORS, EVENTS, OTHER_EVENTS, VIEWS
 from challenger.protocols.arbius.calls import EngineCalls, commitment_of
 from challenger.protocols.arbius.cid import MAX_INPUT, foreign, input_cid, output_root, solution_cid, solution_digest
-from challenger.protocols.arbius.inputs import find_input
+from challenger.protocols.arbius.inputs import MOST_HASHED, Inputs
 from challenger.protocols.arbius.seed import MODULUS, seed_of, seed_word
 
 ENGINE = Address("0x" + "ab" * 20)
@@ -124,25 +124,27 @@ def test_an_input_is_found_where_it_was_submitted(data: bytes, count: int) -> No
         calls.submit_task(ENGINE, model, 10**18, data),
         calls.submit_tasks(ENGINE, model, 2**200, data, count),
     ):
-        assert find_input(call.data, input_cid(data)) == data
+        assert Inputs(call.data).of(input_cid(data)) == data
 
 
 @given(INPUTS, st.binary(max_size=400))
 def test_an_input_is_found_inside_other_calls_and_nothing_else_is(data: bytes, noise: bytes) -> None:
     inner = EngineCalls(ENGINE).submit_task(ENGINE, ModelId(b"\x03" * 32), 0, data).data
     wrapped = noise[: len(noise) // 4 * 4] + len(inner).to_bytes(32, "big") + inner
-    assert find_input(wrapped, input_cid(data)) == data
-    assert find_input(noise, input_cid(b"what is not there")) is None
+    assert Inputs(wrapped).of(input_cid(data)) == data
+    assert Inputs(noise).of(input_cid(b"what is not there")) is None
 
 
 def test_call_data_made_to_be_slow_is_given_up_on() -> None:
     """Two thousand places that might be the beginning of a long input."""
     slow = (bytes(28) + (60_000).to_bytes(4, "big")) * 4_000
-    assert find_input(slow, input_cid(b"x")) is None
+    found = Inputs(slow)
+    assert found.of(input_cid(b"x")) is None
+    assert found.hashed <= MOST_HASHED
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, MAX_INPUT])
 def test_an_input_of_any_size_the_engine_takes(size: int) -> None:
     data = bytes(i % 251 for i in range(size))
     call = EngineCalls(ENGINE).submit_task(ENGINE, ModelId(b"\x03" * 32), 0, data)
-    assert find_input(call.data, input_cid(data)) == data
+    assert Inputs(call.data).of(input_cid(data)) == data

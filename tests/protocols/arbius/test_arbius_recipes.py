@@ -19,10 +19,11 @@ from challenger.pipeline.judge import Observed, judge
 from challenger.pipeline.recipes import KNOWN_TASK, Recipe, RecipeEngine
 from challenger.plugins.arbius_options import read_options
 from challenger.plugins.registry import plugin
-from challenger.protocols.arbius.cid import solution_digest
+from challenger.protocols.arbius.cid import output_root, solution_digest
 from challenger.protocols.arbius.seed import seed_word
 from challenger.sim.gpt.text import decode, encode
 from challenger.sim.models import gpt_model
+from replay.artifacts.ipfs.build import KUBO, KUBO_2025, KUBO_RAW, KUBO_V1, Profile, directory_cid
 from replay.artifacts.ipfs.cid import DAG_PB, Cid
 from replay.generate import generate, read_job
 from replay.layout import decode_bundle, encode_bundle
@@ -52,14 +53,17 @@ class Folder:
 
 
 def answer(manifest: Path, data: bytes) -> Hash32:
+    return solution_digest({"out-1.txt": answer_text(manifest, data)})
+
+
+def answer_text(manifest: Path, data: bytes) -> bytes:
     """What a solver comes to, by another way: the model in this process, its text by the simulation's own table."""
     model = load_model(manifest, sha256(manifest.read_bytes()).digest())
     ids = encode(json.loads(data[32:])["prompt"])
     asked = encode_bundle({"input_ids": np.array(ids, np.int32), "sampling": DRAWN.tensor()})
     prepared = prepare(model, "numpy")
     run = generate(prepared, read_job(model.program, decode_bundle(asked), seed_word(TaskId(data[:32]))))
-    text = decode(int(token) for token in run.outputs[TOKENS])
-    return solution_digest({"out-1.txt": text.encode()})
+    return decode(int(token) for token in run.outputs[TOKENS]).encode()
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,46 @@ async def test_what_leads_to_no_verdict(manifest: Path, recipe: Recipe, pool: Re
     assert "input-rejected" in await of(TASK + json.dumps({"prompt": "a" * 5_000}).encode())
 
 
+async def test_what_the_recipe_has_no_word_of_leads_to_no_verdict(
+    manifest: Path, recipe: Recipe, pool: ReplayPool
+) -> None:
+    """An honest solver heeds what a requester asks for; one whose recipe does not must not be the judge of it."""
+    door = engine(manifest, pool, replace(recipe, fixed={"max_length": 12, "best": True}, ignored=frozenset({"note"})))
+
+    async def of(**members: object) -> Observed | Verdict:
+        asked = json.dumps(json.loads(PROMPT) | members).encode()
+        return await door.observe(facts(), TASK + asked, "numpy", fresh=False)
+
+    for strange in ({"top_p": 1}, {"Note": ""}, {"max_length": None}):
+        assert "input: it " in said(await of(**strange))
+    for other in ({"max_length": 5}, {"max_length": True}, {"best": 1}, {"max_length": "12"}):
+        assert "which the recipe holds for" in said(await of(**other))
+    twice = PROMPT[:-1] + b"," + PROMPT[1:]
+    assert "the same member twice" in said(await door.observe(facts(), TASK + twice, "numpy", fresh=False))
+    same = await of(max_length=12.0, best=True, note=["whatever"])
+    plain = await of()
+    assert isinstance(same, Observed)
+    assert isinstance(plain, Observed)
+    assert same.output_root == plain.output_root
+
+
+async def test_the_right_files_in_another_form_of_folder_are_right(
+    manifest: Path, recipe: Recipe, pool: ReplayPool
+) -> None:
+    door = engine(manifest, pool, recipe)
+    text = answer_text(manifest, TASK + PROMPT)
+    for form in (KUBO, KUBO_RAW, KUBO_V1, KUBO_2025, Profile(1)):
+        cid = directory_cid({"out-1.txt": text}, form)
+        for claim in (cid.multihash, cid.binary):
+            seen = await door.observe(facts(), TASK + PROMPT, "numpy", fresh=False, claim=claim)
+            assert isinstance(seen, Observed)
+            assert judge(Hash32(keccak(TASK + PROMPT)), output_root(claim), ZERO, seen).kind is VerdictKind.VALID
+    other = directory_cid({"out-1.txt": text + b"."}, KUBO_V1).binary
+    seen = await door.observe(facts(), TASK + PROMPT, "numpy", fresh=False, claim=other)
+    assert isinstance(seen, Observed)
+    assert judge(Hash32(keccak(TASK + PROMPT)), output_root(other), ZERO, seen).kind is VerdictKind.FRAUD
+
+
 async def test_a_recipe_whose_known_answer_fails_accuses_nobody(
     manifest: Path, recipe: Recipe, pool: ReplayPool
 ) -> None:
@@ -192,6 +236,10 @@ def test_settings_make_a_recipe(recipe: Recipe) -> None:
     assert (options.token_price, options.start, options.votes_from) == (5, 7, -1)
     assert options.recipes == (recipe,)
     assert options.recipes[0].digest != replace(recipe, file="out-1.md").digest
+    beside = table(recipe, fixed={"n": 1, "best": True}, ignored=["note"])
+    (more,) = read_options(raw | {"recipes": {MODEL.hex(): beside}}, "settings.toml").recipes
+    assert more == replace(recipe, fixed={"n": 1, "best": True}, ignored=frozenset({"note"}))
+    assert more.digest != recipe.digest
     as_text = read_options(raw | {"recipes": json.dumps(raw["recipes"])}, "settings.toml")  # from the environment
     assert as_text == options
 
@@ -222,6 +270,9 @@ def test_what_settings_may_not_say(change: dict[str, object], why: str) -> None:
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"top_q": 1}, "unknown member of"),
         ({"uri": 7}, "uri must be text"),
+        ({"fixed": {"n": [1]}}, "fixed n must be a text, a number, true or false"),
+        ({"fixed": 1}, "fixed must be a table"),
+        ({"ignored": [1]}, "ignored must be a list of strings"),
     ],
 )
 def test_what_a_recipe_may_not_say(recipe: Recipe, change: dict[str, object], why: str) -> None:

@@ -28,7 +28,7 @@ from challenger.domain import Address
 from challenger.protocols.opengradient.settlement.merkle import StandardTree, placed_root
 from challenger.protocols.opengradient.settlement.settled import LEAF_ENCODING, Inference
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, IndividualSettled, Settlement
-from replay.shallow import parse_json
+from replay.shallow import once_each, parse_json
 
 #: A batch of some 7,000 inferences; a deployed worker settles 20 at a time.
 MAX_BLOB_BYTES = 8 << 20
@@ -145,7 +145,7 @@ def _inference(value: list[Any]) -> Inference:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        said = parse_json(data, pairs=_once)
+        said = parse_json(data, pairs=once_each)
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except ValueError as error:
@@ -153,13 +153,6 @@ def _object(data: bytes) -> dict[str, Any]:
     if type(said) is not dict:
         raise ValueError("it is no JSON object")
     return said
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("an object has the same member twice")
-    return members
 
 
 def _number(value: Any) -> int:
