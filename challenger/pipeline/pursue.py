@@ -181,6 +181,7 @@ class Pursuer:
                     CommitmentId(item.work.commitment),
                     State.DISPUTING,
                     State.SAMPLED,
+                    on=row.closed_block,
                     detail="",
                     attempts=0,
                     next_try=0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from challenger.domain import Part, State, TxState
+from challenger.domain import DemandId, DemandOutcome, Part, State, TxState
 from challenger.sim.foes.arena import Deal, sample
 from challenger.sim.foes.baits import Bait, last_bit
 from challenger.sim.foes.forwarder import OnPayment
@@ -48,6 +48,30 @@ async def test_an_output_that_appears_late_is_judged_like_any_other(tmp_path, te
         await c.until_quiet(app)
         assert (await state(app, one.job))[0] is State.REPLAYED
         assert not c.filed()
+
+
+async def test_an_answer_that_leaves_the_chain_for_good_is_claimed_as_none(tmp_path, template):
+    """Our demand was answered and the data found right; a reorganisation takes the answer away, and it never comes back."""
+    async with contest(tmp_path, template, answer_period=300) as c, c.watcher() as app:
+        a = c.arena
+        (one,) = await a.serve([Deal(await a.party("mute"), sample(1), hides_output=True)])
+        await a.until(lambda: bool(a.market.demands), lambda: c.turn(app))
+        demand = DemandId(a.open_demand(Part.OUTPUT))
+        answer_by = a.market.demands[demand].answer_by
+        await a.answer(one.deal.provider, demand, one.answer.output)
+        since = await a.blocks.head()
+        await c.until_quiet(app)
+        assert (await state(app, one.job))[0] is State.REPLAYED
+        depth = (await a.blocks.head()).number - since.number + 1
+        sender = bytes.fromhex(one.deal.provider.address[2:])
+        a.devnet.node.rewrite(depth, depth + 1, lambda tx: tx.sender != sender)
+        assert (await app.adapter.demand_status(demand)).outcome is DemandOutcome.OPEN
+        await a.blocks.travel(answer_by)
+        for _ in range(10):  # the arena's own history is of the chain before
+            await app.step()
+            await a.blocks.tick()
+        assert (await app.adapter.demand_status(demand)).outcome is DemandOutcome.LOST
+        assert (await state(app, one.job))[0] is State.WITHDRAWN
 
 
 async def test_a_false_root_is_filed_though_its_output_is_withheld(tmp_path, template):
