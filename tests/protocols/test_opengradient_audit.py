@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from opengradient_stage import Stage, keep, publish, rows, softmax_model, stage
 
 from challenger.chain.hashing import keccak
+from challenger.errors import OwnDisk
 from challenger.protocols.findings import Finding, Ground
 from challenger.protocols.opengradient.audit import Checked, Standing
 from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.numbers import Number, NumberTensor
+from challenger.protocols.opengradient.replaying import Ran, Replayer
 from challenger.protocols.opengradient.wire import Form, Mode, ModelInput, Request, StringTensor
 from challenger.sim.opengradient.hub import Planned
 from challenger.sim.opengradient.nodes import Conduct, request, served
@@ -97,6 +100,57 @@ async def test_past_the_hub_and_within_a_contract(full: Stage) -> None:
     await full.ask(C.OFF, past=True)
     stands = list(told(await full.audit()).values())
     assert [one.standing for one in stands] == [S.EQUAL, S.EQUAL, S.BEYOND]
+
+
+async def test_two_of_one_model_at_once_prepare_it_once(full: Stage) -> None:
+    inside = [full.nodes.answer(full.model, rows(n), C.CANONICAL) for n in (1, 2)]
+    await full.hub.run_many([request(full.model, rows(n)) for n in (1, 2)], inside, through_hub=1)
+    stands = list(told(await full.audit(together=2)).values())
+    assert [one.standing for one in stands] == [S.EQUAL, S.EQUAL]
+
+
+class Failing:
+    """A store whose first answers are trouble of our own."""
+
+    def __init__(self, stage: Stage, times: int) -> None:
+        self._stage = stage
+        self.left = times
+        self.asked = 0
+
+    async def fetch_cid(self, uri: str, max_bytes: int = 1 << 20) -> Path:
+        self.asked += 1
+        await asyncio.sleep(0)  # so that the others come in between
+        if self.left:
+            self.left -= 1
+            raise OwnDisk("no room")
+        return await self._stage.store.fetch_cid(uri, max_bytes)
+
+
+async def test_a_preparation_that_fails_is_tried_again_by_the_next(full: Stage) -> None:
+    await full.ask(C.CANONICAL)
+    (checked,) = told(await full.audit()).values()
+    models = Failing(full, 1)
+    async with Replayer(models, full.pool, full.folder / "again", model_bytes=1 << 20) as replayer:
+        ran = await asyncio.gather(
+            *(replayer.run(checked.inference, "numpy") for _ in range(3)), return_exceptions=True
+        )
+    assert [type(one) for one in ran] == [OwnDisk, Ran, Ran]
+    assert models.asked == 2
+
+
+async def test_a_disk_that_fails_is_ours_and_no_end(full: Stage) -> None:
+    """The file is gone between fetch and use."""
+    await full.ask(C.CANONICAL)
+    (checked,) = told(await full.audit()).values()
+
+    class Gone:
+        async def fetch_cid(self, uri: str, max_bytes: int = 1 << 20) -> Path:
+            return full.folder / uri / str(max_bytes)
+
+    async with Replayer(Gone(), full.pool, full.folder / "again", model_bytes=1 << 20) as replayer:
+        for _ in range(2):
+            with pytest.raises(OwnDisk):
+                await replayer.run(checked.inference, "numpy")
 
 
 async def test_the_brief_form_within_a_contract_tells_no_input(tmp_path: Path) -> None:

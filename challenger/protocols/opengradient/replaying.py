@@ -17,9 +17,11 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from challenger.errors import OwnDisk
 from challenger.protocols.opengradient.join import Inference
 from challenger.protocols.opengradient.numbers import NumberRefused, NumberTensor, decode_tensor, decode_whole
 from challenger.protocols.opengradient.wire import ModelInput
@@ -89,6 +91,7 @@ class Replayer:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._bytes = model_bytes
         self._had: dict[str, Path | NotRun] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         self._parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +105,7 @@ class Replayer:
             self._folder.cleanup()
 
     async def run(self, inference: Inference, backend: str, *, fresh: bool = False) -> Ran | NotRun:
-        """``fresh``: in a process of its own."""
+        """``fresh``: in a process of its own. ``OwnDisk`` where this machine has no place for the model."""
         given = inference.input
         if given is None:
             return NotRun("its input is not on chain")
@@ -111,7 +114,7 @@ class Replayer:
             return manifest
         asked = ReplayRequest(
             manifest=manifest,
-            file_digest=sha256(await asyncio.to_thread(manifest.read_bytes)).digest(),
+            file_digest=sha256(await asyncio.to_thread(_read, manifest)).digest(),
             program_root=None,
             artefact_root=None,
             spec_version=SPEC_VERSION,
@@ -132,10 +135,12 @@ class Replayer:
         return Ran(decode_bundle(done.receipt.output), backend)
 
     async def _model(self, cid: str) -> Path | NotRun:
-        """Its manifest, in a folder with the file."""
-        if cid not in self._had:
-            self._had[cid] = await self._fetched(cid)
-        return self._had[cid]
+        """Its manifest, in a folder with the file; one at a time prepares it. That it cannot be had is remembered as long as
+        this lasts; trouble of our own is not, and whoever waited tries again."""
+        async with self._locks.setdefault(cid, asyncio.Lock()):
+            if cid not in self._had:
+                self._had[cid] = await self._fetched(cid)
+            return self._had[cid]
 
     async def _fetched(self, cid: str) -> Path | NotRun:
         assert self._folder is not None, "it is entered"
@@ -144,8 +149,7 @@ class Replayer:
         except ArtifactError as error:
             lack = _lack(error)
             return NotRun(_LACKS[lack] if lack else f"model: {error}", lack, str(error))
-        folder = Path(self._folder.name) / sha256(cid.encode()).hexdigest()[:32]
-        return await asyncio.to_thread(_placed, file, folder)
+        return await asyncio.to_thread(_placed, file, Path(self._folder.name))
 
 
 def _lack(error: ArtifactError) -> Lack | None:
@@ -154,13 +158,23 @@ def _lack(error: ArtifactError) -> Lack | None:
     return Lack.OTHER_BYTES if _OTHER in error.faults <= {_NONE, _OTHER} else None
 
 
-def _placed(file: Path, folder: Path) -> Path:
-    folder.mkdir()
+def _placed(file: Path, parent: Path) -> Path:
     try:
-        os.link(file, folder / _FILE)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(file, folder / _FILE)
-    return write_manifest(folder, "onnx", [_FILE])
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            os.link(file, folder / _FILE)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(file, folder / _FILE)
+        return write_manifest(folder, "onnx", [_FILE])
+    except OSError as error:
+        raise OwnDisk(str(error)) from error
+
+
+def _read(manifest: Path) -> bytes:
+    try:
+        return manifest.read_bytes()
+    except OSError as error:
+        raise OwnDisk(str(error)) from error
 
 
 class Unfit(Exception):
