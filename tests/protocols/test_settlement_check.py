@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -326,6 +327,41 @@ def test_a_key_that_cannot_be_used_is_nobodys_forgery() -> None:
     [found] = findings(replace(past.evidence(), keys={tee(0): b"rubbish"}))
     assert (found.kind, found.ground, found.party) == ("key-unusable", Ground.ABSENCE, ENCLAVE)
     assert PAYER not in found.said
+
+
+def spelt(one: Inference) -> Inference:
+    """As older workers wrote it to the chain."""
+    return one._replace(signature=base64.b64encode(one.signature))
+
+
+def test_a_signature_that_is_spelt_in_base64_is_the_enclaves() -> None:
+    past = ready()
+    one = infer(0, 1, past.time)
+    past.single(spelt(one), served=Served(payload(one), 1, ""))
+    past.batch([spelt(infer(1, 2, past.time)), infer(0, 3, past.time)])
+    lined = infer(0, 4, past.time)
+    text = spelt(lined).signature + b"\n"
+    past.single(lined._replace(signature=text), served=Served(payload(lined, teeSignature=text.decode()), 1, ""))
+    assert findings(past.evidence()) == []
+
+
+def test_a_spelt_signature_that_does_not_hold_is_a_bad_one() -> None:
+    past = ready()
+    past.single(spelt(infer(0, 1, past.time, signer=1)), served=Served(payload(infer(0, 1, past.time)), 1, ""))
+    assert [one.kind for one in findings(past.evidence())] == ["blob-mismatch", "bad-signature"]
+
+
+@pytest.mark.parametrize("first", [spelt, Inference])
+def test_a_spelt_signature_and_its_bytes_are_one(first: Callable[..., Inference]) -> None:
+    """One settlement after the other, and both within one batch: a duplicate, and no second signature."""
+    past = ready()
+    one = infer(0, 1, past.time)
+    forms = [spelt(one), one] if first is spelt else [one, spelt(one)]
+    for form in forms:
+        past.single(form, served=Served(payload(one), 1, ""))
+    past.batch(forms)
+    kinds = [(one.kind, one.at.log_index) for one in findings(past.evidence())]
+    assert kinds == [("duplicate-settlement", 3), ("duplicate-settlement", 4), ("duplicate-settlement", 4)]
 
 
 def test_absurd_times_are_times() -> None:

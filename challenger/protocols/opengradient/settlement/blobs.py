@@ -18,7 +18,6 @@ a batch is the root on chain.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from challenger.domain import Address
 from challenger.protocols.opengradient.settlement.merkle import StandardTree, placed_root
 from challenger.protocols.opengradient.settlement.settled import LEAF_ENCODING, Inference
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, IndividualSettled, Settlement
+from challenger.protocols.opengradient.settlement.signatures import plain
 from replay.shallow import once_each, parse_json
 
 #: A batch of some 7,000 inferences; a deployed worker settles 20 at a time.
@@ -131,8 +131,7 @@ def _single_misfit(settled: IndividualSettled, said: Single) -> str | None:
         return "it names another time"
     if said.payer != settled.payer:
         return "it names another address"
-    # older workers wrote the base64 text itself to the chain
-    if inference.signature not in (_base64(said.signature), said.signature.strip().encode()):
+    if plain(inference.signature) != plain(said.signature.strip().encode()):
         return "it holds another signature"
     return None
 
@@ -170,10 +169,3 @@ def _number(value: Any) -> int:
 
 def _prefixed(value: Any) -> Any:
     return "0x" + value if type(value) is str and len(value) == 64 else value
-
-
-def _base64(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return None

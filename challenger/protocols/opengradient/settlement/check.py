@@ -21,7 +21,7 @@ from challenger.protocols.opengradient.settlement.enclaves import Status, Timeli
 from challenger.protocols.opengradient.settlement.fetch import Served
 from challenger.protocols.opengradient.settlement.settled import Inference
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, IndividualSettled, Settlement
-from challenger.protocols.opengradient.settlement.signatures import KeyRefused, read_key, signed
+from challenger.protocols.opengradient.settlement.signatures import KeyRefused, plain, read_key, signed
 
 #: The hand-offs: enclave to settler, settler to chain, settler to storage.
 SIGNING, SETTLEMENT, PUBLICATION = "signing", "settlement", "publication"
@@ -80,7 +80,7 @@ class _Check:
                 inferences, batch = self._batch(settlement)
             else:
                 self._single(settlement)
-                inferences, batch = (settlement.inference,), None
+                inferences, batch = (_plainly(settlement.inference),), None
             for inference in inferences:
                 self._inference(inference, settlement.at, keys(inference.tee), batch)
         return self.found
@@ -112,7 +112,7 @@ class _Check:
 
     def _once_each(self, batch: Batch, settled: BatchSettled) -> Iterable[Inference]:
         """Equal leaves of one batch are examined once, and counted here."""
-        counts = Counter(batch.inferences)
+        counts = Counter(map(_plainly, batch.inferences))
         for inference, times in counts.items():
             if times > 1:
                 said = f"the batch holds the same signed inference {times} times"
@@ -230,6 +230,11 @@ _WORDS = {
     Status.DISABLED: "disabled",
     Status.SILENT: "silent: its last heartbeat was too long ago",
 }
+
+
+def _plainly(one: Inference) -> Inference:
+    """However its signature is written: it is the same signed inference."""
+    return one._replace(signature=plain(one.signature))
 
 
 def _facts(one: Inference) -> dict[str, str]:

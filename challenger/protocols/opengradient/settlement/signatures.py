@@ -7,6 +7,7 @@ SubjectPublicKeyInfo, so that a key that anyone serves shows by itself whether i
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -68,6 +69,15 @@ def signed(inference: Inference, key: RSAPublicKey) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def plain(signature: bytes) -> bytes:
+    """What ``signature`` spells where it is base64 text, as older workers wrote it to the chain; else itself. 256 random
+    bytes that are such text do not come about."""
+    try:
+        return base64.b64decode(signature.strip(), validate=True)
+    except ValueError:
+        return signature
 
 
 def request_bytes(request: Any) -> bytes:
