@@ -19,7 +19,7 @@ from challenger.domain import ONE, Address, Capability, CommitmentId, Hash32, Mo
 from challenger.pipeline.bonds import DAY
 from challenger.pipeline.gates import Situation, refusal
 from challenger.pipeline.obstacles import DEMAND_GAS, DISPUTE_GAS, STRESS
-from challenger.pipeline.schedule import Ahead, Item, arrange, due
+from challenger.pipeline.schedule import Ahead, Item, arrange, due, soon
 from challenger.protocols.reference import TRUST
 from challenger.sampling.draw import draw, selects
 from challenger.sampling.economics import Stakes
@@ -267,8 +267,10 @@ class _Player:
             return
         if reason:
             self.obstacle[index] = reason
+            last = UnixTime(past.closes - self.choice.limits.safety_seconds)
+            wait = soon(UnixTime(int(self.now)), last, self.choice.retry) - int(self.now)
             # no later than the end, so that it comes to one
-            self._later(min(max(1, self.choice.retry), max(1.0, past.closes - self.now)), _Event.CONSIDER, index)
+            self._later(min(wait, max(1.0, past.closes - self.now)), _Event.CONSIDER, index)
             return
         bond, _, gas = self._terms(past)
         self.out += bond

@@ -61,7 +61,7 @@ MEANING = {
     "replay.backend": "backend of the first replay",
     "replay.confirm_backend": "backend of the confirmation; must be another",
     "replay.attempts": "tries before data or a worker is given up for this commitment",
-    "replay.retry_seconds": "chain seconds between two tries",
+    "replay.retry_seconds": "chain seconds between two tries; never more than an eighth of what a window leaves",
     "selftest.rate": "planted frauds per valid verdict, in millionths, each two replays on idle workers; 0: none",
     "filing.mode": "watch, dry-run, confirm or live; default watch without a key, dry-run with one",
     "filing.exposure": "cap on all bonds outstanding, in wei, or in a token's smallest unit where bonds are in a token",

@@ -31,7 +31,7 @@ from challenger.pipeline.approval import accusation_of, terms_of, unapproved, wi
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
-from challenger.pipeline.schedule import demand_by, look_again
+from challenger.pipeline.schedule import demand_by, look_again, soon
 from challenger.protocols.base import ETHER, Accusation, Aid, Money
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
@@ -174,7 +174,7 @@ class Filer:
             return f"{reason}; our {intent.action}: {there.state}"
         if self._limits.mode is Mode.CONFIRM:
             return f"{reason}; no {intent.action}: in mode confirm we only dispute"
-        if there is not None and head.time < there.updated + self._breath(item, head):
+        if there is not None and head.time < there.updated + self._pause(item, head.time):
             return f"{reason}; our {intent.action} failed: {there.error}"
         if why := await self._obstacles.to_aid(item, head, aid, pinned=pinned):
             return f"{reason}; no {intent.action}: {why}"
@@ -276,7 +276,7 @@ class Filer:
             return True
         state = None if opening is None else opening.state
         if opening is not None and state in _LANDED:
-            return await self._doubted(opening, head)  # mined, and not in the index yet
+            return await self._doubted(item, opening, head)  # mined, and not in the index yet
         if item.commitment.closes <= head.time and (state is None or state in _FAILED or state is TxState.INTENT):
             await self._move(item, head.time, State.EXPIRED, "window: it closed before the filing landed")
             return True
@@ -285,13 +285,14 @@ class Filer:
         if part is None and (state is None or state in _FAILED):
             return await self._next_step(item, head, pinned=pinned)
         if state in _FAILED:
-            await self._move(item, head.time, State.UNAVAILABLE, "", self._patience.retry)
+            await self._move(item, head.time, State.UNAVAILABLE, "", self._pause(item, head.time))
             return True
         return False
 
-    def _breath(self, item: Item, head: Block) -> int:
-        """Chain seconds between two tries of a step that failed: fewer when the window closes soon."""
-        return min(self._patience.retry, max(0, item.commitment.closes - head.time) // 8)
+    def _pause(self, item: Item, now: UnixTime) -> int:
+        """Chain seconds between two looks, and two tries of a step that failed: fewer when the window closes soon."""
+        last = UnixTime(item.commitment.closes - self._limits.safety_seconds)
+        return soon(now, last, self._patience.retry) - now
 
     async def _opening(self, item: Item) -> tuple[TransactionRow | None, bool]:
         """The transaction that is to open a challenge or demand over this item, and whether the chain shows what it
@@ -305,12 +306,12 @@ class Filer:
             opening = await view.transactions.find(self._adapter.name, about, action)
             return opening, opening is not None and await self._shown(view, commitment, opening)
 
-    async def _doubted(self, opening: TransactionRow, head: Block) -> bool:
+    async def _doubted(self, item: Item, opening: TransactionRow, head: Block) -> bool:
         """What counts as final and yet is not among the events of a block that the index has read: an endpoint on a fork
         may have said so. It is looked for again, and whatever the chain says then counts."""
         if opening.state is not TxState.FINAL or opening.block is None or opening.block > head.number:
             return False
-        if head.time - opening.updated < self._patience.retry:
+        if head.time < opening.updated + self._pause(item, head.time):
             return False
         async with self._store.begin(head.time) as unit:
             await unit.transactions.reopened(opening.id)
@@ -329,7 +330,7 @@ class Filer:
         accusation = await self._accusation(item)
         refused = await self._obstacles.to_next_step(item, head, accusation, pinned=pinned)
         if refused:
-            await self._move(item, head.time, State.CONFIRMED, refused, self._patience.retry)
+            await self._move(item, head.time, State.CONFIRMED, refused, self._pause(item, head.time))
             return True
         intent = await self._adapter.open_dispute(accusation)
         if intent is None:
@@ -338,7 +339,7 @@ class Filer:
             there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
         if there is not None and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
             return False  # under way; or a dry run, which tries each step once
-        if there is not None and head.time < there.updated + self._breath(item, head):
+        if there is not None and head.time < there.updated + self._pause(item, head.time):
             return False  # it has just failed: what made it fail may pass, and asking at once would only ask again
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)
@@ -352,7 +353,7 @@ class Filer:
 
     async def _wait(self, item: Item, now: UnixTime, why: str) -> None:
         """Says why in the row (and the journal) when that is news, and looks again later."""
-        changes: dict[str, Any] = {"next_try": now + self._patience.retry}
+        changes: dict[str, Any] = {"next_try": now + self._pause(item, now)}
         if why != item.work.detail:
             changes["detail"] = why
         if item.work.confirmation is None and item.work.state == State.UNAVAILABLE:

@@ -35,7 +35,7 @@ from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import PASSING, Observer
-from challenger.pipeline.schedule import demand_by, look_again
+from challenger.pipeline.schedule import demand_by, later, look_again, soon
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
@@ -324,12 +324,17 @@ class Investigator:
                 second.kind is VerdictKind.INCONCLUSIVE and second.detail.startswith(PASSING)
             ):
                 # a fraud in hand is worth every try that its window leaves, whatever failed so far
-                again = look_again(now, item.commitment.closes, tries, self._pace.retry)
+                again = self._soon(item, now, tries)
                 await unit.work.note(commitment, State.REPLAYED, detail=against, attempts=tries, next_try=again)
             else:
                 await unit.work.move(commitment, State.REPLAYED, State.INCONCLUSIVE, detail=f"not confirmed: {against}")
 
     # small things
+
+    def _soon(self, item: Item, now: UnixTime, tries: int = 1) -> UnixTime:
+        """When to try again what is to be filed once it succeeds, and failed ``tries`` times: later and later."""
+        last = UnixTime(item.commitment.closes - self._pace.margin)
+        return soon(now, last, later(tries, self._pace.retry))
 
     async def _again(self, now: UnixTime) -> None:
         """Where nobody demands it, data that is away is fetched again in a while, until the window closes."""
@@ -369,7 +374,7 @@ class Investigator:
                 State(item.work.state),
                 detail=why,
                 attempts=item.work.attempts + 1,
-                next_try=now + self._pace.retry,
+                next_try=self._soon(item, now),
             )
 
     async def _move(self, item: Item, new: State, why: str) -> None:

@@ -17,6 +17,8 @@ from challenger.domain import CommitmentId, UnixTime
 
 #: Room that must be left before shed work is taken up again: one part in so many of all worker time.
 _ROOM = 4
+#: Seconds between two looks at what is too late: a window may open again.
+_AFTERWARDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,20 @@ def look_again(now: UnixTime, until: UnixTime, tries: int, first: int) -> UnixTi
     """When to try again what failed ``tries`` times and makes sense until ``until``: ``first`` seconds later, then
     later and later, and never beyond half of the time left; at once when none is left."""
     left = max(0, until - now)
-    return UnixTime(now + min(first << min(max(0, tries - 1), 5), left // 2))
+    return UnixTime(now + min(later(tries, first), left // 2))
+
+
+def later(tries: int, first: int) -> int:
+    """Seconds after which to try again what failed ``tries`` times: ``first``, then twice as many, at most 32 times."""
+    return first << min(max(0, tries - 1), 5)
+
+
+def soon(now: UnixTime, last: UnixTime, most: int) -> UnixTime:
+    """When to look again at what may be otherwise by then and must be done by ``last``: ``most`` seconds later, sooner where
+    that is more than an eighth of the time left, so that many looks are left however long ``most`` is; and not before the
+    chain's time has moved."""
+    left = last - now
+    return UnixTime(now + max(1, min(most, left // 8 if left > 0 else _AFTERWARDS)))
 
 
 def _density(item: Item) -> float:

@@ -169,6 +169,10 @@ class Signed:
 class Caps(RuleBasedStateMachine):
     #: whether bonds are the value of their transactions
     paid = True
+    patience = Patience(0, 1, 3_600)
+    #: seconds before a close after which nothing is filed, and when windows close
+    margin = 0
+    closes = FOREVER
 
     @initialize(tight=st.sampled_from(("exposure", "provider", "day", "funds")))
     def start(self, tight: str) -> None:
@@ -188,12 +192,13 @@ class Caps(RuleBasedStateMachine):
         self.context = open_store(url)
         self.store = await self.context.__aenter__()
         caps = (Wei(self.caps[name]) for name in ("provider", "day"))
-        limits = Limits(Mode.LIVE, Wei(self.caps["exposure"]), Wei(0), ONE, 1_000, 0, *caps, Wei(KEPT), Wei(1))
+        limits = Limits(
+            Mode.LIVE, Wei(self.caps["exposure"]), Wei(0), ONE, 1_000, self.margin, *caps, Wei(KEPT), Wei(1)
+        )
         learned = Learned(self.store, Course(2, 1, 2), ("torch", "numpy"))
-        patience = Patience(0, 1, 3_600)
         toy = self.toy
         money = Money(paid=self.paid)
-        self.filer = Filer(self.store, toy, toy, ME, limits, patience, learned, Instruments(), toy, money)
+        self.filer = Filer(self.store, toy, toy, ME, limits, self.patience, learned, Instruments(), toy, money)
         self.bonds = Bonds(self.store, toy, ME, money)
         self.pursuer = Pursuer(self.store, toy, ME, depth=2, telemetry=Instruments())
         self.cursor = await self.store.index().apply(self.blocks, [], None)
@@ -216,7 +221,7 @@ class Caps(RuleBasedStateMachine):
 
     async def _case(self, provider: str, *, fraud: bool) -> None:
         self.names += 1
-        event = committed(self.blocks[-1], self.names, provider=provider, closes=FOREVER)
+        event = committed(self.blocks[-1], self.names, provider=provider, closes=self.closes)
         await self._grow(event)
         self.owner[event.commitment] = provider
         async with self.store.begin(self._now()) as unit:
