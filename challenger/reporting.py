@@ -23,8 +23,7 @@ from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
 from challenger.protocols.opengradient.settlement.audit import settlement_findings
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
-from challenger.protocols.opengradient.settlement.registry import form_named
-from challenger.protocols.opengradient.settlement.terms import Deployment
+from challenger.protocols.opengradient.settlement.terms import Deployment, Registry
 from challenger.protocols.opengradient.wire import Form, Wire
 from challenger.reach import reached
 from challenger.sampling.draw import draw, selects
@@ -76,7 +75,8 @@ class Report:
             raise ConfigError("[opengradient] names neither hub nor settlement: there is nothing to report on")
         if ours.settlement and not ours.registry:
             raise ConfigError("[opengradient] registry is missing: the enclaves' status is rebuilt from it")
-        form_named(ours.registry_form)
+        _deployment(ours)
+        _sources(settings)
         for model in ours.exact:
             try:
                 Cid.parse(model)
@@ -136,19 +136,30 @@ class Report:
         return Audit(rpc, wire_of(ours), replayer, terms, self._wanted.drawn, settings.replay.workers)
 
     async def _settlements(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> list[Finding]:
-        where = Deployment(ours.settlement, ours.registry, ours.registry_start, ours.registry_form, ours.older_leaves)
-        blobs = None
-        if ours.aggregators:
-            replay = self._settings.replay
-            folders = [one for one in ours.aggregators if one.startswith("file://")]
-            sources = BlobSources(
-                [one for one in ours.aggregators if one not in folders],
-                Path(unquote(urlsplit(folders[0]).path)) if folders else None,
-                private_networks=replay.private_networks,
-                timeout=replay.fetch_seconds,
-            )
-            blobs = await stack.enter_async_context(sources)
-        return await settlement_findings(rpc, where, self._wanted.first, self.last, blobs)
+        sources = _sources(self._settings)
+        blobs = None if sources is None else await stack.enter_async_context(sources)
+        return await settlement_findings(rpc, _deployment(ours), self._wanted.first, self.last, blobs)
+
+
+def _deployment(ours: OpenGradientSettings) -> Deployment:
+    others = tuple(map(Registry.parse, ours.registries))
+    return Deployment(
+        ours.settlement, ours.registry, ours.registry_start, ours.registry_form, ours.older_leaves, others
+    )
+
+
+def _sources(settings: Settings) -> BlobSources | None:
+    """None: batches are only compared with each other."""
+    named, replay = settings.opengradient.aggregators, settings.replay
+    if not named:
+        return None
+    folders = [one for one in named if one.startswith("file://")]
+    return BlobSources(
+        [one for one in named if one not in folders],
+        Path(unquote(urlsplit(folders[0]).path)) if folders else None,
+        private_networks=replay.private_networks,
+        timeout=replay.fetch_seconds,
+    )
 
 
 def wire_of(ours: OpenGradientSettings) -> Wire:

@@ -220,6 +220,7 @@ class OpenGradientSettings:
     registry: Address = Address("")
     registry_start: int = 0
     registry_form: str = "current"
+    registries: tuple[str, ...] = ()
     older_leaves: bool = False
     aggregators: tuple[str, ...] = field(default=(), repr=False)
 

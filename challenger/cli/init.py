@@ -102,8 +102,9 @@ MEANING = {
     "opengradient.exact": "CIDs of models that are declared to run on the canonical numerics: another float32 is a wrong output",
     "opengradient.settlement": "address of the settlement contract or relay; empty: settlements are left out of `challenger report`",
     "opengradient.registry": "address of the enclave registry",
-    "opengradient.registry_start": "a block not after the registry's first event",
+    "opengradient.registry_start": "a block not after the registry's first event, nor after it was first asked",
     "opengradient.registry_form": "which generation of the registry's ABI it speaks (docs/opengradient.md)",
+    "opengradient.registries": "registries that settlements are checked against before or after that one, each as ADDRESS BLOCK FORM: its start and its form",
     "opengradient.older_leaves": "true where batches have leaves without their signers",
     "opengradient.aggregators": "http(s) URLs of Walrus aggregators that have the batches' blobs, or a file:// URL of a folder with them; empty: batches are only compared with each other",
 }

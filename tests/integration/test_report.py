@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from challenger.chain.answers import Receipt
 from challenger.chain.codec import encode_call
 from challenger.chain.devnet.served import RemoteDevnet, ServedDevnet
 from challenger.cli import main
 from challenger.cli.report import PROTOCOLS
 from challenger.contracts import double
-from challenger.domain import Call, Wei
+from challenger.domain import Address, Call, Millionths, UnixTime, Wei
+from challenger.errors import WrongChain
 from challenger.reporter import keep_reporting
 from challenger.reporting import REPORTS
 from challenger.settings import EVENTS, Settings, load
@@ -27,11 +29,15 @@ from challenger.sim.opengradient.nodes import Conduct, Nodes, Served, request, s
 from challenger.sim.wallet import Wallet
 from challenger.store.engine import open_store
 from challenger.store.migrate import upgrade
+from challenger.store.unit import View
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
 
 from opengradient_stage import publish, rows, softmax_model
+from settlement_stage import PAYER, infer, measurement, public, tee
 
+RELAY = double("OpenGradientSettlement")
+Look = Callable[[View], Awaitable[bool]]
 CONDUCTS = (Conduct.CANONICAL, Conduct.OFF, Conduct.SIMULATED)
 
 
@@ -144,6 +150,8 @@ def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys, args, code, say
     [
         ('exact = ["QmNotThere"]', "[opengradient] exact: "),
         ('registry_form = "newest"', "newest"),
+        ('registries = ["0x12"]', "ADDRESS BLOCK FORM"),
+        ('aggregators = ["ftp://host"]', "an aggregator is"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_told_before_anything_is_asked(tmp_path: Path, capsys, line, says) -> None:
@@ -235,6 +243,203 @@ async def test_run_goes_on_from_where_it_was_and_says_what_it_finds(place: Place
     said = [record.fields for record in caplog.records if getattr(record, "action", "") == "finding"]
     assert [one["kind"] for one in said] == ["distant-output", "simulated-result"]
     assert await place.run("findings", "--json") == 0
+
+
+@dataclass
+class Settled:
+    """A relay on the place's chain, with a registry of enclaves 0 and 1 in it, and settings that name it."""
+
+    place: Place
+    wallet: Wallet
+    relay: Address
+    start: int
+
+    async def act(self, name: str, *args: object, to: Address | None = None) -> Receipt:
+        return await self.wallet.transact(Call(to or self.relay, encode_call(RELAY.abi, name, args), Wei(0)))
+
+    async def registry(self) -> tuple[Address, int]:
+        """Another one, that keeps enclave 1."""
+        address, receipt = await self.wallet.create(RELAY.bytecode)
+        await enrol(self, 1, address)
+        return address, receipt.block
+
+    async def forge(self, which: int, number: int) -> bytes:
+        """An individual settlement in the name of one enclave, by the other; its subject."""
+        now = (await self.wallet.rpc.block("latest")).time
+        one = infer(which, number, now, signer=1 - which)
+        fields = (one.tee, one.input_hash, one.output_hash, one.timestamp, PAYER, b"A" * 43, one.signature)
+        await self.act("settleIndividual", *fields)
+        return one.tuple_key
+
+    def settings(self, more: str = "") -> Settings:
+        text = self.place.config.read_text()
+        text = text.replace("confirmations = 1", f"confirmations = 1\npoll = 0.05\nstart_block = {self.place.first}")
+        text += f'settlement = "{self.relay}"\nregistry = "{self.relay}"\nregistry_start = {self.start}\n{more}'
+        config = self.place.config.with_name("going.toml")
+        config.write_text(text + '[protocol]\nname = "opengradient"\n[sampling]\nbase = 0\n')
+        return load(config, {})
+
+
+async def enrol(settled: Settled, which: int, registry: Address) -> None:
+    await settled.act("approvePCR", measurement(which), 0, "v1", to=registry)
+    await settled.act("register", public(which), measurement(which), 0, to=registry)
+
+
+@pytest.fixture
+async def settled(place: Place) -> AsyncIterator[Settled]:
+    async with RemoteDevnet(place.url) as devnet:
+        wallet = Wallet(devnet.rpc, devnet.accounts[1].key, "settler")
+        relay, receipt = await wallet.create(RELAY.bytecode)
+        made = Settled(place, wallet, relay, receipt.block)
+        for which in (0, 1):
+            await enrol(made, which, relay)
+        yield made
+
+
+@asynccontextmanager
+async def going(settings: Settings, **seams: Any) -> AsyncIterator[Callable[[Look], Awaitable[None]]]:
+    """`keep_reporting` meanwhile; what comes out waits until a look at the record holds."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(keep_reporting(settings, stop, **seams))
+    async with asyncio.timeout(120), open_store(settings.store.url) as store:
+
+        async def until(look: Look) -> None:
+            while not task.done():
+                async with store.read() as view:
+                    if await look(view):
+                        return
+                await asyncio.wait([task], timeout=0.05)
+            await task
+            raise AssertionError("the report has ended")
+
+        try:
+            yield until
+        finally:
+            stop.set()
+            await task
+
+
+async def found(view: View, kind: str) -> list[bytes]:
+    return [row.subject for row in await view.findings.all() if row.kind == kind]
+
+
+async def reported(view: View, settlement: bool) -> list[Any]:
+    """Of each range of this part, what the journal has of it."""
+    entries = [one for one in await view.journal.after(0) if one.kind == "reported"]
+    return [json.loads(one.payload) for one in entries if ("/settlement/" in one.subject) == settlement]
+
+
+async def test_a_registry_that_is_exchanged_holds_up_the_settlements_alone_until_it_is_named(
+    settled: Settled, caplog
+) -> None:
+    before = await settled.forge(0, 1)
+    registry, start = await settled.registry()
+    await settled.act("setRegistry", registry)
+    after = await settled.forge(1, 2)
+    block = (await settled.wallet.rpc.block("latest")).number
+
+    async def held_up(view: View) -> bool:
+        inferences, settlements = await reported(view, False), await reported(view, True)
+        told = [record.fields for record in caplog.records if getattr(record, "action", "") == "trouble"]
+        return bool(
+            inferences
+            and inferences[-1]["last"] >= block
+            and settlements
+            and settlements[-1]["last"] == block - 1
+            and any(registry in one["error"] and f"block={block}" in one["error"] for one in told)
+        )
+
+    async def goes_on(view: View) -> bool:
+        return (await reported(view, False))[-1]["last"] > block
+
+    with caplog.at_level("INFO", logger="challenger"):
+        for _ in range(2):  # a restart changes nothing
+            caplog.clear()
+            async with going(settled.settings()) as until:
+                await until(held_up)
+        async with going(settled.settings()) as until:
+            await settled.act("enableTEE", tee(0))
+            await until(goes_on)
+
+            async def same(view: View) -> bool:
+                return await found(view, "bad-signature") == [before]
+
+            await until(same)
+
+    async def caught_up(view: View) -> bool:
+        return await found(view, "bad-signature") == [before, after]
+
+    async with going(settled.settings(f'registries = ["{registry} {start} current"]\n')) as until:
+        await until(caught_up)
+
+
+async def test_settings_that_hold_up_settlements_leave_the_inferences_alone(settled: Settled, caplog) -> None:
+    """Whatever is wrong with the one part, the other goes on; corrected, it begins where it stood."""
+    subject = await settled.forge(0, 1)
+
+    async def inferences(view: View) -> bool:
+        told = [record.fields for record in caplog.records if getattr(record, "action", "") == "trouble"]
+        return bool(await reported(view, False)) and any("begin at an earlier block" in one["error"] for one in told)
+
+    late = settled.settings()
+    late = replace(late, opengradient=replace(late.opengradient, registry_start=settled.start + 8))
+    with caplog.at_level("INFO", logger="challenger"):
+        async with going(late) as until:
+            await until(inferences)
+
+    async def settlements(view: View) -> bool:
+        return await found(view, "bad-signature") == [subject]
+
+    async with going(settled.settings()) as until:
+        await until(settlements)
+
+
+class Broken:
+    """A store of models that has a fault of its own."""
+
+    async def fetch_cid(self, uri: str, max_bytes: int = 0) -> Path:
+        raise KeyError(uri, max_bytes)
+
+
+async def test_a_fault_in_one_part_is_said_and_ends_neither(settled: Settled, caplog) -> None:
+    subject = await settled.forge(0, 1)
+
+    async def settlements(view: View) -> bool:
+        told = [record for record in caplog.records if getattr(record, "action", "") == "trouble"]
+        return await found(view, "bad-signature") == [subject] and any(
+            "KeyError" in one.fields["error"] for one in told
+        )
+
+    settings = settled.settings()
+    settings = replace(settings, sampling=replace(settings.sampling, base=Millionths(1_000_000)))
+    with caplog.at_level("INFO", logger="challenger"):
+        async with going(settings, models=Broken()) as until:
+            await until(settlements)
+    assert [one.levelname for one in caplog.records if one.getMessage() == "trouble"] == ["ERROR"]
+
+
+async def test_settlements_begin_where_both_were_when_they_went_together(settled: Settled) -> None:
+    await settled.forge(0, 1)
+    head = (await settled.wallet.rpc.block("latest")).number
+    settings = settled.settings()
+    async with open_store(settings.store.url) as store, store.begin(UnixTime(0)) as unit:
+        await unit.settings.put("reported/opengradient", str(head + 1))
+    subject = await settled.forge(1, 2)
+
+    async def both(view: View) -> bool:
+        return bool(await reported(view, False) and await reported(view, True))
+
+    async with going(settings) as until:
+        await until(both)
+    async with open_store(settings.store.url) as store, store.read() as view:
+        assert await found(view, "bad-signature") == [subject]
+        assert (await reported(view, True))[0]["first"] == head + 1
+
+
+async def test_another_chain_is_told_at_the_start(settled: Settled) -> None:
+    settings = settled.settings()
+    with pytest.raises(WrongChain):
+        await keep_reporting(replace(settings, chain=replace(settings.chain, chain_id=5)), asyncio.Event())
 
 
 def test_run_of_reports_without_anything_to_report_on_says_so(tmp_path: Path, capsys) -> None:

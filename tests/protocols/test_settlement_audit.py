@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from settlement_stage import PAYER, blob_id, dump, infer, measurement, payload, public, root_of, sign, tee
 
-from challenger.chain.answers import Receipt
+from challenger.chain.answers import RawLog, Receipt
 from challenger.chain.codec import decode_result, encode_call
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.devnet.node import Options
@@ -27,7 +27,7 @@ from challenger.protocols.opengradient.settlement.enclaves import Moment, Status
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
 from challenger.protocols.opengradient.settlement.registry import Enclave, RegistryLogs, form_named
 from challenger.protocols.opengradient.settlement.settled import Inference
-from challenger.protocols.opengradient.settlement.terms import Deployment, read_limits
+from challenger.protocols.opengradient.settlement.terms import Deployment, Registry, UnnamedRegistry, read_limits
 from challenger.sim.wallet import ActorFailed, Wallet
 
 ABI = double("OpenGradientSettlement").abi
@@ -179,11 +179,13 @@ async def test_without_blobs_the_chain_alone_is_held_against_itself(stage: Stage
 
 async def test_limits_are_read_from_the_contracts(stage: Stage) -> None:
     await stage.act("setHeartbeatMaxAge", 60)
-    assert await read_limits(stage.devnet.rpc, stage.deployment) == Limits(60, 3600, 300, 300)
-    older = replace(stage.deployment, form="precompile")
-    assert await read_limits(stage.devnet.rpc, older) == Limits(None, 3600, 300, 300)
-    nowhere = replace(stage.deployment, settlement=Address("0x" + "77" * 20), registry=Address("0x" + "78" * 20))
-    assert await read_limits(stage.devnet.rpc, nowhere) == Limits()
+    (registry,) = stage.deployment.registries
+    assert await read_limits(stage.devnet.rpc, stage.deployment, registry) == Limits(60, 3600, 300, 300)
+    older = replace(registry, form="precompile")
+    assert await read_limits(stage.devnet.rpc, stage.deployment, older) == Limits(None, 3600, 300, 300)
+    nowhere = replace(stage.deployment, settlement=Address("0x" + "77" * 20))
+    elsewhere = replace(registry, address=Address("0x" + "78" * 20))
+    assert await read_limits(stage.devnet.rpc, nowhere, elsewhere) == Limits()
     await stage.devnet.time_travel(by=400)
     await stage.single(infer(0, 1, await stage.now()))
     assert [one.kind for one in await stage.audit()] == ["signer-silent"]
@@ -212,19 +214,101 @@ async def test_a_registry_read_from_too_late_is_said(stage: Stage) -> None:
     assert "\n" not in str(caught.value)
 
 
-async def test_a_range_is_audited_against_the_registry_that_was_asked(stage: Stage) -> None:
+async def another_registry(stage: Stage, *enclaves: int) -> Registry:
+    """That keeps these enclaves."""
+    address, receipt = await stage.owner.create(double("OpenGradientSettlement").bytecode)
+    for which in enclaves:
+        for name, args in (
+            ("approvePCR", (measurement(which), 0, "v1")),
+            ("register", (public(which), measurement(which), 0)),
+        ):
+            await stage.owner.transact(Call(address, encode_call(ABI, name, args), Wei(0)))
+    return Registry(address, receipt.block)
+
+
+async def test_settlements_are_held_against_the_registry_that_was_asked(stage: Stage) -> None:
+    """The old one knows the enclaves 0 and 1, the new one 1 and 2."""
+    await stage.single(infer(0, 1, await stage.now()))
+    await stage.single(infer(2, 2, await stage.now()))
+    other = await another_registry(stage, 1, 2)
+    await stage.devnet.time_travel(by=400)
+    await stage.act("setRegistry", other.address)
+    await stage.devnet.time_travel(by=400)
+    at = await stage.now()
+    await stage.single(infer(2, 3, at))
+    await stage.batch([infer(0, 4, at), infer(1, 5, at)])
+    found = await stage.audit(others=(other,))
+    assert [(one.kind, one.facts["tee"]) for one in found] == [
+        ("signer-unknown", "0x" + tee(2).hex()),
+        ("signer-unknown", "0x" + tee(0).hex()),
+    ]
+    turned = replace(stage.deployment, registry=other.address, registry_start=other.start)
+    last = (await stage.devnet.rpc.block("latest")).number
+    async with BlobSources(folder=stage.folder) as blobs:
+        again = await settlement_findings(
+            stage.devnet.rpc, replace(turned, others=stage.deployment.registries), 0, last, blobs
+        )
+    assert again == found
+
+
+async def test_what_was_signed_under_the_registry_before_is_held_against_that(stage: Stage) -> None:
+    """An inference waits for its batch while the registry is exchanged: neither its enclave nor its settler is to blame."""
+    await stage.beat()
+    waiting = [infer(0, 1, await stage.now()), infer(1, 2, await stage.now())]
+    await stage.devnet.time_travel(by=1000)
+    other = await another_registry(stage, 1)
+    await stage.act("setRegistry", other.address)
+    await stage.devnet.time_travel(by=600)
+    exchanged = await stage.batch(waiting)
+    assert await stage.audit(others=(other,)) == []
+    # nor where the one before is not known any more
+    turned = {"registry": other.address, "registry_start": 0}
+    assert await stage.audit(first=exchanged.block, **turned) == []
+    await stage.act("disableTEE", tee(1))
+    assert await stage.audit(others=(other,)) == []
+    late = infer(1, 3, await stage.now())
+    await stage.single(late)
+    assert await stage.audit(others=(other,)) == []  # the new registry has not disabled it
+
+
+async def test_a_registry_that_is_not_named_is_said_with_the_block_where_it_matters(stage: Stage) -> None:
     await stage.single(infer(0, 1, await stage.now(), signer=1))
-    last, other = (await stage.devnet.rpc.block("latest")).number, Address("0x" + "88" * 20)
-    exchanged = await stage.act("setRegistry", other)
-    audit = partial(settlement_findings, stage.devnet.rpc)
-    assert [one.kind for one in await audit(stage.deployment, 0, last)] == ["bad-signature"]
-    with pytest.raises(ConfigError, match=f"exchanged within these blocks.*block={exchanged.block}"):
-        await audit(stage.deployment, 0, exchanged.block)
+    last = (await stage.devnet.rpc.block("latest")).number
+    other = await another_registry(stage, 1)
+    await stage.act("setRegistry", other.address)
     await stage.devnet.mine()
-    with pytest.raises(ConfigError, match=f"against another registry.*asked={other}"):
-        await audit(stage.deployment, exchanged.block + 1, exchanged.block + 1)
-    with pytest.raises(ConfigError, match="against another registry"):
-        await audit(replace(stage.deployment, registry=other), 0, last)
+    audit = partial(settlement_findings, stage.devnet.rpc)
+    before = await stage.audit()
+    assert [one.kind for one in before] == ["bad-signature"]  # nothing was settled under the new one yet
+    settled = await stage.single(infer(1, 2, await stage.now()))
+    with pytest.raises(UnnamedRegistry, match=f"registry={other.address}, block={settled.block}") as caught:
+        await stage.audit()
+    assert caught.value.block == settled.block
+    assert await audit(stage.deployment, 0, settled.block - 1) == await audit(stage.deployment, 0, last)
+    with pytest.raises(UnnamedRegistry, match=f"registry={stage.deployment.registry}"):
+        await stage.audit(registry=other.address, registry_start=other.start)
+
+
+async def test_a_verifier_that_contradicts_itself_is_no_ones_fault(stage: Stage) -> None:
+    await stage.act("setRegistry", Address("0x" + "88" * 20))
+    await stage.act("setRegistry", stage.deployment.registry)
+    await stage.single(infer(0, 1, await stage.now()))
+    last = (await stage.devnet.rpc.block("latest")).number
+
+    def without_the_last(logs: list[RawLog]) -> list[RawLog]:
+        return logs[:-1] if len(logs) == 2 and logs[0].topics[0] == logs[1].topics[0] else logs
+
+    with pytest.raises(EndpointError, match="contradicts itself"):
+        await settlement_findings(Skewed(stage, logs=without_the_last), stage.deployment, 0, last)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x12 5 current", f"0x{'12' * 20} x current", f"0x{'12' * 20} 5", f"0x{'12' * 20} 5 newest"]
+)
+def test_a_registry_that_is_written_wrongly_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        Registry.parse(text)
+    assert Registry.parse(f"0x{'AB' * 20} 5 grace") == Registry(Address("0x" + "ab" * 20), 5, "grace")
 
 
 async def test_addresses_are_the_same_in_any_case(stage: Stage) -> None:

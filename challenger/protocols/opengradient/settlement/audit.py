@@ -6,16 +6,17 @@ Everything is one endpoint's word; ``EndpointError`` when it contradicts itself 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
 
 from challenger.chain.codec import encode_call
 from challenger.domain import Address, Block
 from challenger.errors import ConfigError, EndpointError, Reverted
 from challenger.protocols.findings import Finding
 from challenger.protocols.opengradient.settlement.blobs import blob_name, misfit, read_batch
-from challenger.protocols.opengradient.settlement.check import Evidence, Limits, findings
+from challenger.protocols.opengradient.settlement.check import Earlier, Evidence, Limits, Seen, findings
 from challenger.protocols.opengradient.settlement.enclaves import Moment, Timeline
 from challenger.protocols.opengradient.settlement.fetch import Served
 from challenger.protocols.opengradient.settlement.registry import (
@@ -33,12 +34,15 @@ from challenger.protocols.opengradient.settlement.signatures import tee_id
 from challenger.protocols.opengradient.settlement.terms import (
     Chain,
     Deployment,
+    Registry,
+    UnnamedRegistry,
+    asked_at,
     read_limits,
     read_logs,
-    same_registry,
+    registries_asked,
 )
 
-__all__ = ["Blobs", "Chain", "Deployment", "settlement_findings"]
+__all__ = ["Blobs", "Chain", "Deployment", "UnnamedRegistry", "settlement_findings"]
 
 #: Questions under way at once.
 _TOGETHER = 8
@@ -63,41 +67,82 @@ async def settlement_findings(
     """What does not hold of the settlements in blocks ``first ≤ n ≤ last``, in chain order.
 
     Without ``blobs`` batches are only compared with each other. ``limits`` are read from the contracts where they offer
-    them, the rest is as stated in ``Limits``. Duplicates are found within the range. ``ConfigError``: an unknown form, or
-    a registry that is not the one the settlements were checked against, or read from too late a block. ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another
-    contract, or another form of it), ``FetchRefused`` (our own rules forbid every source of blobs).
+    them, the rest is as stated in ``Limits``. Duplicates are found within the range. ``ConfigError``: an unknown form, a
+    registry that was read from too late a block, or one that the deployment does not name (``UnnamedRegistry``, before
+    any blob is asked for). ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another contract, or
+    another form of it), ``FetchRefused`` (our own rules forbid every source of blobs).
     """
-    form = form_named(deployment.form)
     head = await chain.block(last)
-    limits = limits or await read_limits(chain, deployment)
-    await same_registry(chain, deployment, first, last)
     settlements = await _settlements(chain, deployment, first, last)
-    told = await _changes(chain, deployment, form, last)
+    asked = await registries_asked(chain, deployment, first, last) if settlements else []
+    for one in settlements:
+        where = asked[asked_at(asked, one.at)]
+        if where.registry is None:
+            raise UnnamedRegistry(where.address, one.at.block)
     served = {} if blobs is None else await _served(blobs, settlements)
-    signers = await asyncio.to_thread(_signers, settlements, served)
-    registered = {change.tee for _, change in told if isinstance(change, Registered)}
-    enclaves = await _enclaves(chain, deployment, form, sorted(signers & registered))
-    if await _enclaves(chain, deployment, form, sorted(signers - registered)[:_STRANGERS]):
-        raise ConfigError(
-            "the registry keeps enclaves that no event tells of: begin at an earlier block",
-            registry=deployment.registry,
-            registry_start=deployment.registry_start,
-        )
     blocks = await _blocks(chain, [settlement.at for settlement in settlements])
     settlers = await _settlers(chain, settlements)
+    signers = await asyncio.to_thread(_signers, settlements, served)
+    standings = [
+        None if one.registry is None else await _standing(chain, deployment, one.registry, last, signers, limits)
+        for one in asked
+    ]
+    seen, found = Seen(), []
+    for which, group in groupby(settlements, lambda one: asked_at(asked, one.at)):
+        standing = standings[which]
+        assert standing is not None, "what was asked of these is named"
+        earlier = [
+            Earlier(None if before is None else before.timeline, after.time)
+            for before, after in zip(standings[:which], asked[1:], strict=False)
+        ]
+        keys = {tee: key for one in standings[: which + 1] if one is not None for tee, key in one.keys.items()}
+        evidence = Evidence(
+            settlements=list(group),
+            times={number: block.time for number, block in blocks.items()},
+            settlers=settlers,
+            served=served,
+            timeline=standing.timeline,
+            keys=keys,
+            limits=standing.limits,
+            older_leaves=deployment.older_leaves,
+            earlier=earlier,
+        )
+        found += await asyncio.to_thread(findings, evidence, seen)
     if (await chain.block(last)).hash != head.hash:
         raise EndpointError("the chain was reorganised while it was read: ask again", block=last)
-    evidence = Evidence(
-        settlements=settlements,
-        times={number: block.time for number, block in blocks.items()},
-        settlers=settlers,
-        served=served,
-        timeline=Timeline(told, enclaves, limits.heartbeat),
-        keys={tee: enclave.public_key for tee, enclave in enclaves.items()},
-        limits=limits,
-        older_leaves=deployment.older_leaves,
-    )
-    return await asyncio.to_thread(findings, evidence)
+    return found
+
+
+class _Standing(NamedTuple):
+    """How the enclaves of one registry stood, and public keys of those that it keeps."""
+
+    timeline: Timeline
+    keys: Mapping[bytes, bytes]
+    limits: Limits
+
+
+async def _standing(
+    chain: Chain,
+    deployment: Deployment,
+    registry: Registry,
+    last: int,
+    signers: set[bytes],
+    limits: Limits | None,
+) -> _Standing:
+    """Up to block ``last``."""
+    form = form_named(registry.form)
+    limits = limits or await read_limits(chain, deployment, registry)
+    told = await _changes(chain, registry, form, last)
+    registered = {change.tee for _, change in told if isinstance(change, Registered)}
+    enclaves = await _enclaves(chain, registry, form, sorted(signers & registered))
+    if await _enclaves(chain, registry, form, sorted(signers - registered)[:_STRANGERS]):
+        raise ConfigError(
+            "the registry keeps enclaves that no event tells of: begin at an earlier block",
+            registry=registry.address,
+            start=registry.start,
+        )
+    keys = {tee: enclave.public_key for tee, enclave in enclaves.items()}
+    return _Standing(Timeline(told, enclaves, limits.heartbeat), keys, limits)
 
 
 async def _settlements(chain: Chain, deployment: Deployment, first: int, last: int) -> list[Settlement]:
@@ -106,9 +151,9 @@ async def _settlements(chain: Chain, deployment: Deployment, first: int, last: i
     return [settlement for log in raw if (settlement := logs.decode(log)) is not None]
 
 
-async def _changes(chain: Chain, deployment: Deployment, form: Form, last: int) -> list[tuple[Moment, Change]]:
-    logs = RegistryLogs(deployment.registry, form)
-    raw = await read_logs(chain, deployment.registry, deployment.registry_start, last, logs.topics)
+async def _changes(chain: Chain, registry: Registry, form: Form, last: int) -> list[tuple[Moment, Change]]:
+    logs = RegistryLogs(registry.address, form)
+    raw = await read_logs(chain, registry.address, registry.start, last, logs.topics)
     blocks = await _blocks(chain, [log.at for log in raw])
     return [
         (Moment(blocks[log.block].time, log.block, log.log_index), change)
@@ -149,7 +194,7 @@ def _fits(settlement: Settlement, data: bytes) -> bool:
         return False
 
 
-def _signers(settlements: Sequence[Settlement], served: dict[tuple[int, int], Served]) -> set[bytes]:
+def _signers(settlements: Sequence[Settlement], served: Mapping[tuple[int, int], Served]) -> set[bytes]:
     """Ids of the enclaves in whose name something is settled."""
     signers: set[bytes] = set()
     for settlement in settlements:
@@ -162,14 +207,14 @@ def _signers(settlements: Sequence[Settlement], served: dict[tuple[int, int], Se
     return signers
 
 
-async def _enclaves(chain: Chain, deployment: Deployment, form: Form, tees: Sequence[bytes]) -> dict[bytes, Enclave]:
+async def _enclaves(chain: Chain, registry: Registry, form: Form, tees: Sequence[bytes]) -> dict[bytes, Enclave]:
     """What the registry keeps of each; those it does not know are left out. ``EndpointError``: another key than the id's."""
     gate, abi = asyncio.Semaphore(_TOGETHER), views(form)
 
     async def one(tee: bytes) -> tuple[bytes, Enclave] | None:
         async with gate:
             try:
-                answer = await chain.call(deployment.registry, encode_call(abi, "getTEE", [tee]))
+                answer = await chain.call(registry.address, encode_call(abi, "getTEE", [tee]))
             except Reverted:
                 return None
         enclave = read_enclave(form, tee, answer)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -42,11 +43,20 @@ class Limits:
     skew: int = 300
 
 
+class Earlier(NamedTuple):
+    """A registry that was asked before the one that settlements are checked against, ``until`` (UTC seconds) another took
+    its place; ``timeline`` is None where it is not known."""
+
+    timeline: Timeline | None
+    until: int
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """``settlements`` in chain order. ``times``: of their blocks (UTC seconds). ``settlers``: who sent each transaction.
-    ``served``: by place (block, log index); a settlement that is missing there was not asked for. ``keys``: public keys
-    (DER) of the enclaves that the registry keeps. ``older_leaves``: whether batches may name no signers."""
+    """``settlements`` in chain order, all checked against one registry. ``times``: of their blocks (UTC seconds).
+    ``settlers``: who sent each transaction. ``served``: by place (block, log index); a settlement that is missing there
+    was not asked for. ``timeline``: of the registry; ``keys``: public keys (DER) of the enclaves that are kept.
+    ``older_leaves``: whether batches may name no signers. ``earlier``: registries that were asked before."""
 
     settlements: Sequence[Settlement]
     times: Mapping[int, int]
@@ -56,22 +66,30 @@ class Evidence:
     keys: Mapping[bytes, bytes]
     limits: Limits = Limits()
     older_leaves: bool = False
+    earlier: Sequence[Earlier] = ()
 
 
-def findings(evidence: Evidence) -> list[Finding]:
-    """Everything that does not hold, in chain order."""
-    return _Check(evidence).run()
+@dataclass(slots=True)
+class Seen:
+    """What was settled before: where each root was first, which batches were examined, where each inference, signature and
+    all, was first, and each tuple with a signature that holds."""
+
+    roots: dict[bytes, At] = field(default_factory=dict)
+    examined: set[bytes] = field(default_factory=set)
+    inferences: dict[Inference, At] = field(default_factory=dict)
+    tuples: dict[bytes, tuple[bytes, At]] = field(default_factory=dict)
+
+
+def findings(evidence: Evidence, seen: Seen | None = None) -> list[Finding]:
+    """Everything that does not hold, in chain order. ``seen``: what stands before it on the chain, to which it is added."""
+    return _Check(evidence, Seen() if seen is None else seen).run()
 
 
 @dataclass(slots=True)
 class _Check:
     evidence: Evidence
+    seen: Seen
     found: list[Finding] = field(default_factory=list)
-    roots: dict[bytes, At] = field(default_factory=dict)
-    #: where each inference, signature and all, was settled first; and each tuple with a signature that holds
-    inferences: dict[Inference, At] = field(default_factory=dict)
-    tuples: dict[bytes, tuple[bytes, At]] = field(default_factory=dict)
-    examined: set[bytes] = field(default_factory=set)
 
     def run(self) -> list[Finding]:
         keys = cache(self._key)
@@ -90,7 +108,7 @@ class _Check:
     def _batch(self, settled: BatchSettled) -> tuple[Iterable[Inference], bytes | None]:
         """Its inferences, when the root binds them and they were not looked at before."""
         facts = {"root": _hex(settled.root), "size": str(settled.size)}
-        before = self.roots.setdefault(settled.root, settled.at)
+        before = self.seen.roots.setdefault(settled.root, settled.at)
         again = before != settled.at
         if again:
             said = f"the batch was settled before, in block {before.block}, log {before.log_index}"
@@ -105,9 +123,9 @@ class _Check:
         if not batch.inferences and not self.evidence.older_leaves:
             said = "the leaves of the batch name neither who signed nor when, so that nothing of it can be checked"
             self._add("blob-malformed", settled.root, PUBLICATION, settled.at, said, facts)
-        if settled.root in self.examined:
+        if settled.root in self.seen.examined:
             return (), None
-        self.examined.add(settled.root)
+        self.seen.examined.add(settled.root)
         return self._once_each(batch, settled), settled.root
 
     def _once_each(self, batch: Batch, settled: BatchSettled) -> Iterable[Inference]:
@@ -156,15 +174,20 @@ class _Check:
     # one inference
 
     def _inference(self, one: Inference, at: At, key: RSAPublicKey | str | None, batch: bytes | None) -> None:
-        limits, timeline = self.evidence.limits, self.evidence.timeline
+        limits, timelines = self.evidence.limits, self._asked(one.timestamp)
+        known = [timeline for timeline in timelines if timeline is not None]
         facts = _facts(one) | ({"root": _hex(batch)} if batch else {})
         subject, enclave = one.tuple_key, _hex(one.tee)
-        before = self.inferences.setdefault(one, at)
+        before = self.seen.inferences.setdefault(one, at)
         if before != at:
             said = f"the same signed inference was settled before, in block {before.block}, log {before.log_index}"
             self._add("duplicate-settlement", subject, SETTLEMENT, at, said, facts)
             return
-        if timeline.status_at(one.tee, one.timestamp) is Status.UNKNOWN:
+        statuses = [timeline.status_at(one.tee, one.timestamp) for timeline in known]
+        status = next((status for status in statuses if status is not Status.UNKNOWN), Status.UNKNOWN)
+        if status is Status.UNKNOWN and None in timelines:
+            return
+        if status is Status.UNKNOWN:
             said = f"it is settled in the name of {enclave}, of which the registry knows nothing"
             self._add("signer-unknown", subject, SETTLEMENT, at, said, facts)
             return
@@ -177,8 +200,8 @@ class _Check:
             self._add("bad-signature", subject, SETTLEMENT, at, said, facts)
             return
         self._alike(one, at, facts)
-        if not timeline.ever_ok(one.tee, one.timestamp - limits.skew, one.timestamp + limits.skew):
-            status = timeline.status_at(one.tee, one.timestamp)
+        around = one.timestamp - limits.skew, one.timestamp + limits.skew
+        if None not in timelines and not any(timeline.ever_ok(one.tee, *around) for timeline in known):
             said = f"the enclave signed it at {one.timestamp}, when it was {_WORDS[status]}"
             facts |= {"heartbeat_limit": str(limits.heartbeat), "skew": str(limits.skew)}
             self._add(f"signer-{status}", subject, SIGNING, at, said, facts, party=enclave)
@@ -190,8 +213,14 @@ class _Check:
             said = f"the enclave signed a time {-age} s after its settlement, {limits.future} s are allowed"
             self._add("future-inference", subject, SIGNING, at, said, facts, party=enclave)
 
+    def _asked(self, time: int) -> list[Timeline | None]:
+        """Of the registries that were asked from ``time`` to the settlement: what one of them knew stands for an inference,
+        though it is settled under another. None for one that is not known."""
+        before = [one.timeline for one in self.evidence.earlier if time - self.evidence.limits.skew < one.until]
+        return [*before, self.evidence.timeline]
+
     def _alike(self, one: Inference, at: At, facts: dict[str, str]) -> None:
-        signature, before = self.tuples.setdefault(one.tuple_key, (one.signature, at))
+        signature, before = self.seen.tuples.setdefault(one.tuple_key, (one.signature, at))
         if signature != one.signature:
             said = (
                 f"the same tuple was settled with another signature in block {before.block}, log {before.log_index}: one"

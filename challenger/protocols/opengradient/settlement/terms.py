@@ -1,19 +1,23 @@
-"""Which contracts are audited, and what they say of themselves: their limits, and which registry is asked."""
+"""Which contracts are audited, and what they say of themselves: their limits, and which registries are asked."""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from challenger.chain.answers import RawLog, SentTx
 from challenger.chain.codec import EventDecoder, decode_result, encode_call
-from challenger.domain import Address, Block
-from challenger.errors import ConfigError, RangeTooLarge, Reverted
+from challenger.domain import Address, At, Block
+from challenger.errors import ConfigError, EndpointError, RangeTooLarge, Reverted
 from challenger.protocols.opengradient.settlement.check import Limits
 from challenger.protocols.opengradient.settlement.registry import event_abi, form_named
 
 _UPDATED = EventDecoder([event_abi("RegistryUpdated(address indexed oldRegistry,address indexed newRegistry)")])
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+_BLOCK = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Chain(Protocol):
@@ -29,30 +33,81 @@ class Chain(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """``start``: a block not after its first event, nor after it was first asked; ``form``: its generation
+    (``registry.FORMS``), which is not guessed: one event means a grace period in one of them and a time in another.
+    ``ConfigError`` for a form that there is not."""
+
+    address: Address
+    start: int
+    form: str = "current"
+
+    def __post_init__(self) -> None:
+        # logs carry addresses in lower case, and one that is compared in another matches none of them
+        object.__setattr__(self, "address", Address(self.address.lower()))
+        form_named(self.form)
+
+    @classmethod
+    def parse(cls, text: str) -> Registry:
+        """``ADDRESS BLOCK FORM``. ``ConfigError``."""
+        match text.split():
+            case [address, start, form] if _ADDRESS.fullmatch(address) and _BLOCK.fullmatch(start):
+                return cls(Address(address), int(start), form)
+        raise ConfigError("a registry is written as ADDRESS BLOCK FORM, with a blank between", given=text)
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
-    """One deployed pair of contracts. ``registry_start``: a block not after the registry's first event; ``form``: the
-    registry's generation (``registry.FORMS``); ``older_leaves``: whether its batches have leaves without signers."""
+    """A settlement contract and the ``registry`` that it is checked against, as in ``Registry``; ``others``: those that
+    were asked before it, or will be after it. ``older_leaves``: whether its batches have leaves without signers.
+    ``ConfigError`` for a form that there is not."""
 
     settlement: Address
     registry: Address
     registry_start: int
     form: str = "current"
     older_leaves: bool = False
+    others: tuple[Registry, ...] = ()
 
     def __post_init__(self) -> None:
-        # logs carry addresses in lower case, and one that is compared in another matches none of them
         object.__setattr__(self, "settlement", Address(self.settlement.lower()))
         object.__setattr__(self, "registry", Address(self.registry.lower()))
+        form_named(self.form)
+
+    @property
+    def registries(self) -> tuple[Registry, ...]:
+        """The one that is named first is asked where the contracts do not say which."""
+        return (Registry(self.registry, self.registry_start, self.form), *self.others)
 
 
-async def read_limits(chain: Chain, deployment: Deployment) -> Limits:
+class UnnamedRegistry(ConfigError):
+    """settlements were checked against a registry that the settings do not name"""
+
+    def __init__(self, registry: Address, block: int) -> None:
+        """``block``: the first that has such a settlement."""
+        said = "what is before that block can be audited; for the rest name it in [opengradient] registries"
+        super().__init__(said, registry=registry, block=block)
+        self.block = block
+
+
+class Asked(NamedTuple):
+    """What settlements are checked against behind ``place`` (block, log index). ``registry`` is None where the deployment
+    does not name the one at ``address``; ``time``: of the block (UTC seconds)."""
+
+    place: tuple[int, int]
+    time: int
+    address: Address
+    registry: Registry | None
+
+
+async def read_limits(chain: Chain, deployment: Deployment, registry: Registry) -> Limits:
     """What the contracts say at the newest block, and the defaults for what they do not. None of it leaves an event, so
     that what was in force earlier cannot be had from logs."""
-    form, stated = form_named(deployment.form), Limits()
+    form, stated = form_named(registry.form), Limits()
     verifier = await _verifier(chain, deployment)
     age = await _view(chain, verifier, "MAX_INFERENCE_AGE", "uint256")
     future = await _view(chain, verifier, "FUTURE_TOLERANCE", "uint256")
-    beat = await _view(chain, deployment.registry, "heartbeatMaxAge", "uint256") if form.beats else None
+    beat = await _view(chain, registry.address, "heartbeatMaxAge", "uint256") if form.beats else None
     return Limits(
         heartbeat=(stated.heartbeat if beat is None else beat) if form.beats else None,
         age=stated.age if age is None else age,
@@ -61,32 +116,37 @@ async def read_limits(chain: Chain, deployment: Deployment) -> Limits:
     )
 
 
-async def same_registry(chain: Chain, deployment: Deployment, first: int, last: int) -> None:
-    """``ConfigError`` unless the settlements of ``first ≤ n ≤ last`` were checked against this registry: under another one
-    honest enclaves are unknown. A verifier that says nothing of a registry is let pass."""
+async def registries_asked(chain: Chain, deployment: Deployment, first: int, last: int) -> list[Asked]:
+    """Which registries the verifier asked up to block ``last``, in chain order: under another one honest enclaves are
+    unknown. A verifier that says nothing of a registry is taken to ask the one that is named first. ``EndpointError`` when
+    what it says contradicts itself."""
     verifier = await _verifier(chain, deployment)
-    asked = await _view(chain, verifier, "registry", "address")
-    if asked is None:
-        return
+    begin = min(first, *(registry.start for registry in deployment.registries))
     newest = (await chain.block("latest")).number
-    for log in reversed(await read_logs(chain, verifier, first, newest, _UPDATED.topics)):
-        event = _UPDATED.decode(log)
-        if event is None:
-            continue
-        if log.block <= last:
-            raise ConfigError(
-                "the settlements' registry was exchanged within these blocks: audit up to that block, and from it on",
-                block=log.block,
-                before=event.args["oldRegistry"],
-                after=event.args["newRegistry"],
-            )
-        asked = event.args["oldRegistry"]
-    if asked != deployment.registry:
-        raise ConfigError(
-            "the settlements of these blocks were checked against another registry",
-            given=deployment.registry,
-            asked=asked,
-        )
+    changes = [
+        (log, event.args["oldRegistry"], event.args["newRegistry"])
+        for log in await read_logs(chain, verifier, begin, newest, _UPDATED.topics)
+        if (event := _UPDATED.decode(log)) is not None
+    ]
+    now = await _view(chain, verifier, "registry", "address")
+    if now is None:
+        return [Asked((begin, -1), 0, deployment.registry, deployment.registries[0])]
+    addresses = [changes[0][1] if changes else now, *(new for _, _, new in changes)]
+    if addresses[-1] != now or any(old != before for (_, old, _), before in zip(changes, addresses, strict=False)):
+        raise EndpointError("what the verifier says of its registry contradicts itself", verifier=verifier)
+    past = [log for log, _, _ in changes if log.block <= last]
+    blocks = await chain.blocks(log.block for log in past)
+    places = [((begin, -1), 0), *(((log.block, log.log_index), at.time) for log, at in zip(past, blocks, strict=True))]
+    known = {registry.address: registry for registry in reversed(deployment.registries)}
+    return [
+        Asked(place, time, address, known.get(address))
+        for (place, time), address in zip(places, addresses, strict=False)
+    ]
+
+
+def asked_at(asked: Sequence[Asked], at: At) -> int:
+    """Which of ``registries_asked``, by number, the settlement at this place was checked against."""
+    return bisect_left([one.place for one in asked], (at.block, at.log_index)) - 1
 
 
 async def _verifier(chain: Chain, deployment: Deployment) -> Address:
