@@ -81,12 +81,14 @@ class _Told:
 
 def _is_step(kind: str) -> bool:
     """Whether an entry of this kind is about a row of ``work``."""
-    return kind in _STATES or kind in ("note", "restored", "draw-orphaned", "taken-back")
+    return kind in _STATES or kind in ("note", "restored", "draw-orphaned", "taken-back", "adopted")
 
 
 def _step(row: dict[str, Any], kind: str, told: dict[str, Any]) -> None:
     """What one entry does to a row of ``work``."""
     match kind:
+        case State.OBSERVED:
+            pass  # the chain's word: a row begins so, and one that is there stands where it stood
         case "restored" if "before" not in told:
             row.update(state=told["to"], before=None)
         case "restored":
@@ -97,6 +99,8 @@ def _step(row: dict[str, Any], kind: str, told: dict[str, Any]) -> None:
             row["before" if row["state"] == _ORPHANED else "state"] = told["to"]
         case "orphaned":
             row.update(state=_ORPHANED, before=told["from"])
+        case "adopted":
+            row.update(state=State.FILED.value, next_try=0, detail=told["part"] or row["detail"])
         case _:
             row.update({name: value for name, value in told.items() if name in _FRESH})
             if kind != "note":

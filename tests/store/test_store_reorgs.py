@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from challenger.audit.rows import audit_rows
 from challenger.domain import Action, Call, Cursor, Intent, State, TxState
 from challenger.errors import StaleRow
 from challenger.store import Store, View, subject_of
+from challenger.store.adopt import adopt, strays
 
-from .chains import ME, T0, chain, committed, dispute_opened, h
+from .chains import ME, T0, THEM, chain, committed, demand_opened, dispute_opened, h
 
 S = State
 
@@ -52,6 +54,10 @@ class Scene:
         async with self.store.read() as view:
             return await view.work.get(self.job)
 
+    async def holds(self) -> None:
+        async with self.store.read() as view:
+            assert await audit_rows(view) == []
+
     async def kinds(self) -> list[str]:
         async with self.store.read() as view:
             return [entry.kind for entry in await view.journal.about(subject_of(self.job))]
@@ -75,6 +81,15 @@ async def test_a_vanished_commitment_is_orphaned_and_comes_back_as_it_was(scene:
     row = await scene.work()
     assert (row.state, row.before, row.draw_hash) == ("replayed", None, scene.blocks[7].hash)
     assert await scene.kinds() == ["observed", "sampled", "replayed", "orphaned", "restored", "observed"]
+    await scene.holds()
+
+
+async def test_what_was_skipped_comes_back_skipped_and_the_audit_agrees(scene: Scene) -> None:
+    await scene.draw(S.SKIPPED)
+    await scene.rewind(4)
+    await scene.again(scene.blocks[4:], scene.event)
+    assert (await scene.work()).state == "skipped"
+    await scene.holds()
 
 
 async def test_in_another_block_it_starts_anew(scene: Scene) -> None:
@@ -85,6 +100,7 @@ async def test_in_another_block_it_starts_anew(scene: Scene) -> None:
     row = await scene.work()
     assert (row.state, row.before, row.seen_block) == ("observed", None, 6)
     assert row.selected is row.draw_block is row.draw_hash is row.inputs is row.p_millionths is None
+    await scene.holds()
 
 
 async def test_money_on_its_way_is_followed_whatever_the_block(scene: Scene) -> None:
@@ -95,6 +111,7 @@ async def test_money_on_its_way_is_followed_whatever_the_block(scene: Scene) -> 
     await scene.again(other, committed(other[1]))
     row = await scene.work()
     assert (row.state, row.seen_block) == ("filing", 6)
+    await scene.holds()
 
 
 async def test_a_signed_demand_counts_as_money_on_its_way(scene: Scene) -> None:
@@ -161,6 +178,24 @@ async def test_a_move_that_rests_on_a_block_is_taken_back_with_it(scene: Scene) 
     # a second reorg finds nothing more to take back
     await scene.rewind(9)
     assert (await scene.work()).state == "confirmed"
+    await scene.holds()
+
+
+@pytest.mark.parametrize("part", ["", "output"])
+async def test_what_was_adopted_holds_and_so_it_does_when_its_block_goes(scene: Scene, part: str) -> None:
+    await scene.draw()
+    (eleven,) = chain(11, 11, scene.blocks[-1])
+    opened = demand_opened if part else dispute_opened
+    await scene.again([eleven], opened(eleven, scene.job))
+    async with scene.store.begin(T0) as unit:
+        (stray,) = await strays(unit, THEM)
+        assert stray.part == part
+        await adopt(unit, stray, 0)
+    assert (await scene.work()).state == "filed"
+    await scene.holds()
+    await scene.rewind(10)
+    assert (await scene.work()).state == "sampled"
+    await scene.holds()
 
 
 async def test_an_orphan_remembers_the_state_before_the_moves_that_went_with_it(scene: Scene) -> None:
