@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from replay.artifacts.errors import ArtifactReason, ArtifactRefused
@@ -29,14 +30,14 @@ class Addresses:
             return False
         return all(_public(one) or any(one in network for network in self._allowed) for one in _layers(ip))
 
-    def check_literal(self, host: str) -> None:
-        """Refuse a literal IP that is not permitted: aiohttp connects to literals without asking its resolver."""
-        try:
-            ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        if not self.permits(host):
-            raise ArtifactRefused(ArtifactReason.ADDRESS, f"{host} is a private address")
+    def socket_to(self, info: AddrInfoType) -> socket.socket:
+        """A socket for a connection to ``info``, made only where that is permitted. Every connection begins with one: aiohttp
+        connects to literal IPs without asking its resolver, and what it takes for one (``127\u30020\u30020\u30021`` is) nobody but it
+        knows. Raises ``ArtifactRefused``."""
+        family, kind, protocol, _, where = info
+        if not self.permits(str(where[0])):
+            raise ArtifactRefused(ArtifactReason.ADDRESS, f"{where[0]} is a private address")
+        return socket.socket(family, kind, protocol)
 
 
 def _public(ip: IPv4Address | IPv6Address) -> bool:

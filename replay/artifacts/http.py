@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -28,9 +27,10 @@ class HttpSource:
     ) -> None:
         self._timeout = timeout
         self._max_redirects = max_redirects
-        self._addresses = addresses
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=GuardedResolver(addresses), use_dns_cache=False, limit=16),
+            connector=aiohttp.TCPConnector(
+                resolver=GuardedResolver(addresses), socket_factory=addresses.socket_to, use_dns_cache=False, limit=16
+            ),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=idle_timeout, sock_read=idle_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "inference-challenger"},
@@ -54,18 +54,16 @@ class HttpSource:
         await self._session.close()
 
     async def _follow(self, uri: str, into: BinaryIO, max_bytes: int, accept: str) -> None:
-        at = uri
+        at = URL(uri)
         for _ in range(self._max_redirects + 1):
-            parts = urlsplit(at)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(at)} is neither http nor https", uri=uri)
-            self._addresses.check_literal(parts.hostname)
+            if at.scheme not in ("http", "https") or not at.raw_host:
+                raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(str(at))} is neither http nor https", uri=uri)
             async with self._session.get(at, allow_redirects=False, headers={"Accept": accept}) as answer:
                 if answer.status not in _REDIRECTS:
                     await self._body(answer, uri, into, max_bytes)
                     return
-                target = str(answer.url.join(URL(answer.headers.get("Location", ""))))
-            if parts.scheme == "https" and not target.startswith("https:"):
+                target = answer.url.join(URL(answer.headers.get("Location", "")))
+            if at.scheme == "https" and target.scheme != "https":
                 raise ArtifactRefused(ArtifactReason.REDIRECT, "from https down to another scheme", uri=uri)
             at = target
         raise ArtifactRefused(ArtifactReason.REDIRECT, f"more than {self._max_redirects} redirects", uri=uri)

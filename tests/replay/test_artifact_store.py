@@ -198,6 +198,7 @@ async def test_redirects_are_few_and_each_is_checked(tmp_path):
         "twice": to("/once"), "once": to("m"), "m": b"here", "loop": to("/loop"), "file": to("file:///etc/passwd"),
         "inside": to("http://127.0.0.2/"), "metadata": to("http://169.254.169.254/latest"), "nowhere": to("//"),
         "mapped": to("http://[::ffff:10.0.0.1]/"), "name": to("http://localhost:1/"),
+        "spelt": to("http://127\u30020\u30020\u30022/"),
     }  # fmt: skip
     async with serving(**routes) as (at, _), store(tmp_path, private_networks=LOOPBACK) as cache:
         assert (await cache.fetch(f"{at}/twice", sha(b"here"))).read_bytes() == b"here"
@@ -207,6 +208,7 @@ async def test_redirects_are_few_and_each_is_checked(tmp_path):
             ("inside", ArtifactReason.ADDRESS),
             ("metadata", ArtifactReason.ADDRESS),
             ("mapped", ArtifactReason.ADDRESS),
+            ("spelt", ArtifactReason.ADDRESS),
         ]:
             await refused(cache.fetch(f"{at}/{path}", sha(b"?")), ArtifactRefused, reason)
         with pytest.raises(ArtifactError):
@@ -217,11 +219,16 @@ async def test_private_addresses_are_refused_by_name_and_by_number(tmp_path):
     async with serving(m=b"secret") as (at, asked), store(tmp_path) as cache:
         port = at.rpartition(":")[2]
         odd = (ArtifactReason.ADDRESS, ArtifactReason.UNREACHABLE, ArtifactReason.SCHEME)
-        for host in ("127.0.0.1", "localhost", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"):
+        for host in (
+            "127.0.0.1", "localhost", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "127.0.0.1.",
+            # what IDNA makes 127.0.0.1 of: ideographic full stops, circled and full-width digits, soft hyphens
+            "127\u30020\u30020\u30021", "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460", "\uff11\uff12\uff17.\uff10.\uff10.\uff11",
+            "127.0.0.\u00ad1", "127\uff0e0\uff610\uff0e1", "loc\u24d0lhost", "[::\uff11]", "[::1%25lo]",
+        ):  # fmt: skip
             with pytest.raises(ArtifactError) as caught:
                 await cache.fetch(f"http://{host}:{port}/m", sha(b"secret"))
             # odd spellings of numbers may not even parse or resolve, which is as good
-            assert caught.value.reason in odd, host
+            assert caught.value.reason in odd, ascii(host)
         assert asked == []
 
 
