@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def printable(text: str) -> str:
+    """One line of text, whatever came in: no control character, and nothing that a database or UTF-8 refuses."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class ChallengerError(Exception):
     """something went wrong"""
 
@@ -22,8 +27,7 @@ class ChallengerError(Exception):
     def __str__(self) -> str:
         head = " ".join((type(self).__doc__ or "").split())
         tail = ", ".join(f"{key}={value}" for key, value in self.context.items())
-        text = head + (f": {self.detail}" if self.detail else "") + (f" ({tail})" if tail else "")
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # one line, whatever came in
+        return printable(head + (f": {self.detail}" if self.detail else "") + (f" ({tail})" if tail else ""))
 
 
 class ConfigError(ChallengerError):

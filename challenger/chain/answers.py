@@ -68,7 +68,7 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class FeeHistory:
-    """``base_fees``: of the blocks from ``oldest`` on, and of the next one; ``rewards[block][percentile]`` in wei."""
+    """``base_fees``: of the blocks from ``oldest`` on, and of the next one, never empty; ``rewards[block][percentile]`` in wei."""
 
     oldest: BlockNumber
     base_fees: tuple[Wei, ...]
@@ -184,8 +184,8 @@ def parse_called(tx_hash: bytes, answer: Any) -> Called | None:
 def parse_fee_history(answer: Any) -> FeeHistory:
     base_fees = wire.field(answer, "baseFeePerGas")
     rewards = answer.get("reward")
-    if type(base_fees) is not list or not (rewards is None or type(rewards) is list):
-        raise ValueError("the fee history is not made of lists")
+    if type(base_fees) is not list or not base_fees or not (rewards is None or type(rewards) is list):
+        raise ValueError("the fee history is not made of lists, or holds no base fee")
     if not all(type(row) is list for row in rewards or ()):
         raise ValueError("the rewards are not lists")
     return FeeHistory(

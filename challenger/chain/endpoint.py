@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -116,8 +117,9 @@ async def connect(url: str, *, chain_id: int | None = None, **options: Any) -> A
 
 
 def _seconds(value: str | None) -> float | None:
-    """``Retry-After`` in its seconds form; the date form is read as no hint."""
+    """``Retry-After`` in its seconds form; the date form, and what is no time at all, is read as no hint."""
     try:
-        return min(max(float(value), 0.0), 3600.0) if value is not None else None
+        seconds = -1.0 if value is None else float(value)
     except ValueError:
         return None
+    return min(seconds, 3600.0) if math.isfinite(seconds) and seconds >= 0.0 else None

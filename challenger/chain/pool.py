@@ -1,7 +1,7 @@
 """Several endpoints as one: a provider under one ``Rpc`` that reads from a fit endpoint and sends through all of them.
 
-Reads stay on one endpoint until it fails, lags or asks to rest, since a reader needs one view of the chain; then the next
-fit one takes over, and whoever reads ranges notices a change of view by itself. A raw transaction goes to every endpoint.
+Reads stay on one endpoint until it fails, lags or asks to rest, since a reader needs one view of the chain; an answer that
+makes no sense is a failure too. Then the next fit one takes over, and whoever reads ranges notices a change of view by itself. A raw transaction goes to every endpoint.
 
 There is no task behind it: before ``latest`` is read, and at most every ``survey`` seconds, all endpoints are asked for
 chain id and head. To lag is no fault and no disagreement; it only means to be read from last.
@@ -22,8 +22,16 @@ import aiohttp
 from challenger.chain import wire
 from challenger.chain.health import Health, Resting, best_head
 from challenger.chain.refusals import refusal
-from challenger.chain.rpc import Request, Rpc
-from challenger.errors import AnswerTooLarge, ChallengerError, EndpointError, RangeTooLarge, RateLimited, WrongChain
+from challenger.chain.rpc import Parse, Request, Rpc
+from challenger.errors import (
+    AnswerTooLarge,
+    ChallengerError,
+    EndpointError,
+    RangeTooLarge,
+    RateLimited,
+    UnknownBlock,
+    WrongChain,
+)
 
 _SEND = "eth_sendRawTransaction"
 _KNOWN = re.compile(r"already known|known transaction|already imported|already exists", re.IGNORECASE)
@@ -94,12 +102,21 @@ class PoolProvider:
     async def make_request(self, method: Any, params: Any) -> Any:
         if method == _SEND:
             return await self._broadcast(params)
-        if method == "eth_getBlockByNumber" and params[0] == "latest":
-            await self.look()
-        return await self._anywhere(lambda member: self._one(member, method, params))
+        return await self.make_read(method, params, _as_it_is)
 
     async def make_batch_request(self, batch_requests: Sequence[Request]) -> Any:
-        return await self._anywhere(lambda member: self._many(member, batch_requests))
+        return await self.make_batch_read(batch_requests, [_as_it_is] * len(batch_requests))
+
+    async def make_read(self, method: Any, params: Any, parse: Parse) -> Any:
+        """The answer with its result parsed: an endpoint whose answer ``parse`` refuses (``ValueError``) has failed, and
+        the next one is asked. ``UnknownBlock`` is an answer like any other, and passes."""
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            await self.look()
+        return await self._anywhere(lambda member: self._one(member, method, params, parse))
+
+    async def make_batch_read(self, requests: Sequence[Request], parses: Sequence[Parse]) -> Any:
+        """As ``make_read``; one answer that makes no sense fails the batch."""
+        return await self._anywhere(lambda member: self._many(member, requests, parses))
 
     # health
 
@@ -191,6 +208,9 @@ class PoolProvider:
             except _Unfit:
                 self._tell(member)
                 continue
+            except EndpointError:  # it has answered: with too much, or that it knows no such block
+                self.current = member
+                raise
             member.health.answered()
             self._tell(member)
             if _own_refusal(answer):
@@ -210,7 +230,7 @@ class PoolProvider:
             return RateLimited("every endpoint asks to rest", retry_after=max(0.0, min(waits)), endpoint=told)
         return EndpointError(f"no endpoint answers ({told})")
 
-    async def _one(self, member: Member, method: str, params: Any) -> Any:
+    async def _one(self, member: Member, method: str, params: Any, parse: Parse) -> Any:
         width = _width(method, params)
         span = member.health.span
         if width and span is not None and width > span.blocks:
@@ -229,18 +249,29 @@ class PoolProvider:
             raise self._limited(member, error)
         if isinstance(error, RangeTooLarge) and width:
             member.health.range_refused(width)
-        elif error is None and width and span is not None:
-            span.answered(width, self._clock() - began, len(answer["result"] or ()))
-        return answer
+        if error is not None:
+            return answer
+        found = self._parsed(member, method, answer["result"], parse)
+        if width and span is not None:
+            span.answered(width, self._clock() - began, len(found) if isinstance(found, list) else 0)
+        return {"result": found}
 
-    async def _many(self, member: Member, requests: Sequence[Request]) -> list[Any]:
+    def _parsed(self, member: Member, method: str, result: Any, parse: Parse) -> Any:
+        try:
+            return parse(result)
+        except ValueError as error:
+            raise self._failed(member, f"nonsense in answer to {method}: {error}") from None
+        except UnknownBlock as error:
+            raise UnknownBlock(error.detail, endpoint=member.name) from None
+
+    async def _many(self, member: Member, requests: Sequence[Request], parses: Sequence[Parse]) -> list[Any]:
         answers: list[Any] = []
         batching: Any = getattr(member.rpc.provider, "make_batch_request", None)
         while len(answers) < len(requests):
             size = member.health.batch if batching is not None else 0
             if size < 2:
                 method, params = requests[len(answers)]
-                answers.append(await self._one(member, method, params))
+                answers.append(await self._one(member, method, params, parses[len(answers)]))
                 member.health.batch_answered()  # so that larger ones are tried again some day
                 continue
             chunk = list(requests[len(answers) :][:size])
@@ -264,8 +295,11 @@ class PoolProvider:
                 limit = None if told is None else refusal(method, told, member.name)
                 if isinstance(limit, RateLimited):
                     raise self._limited(member, limit)
+                parse = parses[len(answers)]
+                answers.append(
+                    answer if told is not None else {"result": self._parsed(member, method, answer["result"], parse)}
+                )
             member.health.batch_answered()
-            answers += found
         return answers
 
     async def _tried(self, member: Member, request: Awaitable[Any]) -> Any:
@@ -313,7 +347,7 @@ class PoolProvider:
 
     async def _sent(self, member: Member, params: Any) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = await self._one(member, _SEND, params)
+            answer: dict[str, Any] = await self._one(member, _SEND, params, _as_it_is)
         except (_Unfit, AnswerTooLarge):
             return None
         return answer
@@ -329,13 +363,18 @@ def _width(method: str, params: Any) -> int:
         return 0
 
 
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
 def _is_answer(answer: Any) -> bool:
     return isinstance(answer, dict) and (answer.get("error") is not None or "result" in answer)
 
 
 def _own_refusal(answer: Any) -> bool:
     error = answer.get("error") if isinstance(answer, dict) else None
-    return isinstance(error, dict) and error.get("code") in _OTHERS_MAY
+    code = error.get("code") if isinstance(error, dict) else None
+    return type(code) is int and code in _OTHERS_MAY
 
 
 def _result(answer: Any) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from challenger.errors import RangeTooLarge, RateLimited, Reverted, RpcError
+from challenger.errors import RangeTooLarge, RateLimited, Reverted, RpcError, printable
 
 _QUOTA = re.compile(
     r"rate.?limit|too many (?:requests|connections)|quota|requests? (?:rate|count|limit)|per second|per day|daily|"
@@ -35,7 +35,8 @@ def refusal(method: str, error: Any, endpoint: str) -> RpcError | Reverted:
         data = _revert_data(error.get("data"))
     else:
         message = str(error)
-    line = " ".join(message.split())[:300] or "no message"
+    # the words of a refusal end up in the record: no lone surrogate may keep a transaction's row from being written
+    line = printable(" ".join(message.split())[:300]) or "no message"
     if method in _CALLS and (code == 3 or data or _REVERT.search(message)):
         return Reverted(line, data=data)
     kind: type[RpcError] = RpcError

@@ -41,10 +41,13 @@ BlockRef = int | bytes | str
 #: One entry per indexed position: one topic, any of several, or anything.
 Topics = Sequence[bytes | Sequence[bytes] | None]
 Request = tuple[str, list[Any]]
+#: What makes a value of a result; ``ValueError`` where it makes no sense, ``UnknownBlock`` where that is what it says.
+Parse = Callable[[Any], Any]
 
 
 class Provider(Protocol):
-    """What carries one request; a provider that can batch also has ``make_batch_request``."""
+    """What carries one request. A provider that can batch also has ``make_batch_request``; one that can ask another
+    endpoint when an answer makes no sense has ``make_read`` and ``make_batch_read``, whose results are parsed."""
 
     async def make_request(self, method: Any, params: Any) -> Any: ...
 
@@ -78,6 +81,7 @@ class Rpc:
         self._backoff = backoff
         self._patience = patience
         self._batch = batch if hasattr(provider, "make_batch_request") else 0
+        self._elsewhere: Any = provider if hasattr(provider, "make_read") else None
 
     # blocks and logs
 
@@ -92,8 +96,7 @@ class Rpc:
     async def blocks(self, which: Iterable[int | bytes]) -> list[Block]:
         """Headers of these numbers or hashes, in their order, batched. ``UnknownBlock`` when one is not there."""
         wanted = list(which)
-        answers = await self._ask_many([_block_request(one) for one in wanted])
-        return [self._parsed("a block", a, partial(_block, w)) for w, a in zip(wanted, answers, strict=True)]
+        return await self._read_many([_block_request(one) for one in wanted], [partial(_block, one) for one in wanted])
 
     async def logs(
         self, addresses: Address | Sequence[Address], first: int, last: int, topics: Topics | None = None
@@ -105,10 +108,9 @@ class Rpc:
         emitters = _emitters(addresses)
         query = {"address": emitters, "fromBlock": hex(first), "toBlock": hex(last)} | _topics(topics)
         try:
-            answer = await self._ask("eth_getLogs", [query])
+            return await self._read("eth_getLogs", [query], partial(_logs_between, emitters, first, last))
         except AnswerTooLarge as error:
             raise RangeTooLarge(error.detail, method="eth_getLogs", endpoint=self.name) from None
-        return self._parsed("eth_getLogs", answer, partial(_logs_between, emitters, first, last))
 
     async def logs_in(
         self, addresses: Address | Sequence[Address], blocks: Sequence[Block], topics: Topics | None = None
@@ -117,11 +119,9 @@ class Rpc:
         (an error), where a range would come back silently short."""
         emitters = _emitters(addresses)
         queries = [{"address": emitters, "blockHash": wire.to_hex(b.hash)} | _topics(topics) for b in blocks]
-        answers = await self._ask_many([("eth_getLogs", [query]) for query in queries])
-        logs: list[RawLog] = []
-        for block, answer in zip(blocks, answers, strict=True):
-            logs += self._parsed("eth_getLogs", answer, partial(_logs_of_block, emitters, block))
-        return logs
+        parses = [partial(_logs_of_block, emitters, block) for block in blocks]
+        served = await self._read_many([("eth_getLogs", [query]) for query in queries], parses)
+        return [log for logs in served for log in logs]
 
     # state
 
@@ -182,11 +182,8 @@ class Rpc:
     async def called(self, which: Iterable[bytes]) -> list[Called | None]:
         """What these transactions asked for, in their order, batched; None for one that the endpoint does not know."""
         wanted = list(which)
-        answers = await self._ask_many([("eth_getTransactionByHash", [wire.to_hex(one)]) for one in wanted])
-        return [
-            self._parsed("eth_getTransactionByHash", answer, partial(parse_called, one))
-            for one, answer in zip(wanted, answers, strict=True)
-        ]
+        requests: list[Request] = [("eth_getTransactionByHash", [wire.to_hex(one)]) for one in wanted]
+        return await self._read_many(requests, [partial(parse_called, one) for one in wanted])
 
     async def ask(self, method: str, *params: Any) -> Any:
         """Any other method, once, unparsed (a devnet's controls)."""
@@ -199,8 +196,7 @@ class Rpc:
     async def headers_served(self, which: Iterable[int | bytes]) -> list[tuple[Header, dict[str, Any]]]:
         """As ``headers``, each with the endpoint's own words."""
         wanted = list(which)
-        answers = await self._ask_many([_block_request(one) for one in wanted])
-        return [(self._parsed("a header", a, partial(_header, w)), a) for w, a in zip(wanted, answers, strict=True)]
+        return await self._read_many([_block_request(one) for one in wanted], [partial(_served, one) for one in wanted])
 
     async def read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
         """Any other read, as persistent as the typed ones; a ``ValueError`` of ``parse`` is an ``EndpointError``."""
@@ -209,7 +205,35 @@ class Rpc:
     # how a request goes
 
     async def _read(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
-        return self._parsed(method, await self._ask(method, params), parse)
+        if self._elsewhere is None:
+            return self._parsed(method, await self._ask(method, params), parse)
+        return await self._persistently(lambda: self._once_elsewhere(method, params, parse))
+
+    async def _once_elsewhere(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
+        found: T = self._result(method, await self._bounded(method, self._elsewhere.make_read(method, params, parse)))
+        return found
+
+    async def _read_many(self, requests: list[Request], parses: Sequence[Callable[[Any], T]]) -> list[T]:
+        """In the order of the requests, batched."""
+        results: list[T] = []
+        while len(results) < len(requests):
+            at = len(results)
+            if not self._batch:
+                few = zip(requests[at : at + 8], parses[at : at + 8], strict=True)
+                results += await asyncio.gather(*(self._read(*request, parse) for request, parse in few))
+                continue
+            chunk = slice(at, at + self._batch)
+            try:
+                results += await self._read_batch(requests[chunk], parses[chunk])
+            except _BatchRefused:
+                self._batch //= 2
+        return results
+
+    async def _read_batch(self, chunk: list[Request], parses: Sequence[Callable[[Any], T]]) -> list[T]:
+        answers = await self._persistently(partial(self._once_batch, chunk, parses))
+        if self._elsewhere is not None:
+            return answers
+        return [self._parsed(method, a, parse) for (method, _), a, parse in zip(chunk, answers, parses, strict=True)]
 
     def _parsed(self, what: str, answer: Any, parse: Callable[[Any], T]) -> T:
         try:
@@ -226,7 +250,7 @@ class Rpc:
         for tried in range(1, self._attempts + 1):
             try:
                 return await attempt()
-            except AnswerTooLarge:
+            except (AnswerTooLarge, UnknownBlock):
                 raise
             except (EndpointError, RateLimited) as error:
                 asked = getattr(error, "retry_after", None)
@@ -240,23 +264,13 @@ class Rpc:
     async def _once(self, method: str, params: list[Any]) -> Any:
         return self._result(method, await self._bounded(method, self.provider.make_request(method, params)))
 
-    async def _ask_many(self, requests: list[Request]) -> list[Any]:
-        results: list[Any] = []
-        while len(results) < len(requests):
-            if not self._batch:
-                rest = requests[len(results) :][:8]
-                results += await asyncio.gather(*(self._ask(method, params) for method, params in rest))
-                continue
-            chunk = requests[len(results) :][: self._batch]
-            try:
-                results += await self._persistently(partial(self._once_batch, chunk))
-            except _BatchRefused:
-                self._batch //= 2
-        return results
-
-    async def _once_batch(self, chunk: list[Request]) -> list[Any]:
-        batch: Any = self.provider.make_batch_request  # type: ignore[attr-defined]
-        answers = await self._bounded(f"a batch of {chunk[0][0]}", batch(chunk))
+    async def _once_batch(self, chunk: list[Request], parses: Sequence[Parse]) -> list[Any]:
+        batch: Any = self.provider
+        if self._elsewhere is not None:
+            request = batch.make_batch_read(chunk, parses)
+        else:
+            request = batch.make_batch_request(chunk)
+        answers = await self._bounded(f"a batch of {chunk[0][0]}", request)
         if isinstance(answers, dict):
             error = refusal("batch", answers.get("error"), self.name)
             if isinstance(error, RateLimited):
@@ -305,9 +319,9 @@ def _block(which: BlockRef, answer: Any) -> Block:
     return block
 
 
-def _header(which: int | bytes, answer: Any) -> Header:
+def _served(which: int | bytes, answer: Any) -> tuple[Header, dict[str, Any]]:
     _block(which, answer)
-    return parse_header(answer)
+    return parse_header(answer), answer
 
 
 def _emitters(addresses: Address | Sequence[Address]) -> list[str]:

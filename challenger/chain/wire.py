@@ -4,7 +4,6 @@ and nothing else, whatever JSON value comes in."""
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from challenger.domain import Address, Block, BlockNumber, Hash32, UnixTime
@@ -13,21 +12,18 @@ from challenger.domain import Address, Block, BlockNumber, Hash32, UnixTime
 MAX_I64 = 2**63 - 1
 MAX_U256 = 2**256 - 1
 
-#: The parser's C code recurses, and Python stops it at the recursion limit. Where a library has raised that limit beyond
-#: what the stack holds (py-evm does), text nested deep enough would end the process: there the depth is checked first.
-SAFE_RECURSION = 3_000
+#: The parser's C code recurses, and so does all that shows what it made. Deep nesting ends in a ``RecursionError`` in some
+#: place that does not look for one; where a library has raised Python's limit beyond what the stack holds (py-evm does),
+#: it ends the process. So the depth is checked first.
 MAX_DEPTH = 64
 _SHAPE = bytes(sorted(set(range(256)) - set(b'[]{}"\\')))
 
 
 def parse_json(raw: bytes) -> Any:
     """What ``raw`` says; ``ValueError`` for what is no JSON, or nested far deeper than any answer is."""
-    if sys.getrecursionlimit() > SAFE_RECURSION and not _shallow(raw):
+    if not _shallow(raw):
         raise ValueError("not JSON, or nested too deeply")
-    try:
-        return json.loads(raw)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return json.loads(raw)
 
 
 def _shallow(raw: bytes) -> bool:

@@ -212,6 +212,36 @@ async def test_what_one_cannot_do_another_may():
         await w.rpc.logs(ToyDecoder.emitters, 1, 5)
 
 
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("eth_getLogs", {"result": 7}),
+        ("eth_getLogs", {"result": None}),
+        ("eth_getBlockByNumber", {"result": {"number": "0x1"}}),
+        ("eth_getBlockByNumber", {"result": []}),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_the_next_ones_to_give(method: str, answer: Any):
+    w = World()
+    await w.pool.start()
+    w.pool.members[0].health.range_refused(40)  # its width is learnt from each answer then
+    w.nodes[0].fault = lambda asked: answer if asked == method else None
+    logs = await w.rpc.logs(ToyDecoder.emitters, 1, 5)
+    (block,) = await w.rpc.blocks([1])
+    assert (len(logs), block.number) == (5, 1)
+    assert w.pool.current is w.pool.members[1]
+    assert "nonsense" in w.said[0].why
+
+
+@pytest.mark.parametrize("code", [[], {}, None, True, "-32601"])
+async def test_a_refusal_without_a_code_is_a_refusal(code: Any):
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = lambda asked: {"error": {"code": code, "message": "no"}} if asked == "eth_getLogs" else None
+    with pytest.raises(RpcError, match="no"):
+        await w.rpc.logs(ToyDecoder.emitters, 1, 5)
+
+
 async def test_batches_shrink_per_endpoint():
     w = World()
     await w.pool.start()
