@@ -164,6 +164,7 @@ def test_the_largest_float_is_read() -> None:
         (1, (1,) * 9),
         (1, (2**32 - 1,) * 8),
         (0, (0, 2**32 - 1, 2**32 - 1)),
+        (0, (0, 2**20, 2**20, 2**20)),  # no array may be so large, though it is empty
     ],
 )
 def test_values_that_do_not_fit_their_shape_are_refused(count: int, shape: tuple[int, ...]) -> None:

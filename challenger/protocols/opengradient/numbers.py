@@ -30,6 +30,7 @@ MIN_DECIMALS = -38
 #: ``RESOLUTION`` or so.
 SAYABLE, RESOLUTION = 1e-10, 1e-18
 MAX_RANK = 8
+_VAST = 1 << 48
 INT128 = range(-(1 << 127), 1 << 127)
 #: The client computes under Python's default context; ours stands alone, whatever the process has set.
 _CONTEXT = Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
@@ -137,7 +138,9 @@ def check_shape(shape: Sequence[int], count: int) -> None:
     if len(shape) > MAX_RANK:
         raise ShapeRefused(f"at most {MAX_RANK} dimensions", got=len(shape))
     places = math.prod(shape)  # at most 8 numbers of 32 bits
-    if places != count or (count == 0 and max(shape, default=0) > 1 << 20):
+    # of an empty tensor the other dimensions could multiply beyond what an array may have
+    vast = count == 0 and (max(shape, default=0) > 1 << 20 or math.prod(filter(None, shape)) > _VAST)
+    if places != count or vast:
         raise ShapeRefused(f"{count} values for {places} places", shape=list(shape))
 
 
