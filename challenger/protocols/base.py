@@ -33,7 +33,7 @@ from challenger.domain import (
     Wei,
     Window,
 )
-from challenger.errors import AuditRefused, PlantedRefused
+from challenger.errors import AuditRefused, EndpointError, PlantedRefused
 
 #: More logs than any block holds. Where a log says two neutral things the second stands *beside* it: the record holds one
 #: event a place, and at this distance from the log's own place no log can stand.
@@ -51,6 +51,8 @@ IMPLEMENTATION_SLOT = 0x360894A13BA1A3210667C828492DB98DCA3E2076CC3735A920A3CA50
 BEACON_SLOT = 0xA3F0AD74E5423AEBFD80D3EF4346578335A9A72AEAEE59FF6CB3582B35133D50
 #: Selector of implementation(), which a beacon answers.
 BEACON_IMPLEMENTATION = bytes.fromhex("5c60da1b")
+#: Contracts, proxies and beacons that one protocol is made of at most: what an endpoint names is followed no further.
+_MOST_CODE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +285,15 @@ class CodeReader(Protocol):
 
 async def code_hashes(reader: CodeReader, addresses: Iterable[Address], block: bytes) -> dict[Address, Hash32]:
     """Keccak of the code at each address and at whatever each delegates to, as of ``block``: the implementation and
-    the beacon that ERC-1967 slots name, and the implementation that a beacon names."""
+    the beacon that ERC-1967 slots name, and the implementation that a beacon names. ``EndpointError`` where they never end."""
     found: dict[Address, Hash32] = {}
     waiting = list(addresses)
     while waiting:
         address = waiting.pop()
         if address in found:
             continue
+        if len(found) == _MOST_CODE:
+            raise EndpointError(f"it names more than {_MOST_CODE} proxies, beacons and implementations")
         found[address] = Hash32(keccak(await reader.code(address, block)))
         implementation = await reader.storage(address, IMPLEMENTATION_SLOT, block)
         beacon = await reader.storage(address, BEACON_SLOT, block)

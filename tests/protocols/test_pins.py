@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from challenger.chain.hashing import keccak
 from challenger.domain import Address
+from challenger.errors import EndpointError
 from challenger.protocols.base import BEACON_IMPLEMENTATION, BEACON_SLOT, IMPLEMENTATION_SLOT, code_hashes, subject
 
 A, B, C, D = (Address("0x" + digit * 40) for digit in "abcd")
@@ -57,6 +60,17 @@ async def test_implementations_and_beacons_are_followed_to_the_end() -> None:
     chain.beacons[C] = D
     chain.codes[D] = b"evil"
     assert (await code_hashes(chain, [A], b""))[D] != before[D]
+
+
+async def test_a_way_of_proxies_that_never_ends_is_no_contracts() -> None:
+    """An endpoint may name another implementation for whatever it is asked."""
+
+    class Endless(Chain):
+        async def storage(self, address: Address, slot: int, block: object = "latest") -> bytes:
+            return bytes(12) + keccak(address.encode())[:20] if slot == IMPLEMENTATION_SLOT else bytes(32)
+
+    with pytest.raises(EndpointError, match="proxies"):
+        await code_hashes(Endless({}), [A], b"")
 
 
 def test_subjects_of_one_commitment_share_its_prefix() -> None:

@@ -44,7 +44,7 @@ from challenger.protocols.arbius.logs import EngineLogs
 from challenger.protocols.arbius.meaning import ZERO, Meanings, outcome_of, task_of
 from challenger.protocols.arbius.odds import forecast, shares
 from challenger.protocols.arbius.seat import Reader, window_of
-from challenger.protocols.arbius.views import NOBODY, EngineViews, Rules
+from challenger.protocols.arbius.views import NOBODY, EngineViews, NoGeneration, Rules
 from challenger.protocols.base import (
     NO_DEADLINE,
     Accusation,
@@ -137,7 +137,7 @@ class ArbiusAdapter(Ballot, NoDemands, NoCredits, Anchored):
         try:
             rules = await self._views.rules(head.hash)
             await self._views.token(head.hash)
-        except Reverted as error:
+        except (Reverted, NoGeneration) as error:
             raise WrongContract(f"it does not answer as an Arbius engine does: {error}", address=self._engine) from None
         if rules.version > NEWEST or (rules.version >= 4 and rules.version != rules.generation):
             raise WrongContract(

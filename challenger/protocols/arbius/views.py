@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from challenger.chain.codec import decode_result, encode_call
 from challenger.domain import Address, Hash32, ModelId, TaskId, UnixTime
-from challenger.errors import EndpointError, Reverted, WrongContract
+from challenger.errors import EndpointError, Reverted
 from challenger.protocols.arbius.abi import REGISTRY, TOKEN, VIEWS
 
 NOBODY = Address("0x" + "00" * 20)
@@ -31,6 +31,10 @@ MOST_VOTERS = 10_000
 
 class NotThere(EndpointError):
     """the engine, as this endpoint shows it, knows nothing by this identifier"""
+
+
+class NoGeneration(EndpointError):
+    """the contract, as this endpoint shows it, is no Arbius engine of any generation"""
 
 
 class Caller(Protocol):
@@ -128,12 +132,12 @@ class EngineViews:
         self._engine = engine
 
     async def generation(self, block: bytes) -> int:
-        """1 to 6. ``WrongContract`` where the signs of two generations contradict each other."""
+        """1 to 6. ``NoGeneration`` where the signs of two generations contradict each other."""
         has = await asyncio.gather(*(self._has(name, block) for _, name in _SIGNS))
         found, gap = 1, ""
         for (number, name), there in zip(_SIGNS, has, strict=True):
             if there and gap:
-                raise WrongContract(f"it has {name} but lacks {gap}", address=self._engine)
+                raise NoGeneration(f"it has {name} but lacks {gap}", address=self._engine)
             found, gap = (number, gap) if there else (found, gap or name)
         return found
 

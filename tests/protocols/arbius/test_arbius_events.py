@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from arbius_stage import INPUT, RIGHT, WRONG, Stage, accuse, stage
@@ -313,6 +314,37 @@ async def test_check_takes_an_engine_and_nothing_else() -> None:
             await adapter(pins={at.there.engine: Hash32(bytes(32))}).check()
         await at.act(0, plain(at.there.engine, "setVersion", ("uint256", 7)))
         with pytest.raises(WrongContract, match="calls itself version 7 and answers as generation 5"):
+            await adapter().check()
+
+
+class Refuses:
+    """An endpoint by which one function of the engine reverts without data, as one that the engine lacks."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.function = ""
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        selector = "0x" + keccak(self.function.encode())[:4].hex()
+        if self.function and method == "eth_call" and params[0]["data"].startswith(selector):
+            return {"error": {"code": -32000, "message": "execution reverted"}}
+        return await self.inner.make_request(method, params)
+
+
+async def test_a_sign_that_an_endpoint_denies_is_its_fault_while_running_and_the_contracts_at_the_start() -> None:
+    async with stage(validators=(2,)) as at:
+        endpoint = Refuses(at.devnet.provider)
+
+        def adapter() -> ArbiusAdapter:
+            return ArbiusAdapter(Rpc(endpoint), at.there.chain, at.there.engine, token_price=Wei(1))
+
+        running = adapter()
+        await running.check()
+        commitment = await at.commit()
+        endpoint.function = "contestationVoteExtensionTime()"
+        with pytest.raises(EndpointError, match="lacks contestationVoteExtensionTime"):
+            await running.hydrate(commitment)
+        with pytest.raises(WrongContract, match="lacks contestationVoteExtensionTime"):
             await adapter().check()
 
 
