@@ -30,7 +30,9 @@ from challenger.sim.toy import ToyBench, ToyFiles, ToyWorkers, kits
 from challenger.sim.wallet import Wallet
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate, open_store
+from challenger.store.engine import create_engine
 from challenger.store.heads import FilePublisher, verify
+from challenger.store.inline import passing
 
 
 class Scene:
@@ -44,9 +46,11 @@ class Scene:
         self.workers = ToyWorkers()
 
     @asynccontextmanager
-    async def watcher(self, stop=None, **filing):
+    async def watcher(self, stop=None, engine=passing, **filing):
+        """``engine``: by default SQLite in the loop's own turn, which is a third cheaper than a thread of its own."""
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
-        async with opened(settings, rpc=self.devnet.rpc, files=ToyFiles(), workers=self.workers, stop=stop) as app:
+        given = {"rpc": self.devnet.rpc, "files": ToyFiles(), "workers": self.workers}
+        async with opened(settings, **given, stop=stop, engine=engine) as app:
             yield app
 
     async def turn(self, app: App, *, people: bool = True) -> bool:
@@ -97,7 +101,7 @@ async def scene(folder, **knobs):
 
 
 async def test_every_kind_of_fraud_is_caught_and_nobody_else_is_accused(tmp_path):
-    async with scene(tmp_path, seed=3) as s, s.watcher(correlated_providers=100) as app:
+    async with scene(tmp_path, seed=3) as s, s.watcher(correlated_providers=100, engine=create_engine) as app:
         await s.until_quiet(app)
         await s.world.play()
         await s.until_quiet(app)
