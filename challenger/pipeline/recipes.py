@@ -224,20 +224,22 @@ class RecipeEngine(Engine):
             )
 
         try:
-            ids = _told(await self._texts.encode(asked(b""), recipe.text_of(data[32:])), "ids")
-            outcome = await self._workers.replay(asked(recipe.bundle_of(ids)))
+            read = _told(await self._texts.encode(asked(b""), recipe.text_of(data[32:])))
+            outcome = await self._workers.replay(asked(recipe.bundle_of(read["ids"])))
             if isinstance(outcome, Inconclusive):
                 return inconclusive(f"{outcome.reason}: {outcome.detail}", backend)
-            text = _told(await self._texts.decode(asked(b""), recipe.tokens_of(outcome.receipt.output)), "text")
-            digest = recipe.digest_of(text, claimed)
+            written = _told(await self._texts.decode(asked(b""), recipe.tokens_of(outcome.receipt.output)))
+            digest = recipe.digest_of(written["text"], claimed)
         except Refused as error:
             return inconclusive(str(error), backend)
-        return _observed(recipe, data, backend, outcome, digest)
+        return _observed(recipe, data, backend, outcome, digest, read["by"])
 
 
-def _observed(recipe: Recipe, data: bytes, backend: str, outcome: Completed, digest: Hash32) -> Observed:
+def _observed(
+    recipe: Recipe, data: bytes, backend: str, outcome: Completed, digest: Hash32, tokenizer: str
+) -> Observed:
     receipt = outcome.receipt
-    environment = dict(receipt.environment) | {"recipe": recipe.digest}
+    environment = dict(receipt.environment) | {"recipe": recipe.digest, "tokenizer": tokenizer}
     return Observed(backend, Hash32(keccak(data)), digest, _STATE, environment, receipt.seconds, receipt.output)
 
 
@@ -246,7 +248,7 @@ def _same(given: Any, wanted: str | bool | float) -> bool:
     return isinstance(given, bool) == isinstance(wanted, bool) and bool(given == wanted)
 
 
-def _told(answer: Described | Inconclusive, name: str) -> Any:
+def _told(answer: Described | Inconclusive) -> Mapping[str, Any]:
     if isinstance(answer, Inconclusive):
         raise Refused(f"{answer.reason}: {answer.detail}")
-    return answer.facts[name]
+    return answer.facts

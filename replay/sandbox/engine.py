@@ -53,7 +53,7 @@ class Engine(Protocol):
     def describe(self, header: dict[str, Any]) -> dict[str, Any]: ...
 
     def encode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
-        """``{"ids":…}`` of a text in UTF-8, by the model's own tokenizer."""
+        """``{"ids":…, "by":…}`` of a text in UTF-8, by the model's own tokenizer: see ``tokens.Encoded``."""
 
     def decode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
         """``{"text":…}`` of ids, each four bytes, little endian."""
@@ -119,7 +119,7 @@ class ModelEngine:
         from replay import tokens
 
         path, digest = self._named(header)
-        return {"ids": _told(lambda: tokens.encode(path, digest, data.decode()))}
+        return _told(lambda: tokens.encode(path, digest, data.decode()))._asdict()
 
     def decode(self, header: dict[str, Any], data: bytes) -> dict[str, Any]:
         from replay import tokens

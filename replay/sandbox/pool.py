@@ -106,7 +106,8 @@ class ReplayPool:
     async def encode(
         self, request: ReplayRequest, text: bytes, seconds: float | None = None
     ) -> Described | Inconclusive:
-        """``ids`` of a text (UTF-8) by the tokenizer of the model of ``request``, of which the file digest is checked."""
+        """``ids`` of a text (UTF-8) by the tokenizer of the model of ``request``, of which the file digest is checked, and ``by``
+        which package."""
         return await self._ask("encode", request, text, seconds, _ids)
 
     async def decode(
@@ -231,7 +232,9 @@ def _ids(header: dict[str, Any], body: bytes) -> Described:
     ids = facts.get("ids")
     if not isinstance(ids, list) or not all(type(one) is int and 0 <= one < 1 << 31 for one in ids):
         raise ProtocolError("its ids are not a list of numbers")
-    return Described(facts)
+    if not isinstance(facts.get("by"), str):
+        raise ProtocolError("it names nothing that made them")
+    return Described({"ids": ids, "by": one_line(facts["by"])})
 
 
 def _text(header: dict[str, Any], body: bytes) -> Described:

@@ -118,6 +118,7 @@ async def test_a_right_solution_and_a_wrong_one(manifest: Path, recipe: Recipe, 
     seen = await door.observe(facts(), data, "numpy", fresh=False)
     assert isinstance(seen, Observed)
     assert seen.environment["recipe"] == recipe.digest
+    assert seen.environment["tokenizer"] == "characters"
     assert judge(Hash32(keccak(data)), right, ZERO, seen).kind is VerdictKind.VALID
     wrong = judge(Hash32(keccak(data)), recipe.known_digest, ZERO, seen)
     assert (wrong.kind, wrong.detail) == (VerdictKind.FRAUD, "output")

@@ -36,7 +36,7 @@ class Backwards:
     """Workers of a model whose tokens are code points."""
 
     async def encode(self, request: ReplayRequest, text: bytes) -> Described | Inconclusive:
-        return Described({"ids": [ord(letter) for letter in text.decode()]})
+        return Described({"ids": [ord(letter) for letter in text.decode()], "by": "code points"})
 
     async def decode(self, request: ReplayRequest, ids: Sequence[int]) -> Described | Inconclusive:
         return Described({"text": "".join(map(chr, ids))})
