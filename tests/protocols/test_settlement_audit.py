@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from settlement_stage import PAYER, blob_id, dump, infer, measurement, payload, public, root_of, sign, tee
@@ -24,7 +25,7 @@ from challenger.protocols.findings import Finding, Ground
 from challenger.protocols.opengradient.settlement.audit import settlement_findings
 from challenger.protocols.opengradient.settlement.check import Limits
 from challenger.protocols.opengradient.settlement.enclaves import Moment, Status, Timeline
-from challenger.protocols.opengradient.settlement.fetch import BlobSources
+from challenger.protocols.opengradient.settlement.fetch import BlobSources, Served
 from challenger.protocols.opengradient.settlement.registry import Enclave, RegistryLogs, form_named
 from challenger.protocols.opengradient.settlement.settled import Inference
 from challenger.protocols.opengradient.settlement.terms import Deployment, Registry, UnnamedRegistry, read_limits
@@ -163,6 +164,53 @@ async def test_a_broken_history_gives_exactly_its_findings(stage: Stage) -> None
     assert duplicate.facts["tee"] == enclaves[0]
     late = await stage.audit(first=again.block + 1)
     assert told(late) == told([one for one in found if one.at.block > again.block and one.kind != "tuple-signed-twice"])
+
+
+class Body(bytes):
+    """Of a blob; how many there are at once is counted."""
+
+    alive = most = 0
+
+    def __new__(cls, data: bytes) -> Self:
+        cls.alive += 1
+        cls.most = max(cls.most, cls.alive)
+        return super().__new__(cls, data)
+
+    def __del__(self) -> None:
+        type(self).alive -= 1
+
+
+class Heavy:
+    """Blobs by name, each time a body of its own."""
+
+    def __init__(self, bodies: dict[str, bytes]) -> None:
+        self._bodies = bodies
+        self.asked = 0
+
+    async def fetch(self, name: str, fits: Callable[[bytes], bool]) -> Served:
+        self.asked += 1
+        data = Body(self._bodies[name])
+        await asyncio.to_thread(fits, data)
+        return Served(data, 1, "")
+
+
+@pytest.mark.parametrize("different", [True, False])
+async def test_of_many_settlements_few_blobs_are_held_at_once(stage: Stage, different: bool) -> None:
+    """One large blob that is settled again and again, or as many as there are settlements."""
+    await stage.beat()
+    now = await stage.now()
+    batches = [[infer(0, n, now, signer=1), infer(1, 100 + n, now)] for n in range(40 if different else 1)]
+    bodies = {blob_id(data).decode(): data for data in map(dump, batches)}
+    for name, batch in list(zip(bodies, batches, strict=True)) * (40 // len(batches)):
+        await stage.act("batchSettle", root_of(batch), 2, name.encode())
+    last = (await stage.devnet.rpc.block("latest")).number
+    Body.most = Body.alive
+    heavy = Heavy(bodies)
+    found = await settlement_findings(stage.devnet.rpc, stage.deployment, 0, last, heavy)
+    assert heavy.asked == 40
+    kinds = ["bad-signature"] * 40 if different else ["bad-signature", *["duplicate-settlement"] * 39]
+    assert [one.kind for one in found] == kinds
+    assert Body.most <= 24
 
 
 async def test_without_blobs_the_chain_alone_is_held_against_itself(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -143,6 +144,18 @@ def test_a_life() -> None:
     assert life.status_at(tee, 210, (210, 0)) is Status.OK
     assert not life.ever_ok(tee, 91, 199)
     assert life.ever_ok(tee, 91, 200)
+
+
+def test_beats_that_tell_nothing_take_no_room() -> None:
+    tee = TEES[0]
+    tracemalloc.start()
+    life = Timeline([at(10, Registered(tee, OWNER, 0))], KEPT, LIMIT)
+    life.take(at(time, Beat(tee, 0)) for time in range(11, 20_000))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 600_000
+    told = {19_999 + LIMIT: "ok", 20_000 + LIMIT: "silent", 2_500: "ok"}
+    assert {time: str(life.status_at(tee, time)) for time in told} == told
 
 
 def test_what_was_revoked_for_one_kind_of_several_is_held_against_none() -> None:

@@ -1,4 +1,5 @@
-"""What does not hold of settlements: pure, from the chain's logs, the published blobs and the enclaves' timeline.
+"""What does not hold of settlements, from the chain's logs, the published blobs and the enclaves' timeline. Pure but for
+what it remembers of earlier ones.
 
 Whom a finding names. What a settler put on chain or did not publish is the settler's (the account that sent the
 transaction), and so is a signature that does not hold: nothing says then that the enclave had any part in it. An enclave
@@ -9,23 +10,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from challenger.chain.hashing import keccak
 from challenger.domain import Address, At
 from challenger.protocols.findings import Finding, Ground
 from challenger.protocols.opengradient.settlement.blobs import Batch, blob_name, misfit, read_batch
 from challenger.protocols.opengradient.settlement.enclaves import Status, Timeline
 from challenger.protocols.opengradient.settlement.fetch import Served
+from challenger.protocols.opengradient.settlement.seen import Seen
 from challenger.protocols.opengradient.settlement.settled import Inference
 from challenger.protocols.opengradient.settlement.settlements import BatchSettled, IndividualSettled, Settlement
 from challenger.protocols.opengradient.settlement.signatures import KeyRefused, plain, read_key, signed
 
 #: The hand-offs: enclave to settler, settler to chain, settler to storage.
 SIGNING, SETTLEMENT, PUBLICATION = "signing", "settlement", "publication"
+#: What is remembered: roots, batches that were examined, inferences with their signatures, tuples with one that holds.
+_ROOT, _EXAMINED, _INFERENCE, _TUPLE = b"r", b"e", b"i", b"t"
 #: So many sources that serve the same bytes are more than one source's word.
 WITNESSES = 2
 
@@ -69,20 +75,11 @@ class Evidence:
     earlier: Sequence[Earlier] = ()
 
 
-@dataclass(slots=True)
-class Seen:
-    """What was settled before: where each root was first, which batches were examined, where each inference, signature and
-    all, was first, and each tuple with a signature that holds."""
-
-    roots: dict[bytes, At] = field(default_factory=dict)
-    examined: set[bytes] = field(default_factory=set)
-    inferences: dict[Inference, At] = field(default_factory=dict)
-    tuples: dict[bytes, tuple[bytes, At]] = field(default_factory=dict)
-
-
 def findings(evidence: Evidence, seen: Seen | None = None) -> list[Finding]:
-    """Everything that does not hold, in chain order. ``seen``: what stands before it on the chain, to which it is added."""
-    return _Check(evidence, Seen() if seen is None else seen).run()
+    """Everything that does not hold, in chain order. ``seen``: what stands before it on the chain, to which it is added.
+    ``OwnDisk``."""
+    with nullcontext(seen) if seen is not None else Seen() as before:
+        return _Check(evidence, before).run()
 
 
 @dataclass(slots=True)
@@ -108,9 +105,8 @@ class _Check:
     def _batch(self, settled: BatchSettled) -> tuple[Iterable[Inference], bytes | None]:
         """Its inferences, when the root binds them and they were not looked at before."""
         facts = {"root": _hex(settled.root), "size": str(settled.size)}
-        before = self.seen.roots.setdefault(settled.root, settled.at)
-        again = before != settled.at
-        if again:
+        before = self.seen.first(_ROOT + settled.root, settled.at)
+        if before.elsewhere(settled.at):
             said = f"the batch was settled before, in block {before.block}, log {before.log_index}"
             self._add("duplicate-settlement", settled.root, SETTLEMENT, settled.at, said, facts)
         published = self._published(settled, settled.root, facts)
@@ -123,9 +119,8 @@ class _Check:
         if not batch.inferences and not self.evidence.older_leaves:
             said = "the leaves of the batch name neither who signed nor when, so that nothing of it can be checked"
             self._add("blob-malformed", settled.root, PUBLICATION, settled.at, said, facts)
-        if settled.root in self.seen.examined:
+        if self.seen.first(_EXAMINED + settled.root, settled.at).elsewhere(settled.at):
             return (), None
-        self.seen.examined.add(settled.root)
         return self._once_each(batch, settled), settled.root
 
     def _once_each(self, batch: Batch, settled: BatchSettled) -> Iterable[Inference]:
@@ -178,8 +173,8 @@ class _Check:
         known = [timeline for timeline in timelines if timeline is not None]
         facts = _facts(one) | ({"root": _hex(batch)} if batch else {})
         subject, enclave = one.tuple_key, _hex(one.tee)
-        before = self.seen.inferences.setdefault(one, at)
-        if before != at:
+        before = self.seen.first(_INFERENCE + one.leaf, at)
+        if before.elsewhere(at):
             said = f"the same signed inference was settled before, in block {before.block}, log {before.log_index}"
             self._add("duplicate-settlement", subject, SETTLEMENT, at, said, facts)
             return
@@ -220,8 +215,8 @@ class _Check:
         return [*before, self.evidence.timeline]
 
     def _alike(self, one: Inference, at: At, facts: dict[str, str]) -> None:
-        signature, before = self.seen.tuples.setdefault(one.tuple_key, (one.signature, at))
-        if signature != one.signature:
+        before = self.seen.first(_TUPLE + one.tuple_key, at, keccak(one.signature))
+        if before.mark != keccak(one.signature):
             said = (
                 f"the same tuple was settled with another signature in block {before.block}, log {before.log_index}: one"
                 " inference twice, or two that are alike within one second"

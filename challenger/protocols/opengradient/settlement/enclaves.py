@@ -76,9 +76,17 @@ class _Track(Generic[S]):
         self._moments.append(moment)
         self._states.append(state)
 
+    def pop(self) -> None:
+        self._moments.pop()
+        self._states.pop()
+
     @property
     def last(self) -> S | None:
         return self._states[-1] if self._states else None
+
+    @property
+    def last_but_one(self) -> S | None:
+        return self._states[-2] if len(self._states) > 1 else None
 
     def before(self, end: tuple[int, ...]) -> S | None:
         """After every change before ``end`` (the beginning of a second, or a place in one)."""
@@ -107,6 +115,10 @@ class Timeline:
         self._standing: defaultdict[bytes, _Track[_Standing]] = defaultdict(_Track)
         self._approvals: defaultdict[bytes, defaultdict[int | None, _Track[_Approval]]]
         self._approvals = defaultdict(lambda: defaultdict(_Track))
+        self.take(changes)
+
+    def take(self, changes: Iterable[tuple[Moment, Change]]) -> None:
+        """What came after all that is there."""
         for moment, change in sorted(changes, key=lambda pair: pair[0]):
             self._take(moment, change)
 
@@ -152,12 +164,25 @@ class Timeline:
                 if (last := self._last(tee)) is not None:
                     self._standing[tee].add(moment, last._replace(enabled=on))
             case Beat(tee, _):
-                if (last := self._last(tee)) is not None:
-                    self._standing[tee].add(moment, last._replace(beat=moment.time))
+                self._beat(moment, tee)
             case Approved(measurement, kind_or_all, until):
                 self._approvals[measurement][kind_or_all].add(moment, _Approval(active=True, ends=until))
             case Revoked(measurement, grace):
                 self._revoke(moment, measurement, grace)
+
+    def _beat(self, moment: Moment, tee: bytes) -> None:
+        """Between two beats no further apart than the limit a third one changes nothing, and is forgotten."""
+        if self._heartbeat is None or (last := self._last(tee)) is None:
+            return
+        track, state = self._standing[tee], last._replace(beat=moment.time)
+        before = track.last_but_one
+        if (
+            before is not None
+            and before == last._replace(beat=before.beat)
+            and moment.time - before.beat <= self._heartbeat
+        ):
+            track.pop()
+        track.add(moment, state)
 
     def _revoke(self, moment: Moment, measurement: bytes, grace: int) -> None:
         active = [track for track in self._approvals[measurement].values() if track.last and track.last.active]

@@ -59,6 +59,7 @@ class BlobSources:
         self._options = (tuple(private_networks), timeout)
         self._max_bytes = max_bytes
         self._http: HttpSource | None = None
+        self._reading = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         if self._aggregators:
@@ -85,7 +86,9 @@ class BlobSources:
                 reasons.append(error)
                 continue
             data = into.getvalue()
-            if await asyncio.to_thread(fits, data):
+            async with self._reading:  # read, hostile JSON takes up many times its bytes
+                fit = await asyncio.to_thread(fits, data)
+            if fit:
                 return Served(data, 1, "")
             bodies[data] += 1
         if bodies:

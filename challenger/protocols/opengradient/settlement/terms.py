@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +15,8 @@ from challenger.errors import ConfigError, EndpointError, RangeTooLarge, Reverte
 from challenger.protocols.opengradient.settlement.check import Limits
 from challenger.protocols.opengradient.settlement.registry import event_abi, form_named
 
+#: Questions under way at once.
+TOGETHER = 8
 _UPDATED = EventDecoder([event_abi("RegistryUpdated(address indexed oldRegistry,address indexed newRegistry)")])
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _BLOCK = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -166,17 +168,24 @@ async def _view(chain: Chain, contract: Address, name: str, kind: str) -> Any:
 
 
 async def read_logs(chain: Chain, address: Address, first: int, last: int, topics: Sequence[bytes]) -> list[RawLog]:
-    """In chain order, over ranges as wide as the endpoint answers; ``RangeTooLarge`` when one block is too wide."""
-    found: list[RawLog] = []
+    """In chain order. Raises as ``pieces``."""
+    return [log async for piece in pieces(chain, address, first, last, topics) for log in piece]
+
+
+async def pieces(
+    chain: Chain, address: Address, first: int, last: int, topics: Sequence[bytes]
+) -> AsyncIterator[list[RawLog]]:
+    """Logs in chain order, over ranges as wide as the endpoint answers; ``RangeTooLarge`` when one block is too wide."""
     width = last - first + 1
     while first <= last:
         until = min(last, first + width - 1)
         try:
-            found += await chain.logs([address], first, until, [topics])
+            found = await chain.logs([address], first, until, [topics])
         except RangeTooLarge:
             if first == until:
                 raise
             width = (until - first + 1) // 2
             continue
+        if found:
+            yield found
         first = until + 1
-    return found
