@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from challenger.audit.journal import HeadSigner
@@ -109,10 +110,12 @@ class App:
     async def step(self) -> bool:
         """Follow, sample, file, pursue, send: one round; True when something of ours moved.
 
-        Each stage has its turn whatever went wrong in another: an endpoint that refuses logs must not keep a
-        transaction from being sent. The first trouble is raised at the end.
+        Each stage has its turn whatever went wrong in another: neither an endpoint that refuses logs nor a mistake of our
+        own must keep a transaction from being sent. The first trouble is raised at the end, one that nobody foresaw before
+        all others.
         """
-        moved, troubles = False, []
+        moved = False
+        troubles: list[Exception] = []
         for stage in (self._follow, self._decide, self._send):
             # chain time moves with the head only: where neither it nor a row has changed, nothing has become due
             if stage != self._follow and self._quiet is not None and self._quiet == self._now_at():
@@ -121,12 +124,12 @@ class App:
                 moved |= await stage()
             except TakenOver:
                 raise
-            except (Expected, StoreError) as error:
+            except Exception as error:  # noqa: BLE001 - raised below
                 troubles.append(error)
         at = self._now_at()
         self._quiet = None if moved or troubles or self._waiting or self.held else at
         if troubles:
-            raise troubles[0]
+            raise _worst(troubles)
         return moved
 
     def _now_at(self) -> tuple[Block, int] | None:
@@ -158,7 +161,8 @@ class App:
         latest = self._follower.head
         head = replace(head, time=self.clock.seen(head.time if latest is None else max(head.time, latest.time)))
         self.telemetry.metrics.set(HEAD_BLOCK, head.number)
-        moved, troubles = False, []
+        moved = False
+        troubles: list[Exception] = []
         spends = (*((self._filer.step,) if self._filer else ()), self._pursuer.step)
         looks = (self._purse.step,) if self._purse else ()
         for stage in (self._reconciler.step, self._sampler.step, *spends, *looks):
@@ -169,11 +173,13 @@ class App:
             except NeverFiled as error:
                 # nothing was written and nothing sent; the service goes on, for all else is in order
                 self.telemetry.alerts.alert("planted-filing", why=str(error))
-            except Expected as error:
+            except TakenOver:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below
                 troubles.append(error)
         await self.publish(head.time, every=self.settings.store.heads_every)
         if troubles:
-            raise troubles[0]
+            raise _worst(troubles)
         return moved
 
     async def publish(self, now: UnixTime, *, every: int = 1) -> None:
@@ -211,8 +217,9 @@ class App:
         return len(await approve(self.store, await self._now(), model, person, note))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """All loops until ``stop`` is set. What the outside world does wrong is said and survived; only another
-        process that took over the account (``TakenOver``), or a bug, ends the service."""
+        """All loops until ``stop`` is set. What goes wrong in a turn is said and survived, a mistake of our own too: windows
+        run on, and the rows say where to go on. Only another process that took over the account (``TakenOver``), or a
+        mistake outside the loops, ends the service."""
         tune_collector()
         say("started", mode=str(self.settings.mode), database=self.store.where, endpoint=self.rpc.name)
         async with asyncio.TaskGroup() as group:
@@ -241,10 +248,13 @@ class App:
             try:
                 moved = await turn()
                 self._said.pop(name, None)
+                self.telemetry.alerts.clear("crashed", name)
             except TakenOver:
                 raise
             except (Expected, StoreError) as error:
                 self._once(name, error)
+            except Exception as error:  # noqa: BLE001 - told with all that is known of it
+                self._crashed(name, error)
             if not moved:
                 await pause(stop, heard, seconds)
 
@@ -265,6 +275,15 @@ class App:
         if self._said.get(name) != str(error):
             self._said[name] = str(error)
             say("trouble", level=logging.WARNING, loop=name, error=str(error))
+
+    def _crashed(self, name: str, error: Exception) -> None:
+        """A turn ended as nobody foresaw: a person has to know, and the next turn may do better."""
+        why = str(error) if isinstance(error, ChallengerError) else repr(error)
+        if self._said.get(name) != why:
+            self._said[name] = why
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            say("crashed", level=logging.ERROR, loop=name, error=why, traceback=trace)
+        self.telemetry.alerts.alert("crashed", about=name, error=why)
 
     async def _send(self) -> bool:
         if self._sender is None or self.held:
@@ -288,6 +307,11 @@ class App:
 
     async def _now(self) -> UnixTime:
         return await self.clock()
+
+
+def _worst(troubles: Sequence[Exception]) -> Exception:
+    """The first that nobody foresaw, else the first."""
+    return next((one for one in troubles if not isinstance(one, Expected | StoreError)), troubles[0])
 
 
 async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> list[PauseRow]:

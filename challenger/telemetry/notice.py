@@ -40,6 +40,7 @@ SEVERITY = {
     "selftest-undecided": Severity.WARNING,
     "planted-filing": Severity.CRITICAL,
     "bug": Severity.CRITICAL,
+    "crashed": Severity.CRITICAL,
 }
 
 

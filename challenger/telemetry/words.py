@@ -133,6 +133,11 @@ WORDS = {
         "one commitment made the program itself fail, judged or planted as a self-test; the others go on",
         "report it with the log",
     ),
+    "crashed": Words(
+        "part",
+        "a part of the watcher (`chain`, `replay`, `data`, `self-test`, `evidence`) failed in a way that nobody foresaw; it is tried again at every turn, and the others go on",
+        "report it with the log, where `action=crashed` has the traceback; `challenger status` says what is due; a restart is safe at any time",
+    ),
 }
 
 
