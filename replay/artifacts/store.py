@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from replay.artifacts.ipfs.source import IpfsSource
 
 GIB = 1 << 30
+#: Tiles of a bundle that are hashed at most, in this very process: half a second of a processor. A row of four bytes makes a
+#: tile of 1,024, so that bytes bound nothing; rows of 512 bytes and more are bounded by them alone.
+MAX_TILES = 1 << 17
 
 
 class ArtifactStore:
@@ -84,18 +87,25 @@ class ArtifactStore:
         """The canonical bytes of the bundle whose root is ``root`` (32 bytes).
 
         ``length`` is what was declared. Whoever declares a wrong one must neither make us say that the data are withheld
-        (a demand for what is there costs a bond) nor keep us from reading them: the root decides, ``max_bytes`` bounds.
+        (a demand for what is there costs a bond) nor keep us from reading them: the root decides, ``max_bytes`` bounds, and
+        ``MAX_TILES``. Raises as ``fetch``; neither bound says anything of whoever serves the bundle.
         """
         if length > max_bytes:
             raise ArtifactTooLarge(ArtifactReason.SIZE, f"{length} bytes, {max_bytes} allowed", uri=uri)
 
         def check(path: Path) -> bool:
-            from replay.layout import LayoutError, bundle_root
+            from replay.layout import LayoutError, bundle_root, decode_bundle, tile_count
 
             try:
-                return bundle_root(path.read_bytes()) == root
+                tensors = decode_bundle(path.read_bytes())
             except LayoutError:
                 return False
+            tiles = sum(tile_count(array.shape, array.dtype) for array in tensors.values())
+            if tiles > (most := max(MAX_TILES, max_bytes // 512)):
+                raise ArtifactTooLarge(
+                    ArtifactReason.SIZE, f"its rows are short: {tiles} tiles to hash, {most} allowed", uri=uri
+                )
+            return bundle_root(tensors) == root
 
         path = await self._have(f"bundle-{root.hex()}", uri, max_bytes, check)
         return await asyncio.to_thread(path.read_bytes)

@@ -16,6 +16,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from challenger.errors import FetchRefused
+from challenger.pipeline.engine import Engine
 from replay.artifacts import (
     ArtifactError,
     ArtifactMismatch,
@@ -368,6 +370,21 @@ async def test_a_false_length_hides_no_bundle(tmp_path, lie):
         longer = uri(tmp_path / "longer")
         await refused(cache.fetch_bundle(longer, root, len(data) + 1), ArtifactMismatch, ArtifactReason.DIGEST)
         assert await cache.fetch_bundle(uri(tmp_path / "input"), root, len(data) + lie) == data
+
+
+async def test_hashing_is_bounded_where_rows_are_so_short_that_each_makes_a_tile(tmp_path):
+    """A tile is hashed for each row of four bytes: 16 MiB of them would take a minute of this process. It is our limit, and
+    says nothing of whoever serves the bundle."""
+    short, shortest = (encode_bundle({"y": np.zeros((rows, 1), np.int32)}) for rows in (1 << 16, 1 << 22))
+    for name, data in (("short", short), ("shortest", shortest)):
+        (tmp_path / name).write_bytes(data)
+    async with store(tmp_path, roots=[tmp_path]) as cache:
+        there = uri(tmp_path / "shortest")
+        what = await refused(cache.fetch_bundle(there, bytes(32), len(shortest)), ArtifactTooLarge, ArtifactReason.SIZE)
+        assert "4194304 tiles to hash, 131072 allowed" in what
+        with pytest.raises(FetchRefused, match="tiles to hash"):
+            await Engine(cache, None, model_bytes=1, bundle_bytes=1 << 25).bundle(there, bytes(32), len(shortest))
+        assert await cache.fetch_bundle(uri(tmp_path / "short"), bundle_root(short), len(short)) == short
 
 
 async def test_the_cache_stays_within_its_bound_and_drops_what_was_used_longest_ago(tmp_path):
