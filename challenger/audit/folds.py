@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import select
 
 from challenger.audit.finding import Finding, differences
 from challenger.audit.unread import UNREADABLE, readable, unread, unreadable
-from challenger.domain import State
+from challenger.domain import Committed, State
 from challenger.store import codec
 from challenger.store.bulk import chunks, key_of, rows_by
 from challenger.store.codec import EventRow, subject_bytes
 from challenger.store.journal import canonical
 from challenger.store.projection import FOLDS, Fold
+from challenger.store.reorgs import SEEN, seen
 from challenger.store.rows import JournalRow
-from challenger.store.schema import events, journal
+from challenger.store.schema import events, journal, work
 from challenger.store.unit import View
 
 #: Aggregates that are in memory at once.
 _MANY = 500
+_EVENTS = "its events say"
 #: Kinds of entries about facts of the chain: what they say of an event is its place and digest.
 FACTS = frozenset({State.OBSERVED.value})
 _FACT_KINDS = (
@@ -69,6 +72,8 @@ async def audit_folds(view: View, digests: Digests) -> list[Finding]:
                 entries = await entries_about(view, ["0x" + subject.hex() for subject in stories])
                 there = {place: digest for entry in entries for place, digest in digest_told(entry).items()}
             found += await _held(view, aggregate, fold, stories, there)
+            if aggregate == "commitment":
+                found += await _seen(view, stories)
         try:
             found += await _made_up(view, aggregate, fold)
         except UNREADABLE as error:  # a key, which the rows' events cannot be looked for by
@@ -122,9 +127,26 @@ async def _held(
         elif row != wanted:
             said = json.loads(canonical(_plain(wanted)))
             try:
-                found += differences(name, about, _plain(row), said, "its events say")
+                found += differences(name, about, _plain(row), said, _EVENTS)
             except UNREADABLE as error:
                 found.append(unreadable(name, about, error))
+    return found
+
+
+async def _seen(view: View, stories: dict[bytes, list[EventRow]]) -> list[Finding]:
+    """The facts that a row of ``work`` rests on are those of the event of its commitment. What of either cannot be read is
+    named where the row is held against the journal, and the event against its fold."""
+    rows, _ = await readable(view, work, list(stories))
+    found: list[Finding] = []
+    for row in rows:
+        born = next((event for event in stories[row.commitment] if event.kind == Committed.__name__), None)
+        if born is None or row.state == State.ORPHANED:
+            continue
+        with suppress(ValueError, KeyError, TypeError):
+            event = cast("Committed", codec.decode(born))
+            said = dict(zip(SEEN, map(str, seen(event)), strict=True))
+            facts = {name: str(getattr(row, name)) for name in SEEN}
+            found += differences("work", _name(row.commitment), facts, said, _EVENTS)
     return found
 
 

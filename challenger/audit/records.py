@@ -1,8 +1,9 @@
 """A provider's track record: what was drawn, what came of it, and how bad the rest can be at most. Pure.
 
-The bound rests on answers whose window is over and on draws below the base rate, which every answer of the provider had in the
-same measure: what the policy adds for newcomers and offenders would tell how often *we* looked. Whatever was drawn and not found
-VALID counts as bad in it: data that was away, work that was shed, a worker that failed. So nobody gains by not being judged.
+The bound rests on answers whose first window is over and on draws below the base rate, which every answer of the provider had in
+the same measure: what the policy adds for newcomers and offenders would tell how often *we* looked. A window is extended for what is
+drawn, so that the longer one must not decide what counts. Whatever was drawn and not found VALID (yet) counts as bad: data that
+was away, work that was shed, a worker that failed. So nobody gains by not being judged.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ FATES = ("valid", "fraud", "unavailable", "inconclusive", "shed", "open", "unjud
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord:
-    """Of ``provider`` with ``model`` (None: with all). ``fates`` of the ``sampled`` by name. ``looked`` of the ``closed`` were
-    drawn at the base ``rate``, ``bad`` of these not found VALID; at most ``most`` of the closed are bad."""
+    """Of ``provider`` with ``model`` (None: with all). ``fates`` of the ``sampled`` by name. ``looked`` of the ``closed`` (first
+    window over) were drawn at the base ``rate``, ``bad`` of these not found VALID, ``waiting`` of which may still be in a longer
+    window; at most ``most`` of the closed are bad."""
 
     provider: Address
     model: ModelId | None
@@ -34,6 +36,7 @@ class TrackRecord:
     closed: int
     looked: int
     bad: int
+    waiting: int
     rate: Millionths
 
     @property
@@ -48,7 +51,7 @@ class TrackRecord:
             return f"none of {self.closed} answers was drawn at the base rate: nothing can be said of them"
         share = 100 * self.most / self.closed
         return (
-            f"{self.bad} of {self.looked} drawn were not right: at most {share:.3g} % of {self.closed} answers, "
+            f"{self.bad} of {self.looked} drawn not found right: at most {share:.3g} % of {self.closed} answers, "
             "at one-sided 95 %, whenever one looks"
         )
 
@@ -77,7 +80,7 @@ def fate(tally: Tally) -> str:
         return "valid"
     if tally.verdict is VerdictKind.FRAUD and tally.confirmed:
         return "fraud"
-    if not tally.closed:
+    if not tally.closed or tally.extended:
         return "open"
     if tally.verdict is VerdictKind.UNAVAILABLE:
         return "unavailable"
@@ -89,7 +92,7 @@ def fate(tally: Tally) -> str:
 
 def record_of(provider: Address, model: ModelId | None, tallies: list[Tally], rate: Millionths) -> TrackRecord:
     fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
-    answers = closed = looked = bad = 0
+    answers = closed = looked = bad = waiting = 0
     for tally in tallies:
         answers += tally.answers
         if tally.drawn:
@@ -100,5 +103,6 @@ def record_of(provider: Address, model: ModelId | None, tallies: list[Tally], ra
         if tally.drawn and tally.base:
             looked += tally.answers
             bad += tally.answers * (tally.verdict is not VerdictKind.VALID)
+            waiting += tally.answers * (fate(tally) == "open")
     sampled = sum(fates.values())
-    return TrackRecord(provider, model, answers, sampled, fates, closed, looked, bad, rate)
+    return TrackRecord(provider, model, answers, sampled, fates, closed, looked, bad, waiting, rate)

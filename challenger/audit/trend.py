@@ -1,7 +1,8 @@
 """Whether a provider's answers change over time: its record period by period, and the last one held against all before. Pure.
 
 Each share is bounded from both sides by the bound of ``bounds.py``: the bad ones from above, and, the good ones being as
-many as the rest, from below. "Worse" is said only where the least of the last period exceeds the most of those before.
+many as the rest, from below; what may still be judged counts as bad in the one and as good in the other. "Worse" is said
+only where the least of the last period exceeds the most of those before.
 Periods follow each other for ever and each is a new chance to be wrong, so the k-th comparison may err with probability
 0.05 · 6/(π·k)²; the sum over all k is 0.05, whenever one looks.
 """
@@ -75,9 +76,7 @@ def change(found: Sequence[Period], length: int) -> Change | None:
     last, before = seen[-1].record, [period.record for period in found if period.start < seen[-1].start]
     number = (seen[-1].start - found[0].start) // length
     alpha = ALPHA * 6 / (math.pi * number) ** 2 / 2  # each comparison rests on two bounds
-    of_last = _range(last.bad, last.looked, last.closed, last.rate, alpha)
-    sums = [sum(values) for values in zip(*((one.bad, one.looked, one.closed) for one in before), strict=True)]
-    of_before = _range(sums[0], sums[1], sums[2], last.rate, alpha)
+    of_last, of_before = _range([last], alpha), _range(before, alpha)
     what = "none"
     if of_last.least * of_before.closed > of_before.most * of_last.closed:
         what = "worse"
@@ -86,10 +85,12 @@ def change(found: Sequence[Period], length: int) -> Change | None:
     return Change(what, seen[-1].start, of_last, of_before)
 
 
-def _range(bad: int, looked: int, closed: int, rate: Millionths, alpha: float) -> Range:
-    return Range(
-        closed - most(looked - bad, looked, closed, rate, alpha), most(bad, looked, closed, rate, alpha), closed
-    )
+def _range(records: Sequence[TrackRecord], alpha: float) -> Range:
+    counts = [(one.bad, one.waiting, one.looked, one.closed) for one in records]
+    bad, waiting, looked, closed = map(sum, zip(*counts, strict=True))
+    rate = records[0].rate
+    good = most(looked - bad + waiting, looked, closed, rate, alpha)
+    return Range(closed - good, most(bad, looked, closed, rate, alpha), closed)
 
 
 def _share(count: int, of: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, FromClause, and_, func, literal, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import ONE, Address, Millionths, ModelId, State, UnixTime, VerdictKind
@@ -12,10 +12,11 @@ from challenger.store.schema import blocks, commitments, tasks, verdicts, work
 
 
 class Tally(NamedTuple):
-    """``answers`` of one provider with one model that stand alike. ``closed``: their windows are over; ``drawn`` None
-    where there was no draw (yet); ``base``: drawn by the base rate already, whatever the policy added; ``verdict`` is the
-    last first-replay's, ``confirmed`` whether the second backend reproduced a fraud. ``start``: of the period in which they
-    were committed, 0 where there are none."""
+    """``answers`` of one provider with one model that stand alike. ``closed``: their first windows are over, as they were
+    committed; ``extended``: and longer ones, which demands and disputes gave them, are not. ``drawn`` None where there was no
+    draw (yet); ``base``: drawn by the base rate already, whatever the policy added; ``verdict`` is the last first-replay's,
+    ``confirmed`` whether the second backend reproduced a fraud. ``start``: of the period in which they were committed, 0
+    where there are none."""
 
     provider: Address
     model: ModelId
@@ -27,6 +28,7 @@ class Tally(NamedTuple):
     confirmed: bool
     answers: int
     start: UnixTime = UnixTime(0)
+    extended: bool = False
 
 
 class Took(NamedTuple):
@@ -55,7 +57,9 @@ class Records:
             commitments.c.provider,
             commitments.c.model,
             work.c.state,
-            (commitments.c.closes <= now).label("closed"),
+            # an extension follows from the draw, which must not decide what is counted
+            (work.c.seen_closes <= now).label("closed"),
+            and_(work.c.seen_closes <= now, commitments.c.closes > now).label("extended"),
             work.c.selected,
             func.coalesce(below, literal(False)).label("base"),
             verdicts.c.kind,
@@ -87,6 +91,7 @@ class Records:
                 bool(row.confirmed),
                 row.answers,
                 UnixTime(row.start),
+                bool(row.extended),
             )
             for row in await self._connection.execute(query)
         ]

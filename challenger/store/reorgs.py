@@ -43,6 +43,8 @@ ANEW: dict[str, Any] = {
 }
 _ORPHANED = State.ORPHANED.value
 _LATEST = 2**63 - 1
+#: The columns of ``work`` that ``seen`` gives.
+SEEN = ("seen_block", "seen_opens", "seen_closes")
 
 
 def seen(event: Committed) -> tuple[int, int, int]:
@@ -70,7 +72,7 @@ async def restore(unit: Unit, committed: Sequence[Committed]) -> frozenset[Commi
     for commitment, event in sorted(back.items()):
         row = orphans[commitment]
         before = State(row.before or State.OBSERVED)
-        facts = dict(zip(("seen_block", "seen_opens", "seen_closes"), seen(event), strict=True))
+        facts = dict(zip(SEEN, seen(event), strict=True))
         same = all(getattr(row, name) == value for name, value in facts.items())
         if same or await _is_spent(unit, commitment, before):
             await _set(unit, commitment, {**facts, "state": before.value, "before": None})

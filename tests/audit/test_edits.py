@@ -24,7 +24,7 @@ from tests.integration.test_watcher import scene
 
 #: table → its columns that no audit of rows protects, and why.
 FREE = {
-    "work": {"seen_block", "seen_opens", "seen_closes", "next_try", "attempts", "updated", "version", "detail"},  # when to look again
+    "work": {"next_try", "attempts", "updated", "version", "detail"},  # when to look again
     "verdicts": {"environment", "time"},  # equal decisions are equal entries on every machine
     "audits": {"environment", "time"},
     "findings": {"time"},

@@ -55,7 +55,7 @@ def test_what_the_policy_added_and_what_is_open_does_not_count_in_the_bound() ->
     assert (record.closed, record.looked, record.bad) == (8_245, 412, 0)
     assert (record.fates["open"], record.fates["fraud"], record.fates["valid"]) == (2, 5, 421)
     assert record.sentence() == (
-        "0 of 412 drawn were not right: at most 0.776 % of 8245 answers, at one-sided 95 %, whenever one looks"
+        "0 of 412 drawn not found right: at most 0.776 % of 8245 answers, at one-sided 95 %, whenever one looks"
     )
 
 
@@ -115,7 +115,7 @@ async def test_the_command_over_a_watchers_database(tmp_path, monkeypatch, capsy
     assert await asyncio.to_thread(main, ["providers"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    assert "4 of 8 drawn were not right: at most 50 % of 8 answers" in out
+    assert "4 of 8 drawn not found right: at most 50 % of 8 answers" in out
     (cheat,) = cheats
     assert await asyncio.to_thread(main, ["providers", cheat]) == 0
     out = capsys.readouterr().out

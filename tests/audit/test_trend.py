@@ -70,6 +70,16 @@ def test_chance_and_little_data_show_no_change() -> None:
     assert one.what == "none", "one of one says nothing"
 
 
+def test_what_may_still_be_judged_makes_nobody_worse() -> None:
+    """In a window that was extended; the bound counts it as bad, the least must not."""
+    steady = [week(number, 1_000, 200, 0) for number in range(5)]
+    waiting = [*week(5, 900, 100, 0), tally(5, 100, None)._replace(extended=True)]
+    found = told(*steady, waiting)
+    assert found is not None
+    assert (found.what, found.last.least) == ("none", 0)
+    assert found.last.most > 100
+
+
 def test_there_is_nothing_to_compare_with_one_period_or_none_seen() -> None:
     assert told(week(3, 100, 20, 1)) is None
     assert told(week(3, 100, 20, 1), [tally(4, 50, None, drawn=False)]) is None
