@@ -145,12 +145,10 @@ class _Part:
     async def _reported(self, rpc: Rpc, first: int, last: int) -> tuple[str, dict[str, Any]]:
         """Subject and payload of the entry in the journal."""
         wanted = Wanted(first, last, self.settings.sampling.base)
-        report = Report(self.settings, wanted, rpc=rpc, models=self.models, workers=self.workers)
+        report = Report(self.settings, wanted, rpc=rpc, models=self.models, workers=self.workers, kept=_say)
         seen = 0
         async for one in report.results():
             seen += isinstance(one, Checked)
-            for found in one.findings if isinstance(one, Checked) else (one,) if isinstance(one, Finding) else ():
-                _say(found)
         if self.key == _SETTLEMENTS:
             return f"{OPENGRADIENT}/settlement/{report.chain}/{last}", {"first": first, "last": last}
         drawn = {"first": first, "last": last, "seed": wanted.seed, "rate": wanted.rate, "inferences": seen}

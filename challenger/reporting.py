@@ -6,14 +6,14 @@ What is found goes into the record's table of findings and to whoever asked; tha
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from challenger.chain.rpc import Rpc
-from challenger.domain import Address, Capability, ChainId, CommitmentId, Millionths, UnixTime
+from challenger.domain import Address, Block, Capability, ChainId, CommitmentId, Millionths, UnixTime
 from challenger.errors import ConfigError, EndpointError, OwnDisk
 from challenger.parts import artifact_store, replay_pool
 from challenger.protocols.findings import Finding
@@ -21,7 +21,7 @@ from challenger.protocols.opengradient.audit import Audit, Checked, Terms
 from challenger.protocols.opengradient.comparing import Tolerance
 from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
-from challenger.protocols.opengradient.settlement.audit import settlement_findings
+from challenger.protocols.opengradient.settlement.audit import audited
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
 from challenger.protocols.opengradient.settlement.terms import Deployment, Registry
 from challenger.protocols.opengradient.wire import Form, Wire
@@ -33,6 +33,8 @@ from replay.artifacts.ipfs.cid import Cid
 from replay.artifacts.ipfs.errors import IpfsError
 
 OPENGRADIENT = "opengradient"
+#: Findings that are held at once, a kilobyte or two each.
+_HELD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class Wanted:
 
 
 class Report:
-    """No adapter, since nothing is watched, drawn against a window or filed: a report on what is past. ``record``: whether findings are kept. ``chain``, ``last`` and ``new`` (findings that the record did not have) hold
-    once ``results`` has ended."""
+    """No adapter, since nothing is watched, drawn against a window or filed: a report on what is past. ``record``: whether
+    findings are kept. ``chain``, ``last`` and ``new`` (findings that the record did not have) hold once ``results`` has
+    ended."""
 
     capability = Capability.REPORT_ONLY
     chain = ChainId(0)
@@ -67,9 +70,10 @@ class Report:
         rpc: Rpc | None = None,
         models: Models | None = None,
         workers: Workers | None = None,
+        kept: Callable[[Finding], None] = lambda _: None,
     ) -> None:
-        """``rpc``, ``models`` and ``workers`` stand in for the endpoint, the artefact store and the replay pool. Raises
-        ConfigError where the settings name nothing to report on."""
+        """``rpc``, ``models`` and ``workers`` stand in for the endpoint, the artefact store and the replay pool; ``kept`` is
+        told of each finding that holds. Raises ConfigError where the settings name nothing to report on."""
         ours = settings.opengradient
         if not ours.hub and not ours.settlement:
             raise ConfigError("[opengradient] names neither hub nor settlement: there is nothing to report on")
@@ -86,9 +90,12 @@ class Report:
         self._wanted = wanted
         self._record = record
         self._rpc, self._models, self._workers = rpc, models, workers
+        self._kept = kept
 
     async def results(self) -> AsyncIterator[Checked | Unjoined | Finding]:
-        """Inferences in chain order, then what was found of settlements; findings are recorded as they come."""
+        """Inferences in chain order, then what was found of settlements. Findings hold, and are recorded, once the chain was
+        seen to stand as it was read: those of inferences before settlements are looked at, those of settlements at the
+        end. ``EndpointError`` when it does not."""
         settings, wanted, ours = self._settings, self._wanted, self._settings.opengradient
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_store(settings.store.url)) if self._record else None
@@ -98,20 +105,19 @@ class Report:
             self.last = head.number - settings.chain.confirmations + 1 if wanted.last is None else wanted.last
             if self.last > head.number:
                 raise ConfigError("--to is a block that there is not yet", newest=head.number)
-            keep = _Keeper(store, self.chain, head.time)
-            end = await rpc.block(self.last)
+            keep = _Keeper(store, rpc, self.chain, head.time, await rpc.block(self.last), self._kept)
             if ours.hub:
                 audit = await self._inferences(stack, rpc, ours)
                 async for one in audit.range(wanted.first, self.last):
                     if isinstance(one, Checked):
-                        self.new += await keep.all(one.findings)
+                        await keep.hold(one.findings)
                     yield one
+                self.new += await keep.all()
             if ours.settlement:
-                for found in await self._settlements(stack, rpc, ours):
-                    self.new += await keep.all((found,))
+                async for found in self._settlements(stack, rpc, ours):
+                    await keep.hold((found,))
                     yield found
-            if (await rpc.block(self.last)).hash != end.hash:
-                raise EndpointError("the chain was reorganised while it was read: ask again", block=self.last)
+                self.new += await keep.all()
 
     async def _inferences(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> Audit:
         settings = self._settings
@@ -135,10 +141,11 @@ class Report:
         )
         return Audit(rpc, wire_of(ours), replayer, terms, self._wanted.drawn, settings.replay.workers)
 
-    async def _settlements(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> list[Finding]:
+    async def _settlements(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> AsyncIterator[Finding]:
         sources = _sources(self._settings)
         blobs = None if sources is None else await stack.enter_async_context(sources)
-        return await settlement_findings(rpc, _deployment(ours), self._wanted.first, self.last, blobs)
+        async for found in audited(rpc, _deployment(ours), self._wanted.first, self.last, blobs):
+            yield found
 
 
 def _deployment(ours: OpenGradientSettings) -> Deployment:
@@ -167,19 +174,47 @@ def wire_of(ours: OpenGradientSettings) -> Wire:
 
 
 class _Keeper:
-    """``store`` None: nothing is kept, and nothing is new."""
+    """Holds findings until the chain was seen to stand: its ``end`` as at the beginning, and the block of each of them.
+    ``store`` None: nothing is kept, and nothing is new."""
 
-    def __init__(self, store: Store | None, chain: ChainId, now: UnixTime) -> None:
+    def __init__(
+        self, store: Store | None, rpc: Rpc, chain: ChainId, now: UnixTime, end: Block, kept: Callable[[Finding], None]
+    ) -> None:
         self._store = store
+        self._rpc = rpc
         self._chain = chain
         self._now = now
+        self._end = end
+        self._kept = kept
+        self._held: list[Finding] = []
+        self._new = 0
 
-    async def all(self, found: tuple[Finding, ...]) -> int:
-        """How many of them the record did not have."""
-        if self._store is None or not found:
-            return 0
-        async with self._store.begin(self._now) as unit:
-            return sum([(await unit.findings.add(self._chain, OPENGRADIENT, one))[1] for one in found])
+    async def hold(self, found: Iterable[Finding]) -> None:
+        """Of more than are held at once the first ones are kept as though the range ended here."""
+        self._held += found
+        if len(self._held) >= _HELD:
+            self._new += await self._recorded()
+
+    async def all(self) -> int:
+        """How many of them the record did not have, since it was asked last."""
+        new, self._new = self._new + await self._recorded(), 0
+        return new
+
+    async def _recorded(self) -> int:
+        held, self._held = self._held, []
+        seen = [(self._end.number, self._end.hash), *((found.at.block, found.at.block_hash) for found in held)]
+        stand = {block.number: block.hash for block in await self._rpc.blocks(sorted({number for number, _ in seen}))}
+        for number, block_hash in seen:
+            if stand[number] != block_hash:
+                raise EndpointError("the chain was reorganised while it was read: ask again", block=number)
+        new = 0
+        if self._store is not None and held:
+            async with self._store.begin(self._now) as unit:
+                for found in held:
+                    new += (await unit.findings.add(self._chain, OPENGRADIENT, found))[1]
+        for found in held:
+            self._kept(found)
+        return new
 
 
 #: Protocols that can be reported on.

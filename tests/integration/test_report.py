@@ -16,13 +16,15 @@ import pytest
 from challenger.chain.answers import Receipt
 from challenger.chain.codec import encode_call
 from challenger.chain.devnet.served import RemoteDevnet, ServedDevnet
+from challenger.chain.rpc import Rpc
 from challenger.cli import main
 from challenger.cli.report import PROTOCOLS
 from challenger.contracts import double
 from challenger.domain import Address, Call, Millionths, UnixTime, Wei
-from challenger.errors import WrongChain
+from challenger.errors import EndpointError, WrongChain
+from challenger.protocols.findings import Finding
 from challenger.reporter import keep_reporting
-from challenger.reporting import REPORTS
+from challenger.reporting import REPORTS, Report, Wanted
 from challenger.settings import EVENTS, Settings, load
 from challenger.sim.opengradient.hub import Hub
 from challenger.sim.opengradient.nodes import Conduct, Nodes, Served, request, served
@@ -243,6 +245,55 @@ async def test_run_goes_on_from_where_it_was_and_says_what_it_finds(place: Place
     said = [record.fields for record in caplog.records if getattr(record, "action", "") == "finding"]
     assert [one["kind"] for one in said] == ["distant-output", "simulated-result"]
     assert await place.run("findings", "--json") == 0
+
+
+class Moving:
+    """The chain's endpoint, that has other hashes for some blocks once inferences were read."""
+
+    def __init__(self, provider: Any, moved: Callable[[int], bool]) -> None:
+        self._provider = provider
+        self._moved = moved
+        self._read = False
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        self._read |= method == "eth_getTransactionByHash"
+        answer = await self._provider.make_request(method, params)
+        if method == "eth_getBlockByNumber" and self._read and self._moved(int(answer["result"]["number"], 16)):
+            answer["result"]["hash"] = "0x" + "66" * 32
+        return answer
+
+
+@pytest.mark.parametrize("which", ["the last block", "the finding's own"])
+async def test_what_was_found_on_a_chain_that_moved_is_not_kept(place: Place, which: str, caplog) -> None:
+    """The end of the range is another than it was, or the endpoint served logs of a block that is none of the chain's."""
+    settings = load(place.config, {})
+    async with RemoteDevnet(place.url) as devnet:
+        last = (await devnet.rpc.block("latest")).number
+        moved = {"the last block": lambda block: block == last, "the finding's own": lambda block: block < last}[which]
+        told: list[Finding] = []
+        rpc = Rpc(Moving(devnet.rpc.provider, moved))
+        with pytest.raises(EndpointError, match="reorganised"):
+            async for _ in Report(settings, Wanted(place.first, last), rpc=rpc, kept=told.append).results():
+                pass
+        async with open_store(settings.store.url) as store, store.read() as view:
+            assert await view.findings.all() == []
+        assert told == []
+        report = Report(settings, Wanted(place.first, last), rpc=devnet.rpc, kept=told.append)
+        assert len([one async for one in report.results()]) == 3
+    assert [one.kind for one in told] == ["distant-output", "simulated-result"]
+    async with open_store(settings.store.url) as store, store.read() as view:
+        assert [row.subject for row in await view.findings.all()] == [one.subject for one in told]
+
+
+async def test_what_was_found_of_inferences_is_kept_whatever_holds_up_the_settlements(settled: Settled, capsys) -> None:
+    await settled.forge(0, 1)
+    more = f'settlement = "{settled.relay}"\nregistry = "{settled.relay}"\nregistry_start = {settled.start + 8}\n'
+    settled.place.config.write_text(settled.place.config.read_text() + more)
+    assert await settled.place.report() == 2
+    assert "begin at an earlier block" in capsys.readouterr().err
+    assert await settled.place.run("findings", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["findings"]
+    assert [row["kind"] for row in rows] == ["distant-output", "simulated-result"]
 
 
 @dataclass
