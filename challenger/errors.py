@@ -184,6 +184,10 @@ class FilingRefused(Expected):
     """a rule of safety forbids to file now"""
 
 
+class GivenUp(Expected):
+    """the wish was given up before it was signed"""
+
+
 class NeverFiled(ChallengerError):
     """what is no case of a watcher was about to be filed: refused; the program has a fault, nothing was sent"""
 

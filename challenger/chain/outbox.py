@@ -103,7 +103,7 @@ class Outbox(Protocol):
 
     async def signed(self, row: int, made: Signed) -> Attempt:
         """Keeps a signed version, before it is sent. intent → signed; a row further on keeps its state. Fails when
-        another process owns the account by now."""
+        another process owns the account by now; raises GivenUp, the row abandoned, when nobody wants it signed any more."""
         ...
 
     async def sent(self, row: int, number: int, now: UnixTime) -> None:

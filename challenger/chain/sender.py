@@ -41,7 +41,7 @@ from challenger.chain.step import (
     replacement,
 )
 from challenger.domain import Action, Address, Call, Intent, TxState, UnixTime, Wei, is_audit, is_planted
-from challenger.errors import ConfigError, EndpointError, Expected, RateLimited, Reverted, RpcError
+from challenger.errors import ConfigError, EndpointError, Expected, GivenUp, RateLimited, Reverted, RpcError
 
 _ONE = 1_000_000
 #: What nodes answer when this very transaction, or one with its nonce, is with them or on chain already.
@@ -129,6 +129,8 @@ class Sender:
             return
         try:
             await act(view, row)
+        except GivenUp as error:
+            self._moved(view, row, TxState.ABANDONED, error.detail, "closed")
         except Expected as error:
             view.trouble(row, "endpoint", error)
 

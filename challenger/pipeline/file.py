@@ -36,6 +36,7 @@ from challenger.protocols.base import ETHER, Accusation, Aid, Money
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
+from challenger.store.transactions import AIDS
 from challenger.store.unit import Unit, View
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
@@ -128,6 +129,8 @@ class Filer:
             await self._make_way(item, head)
         if accusation is not None and reason.startswith(_OTHERS):
             reason = await self._aid(item, head, accusation, reason, pinned=pinned)
+        elif accusation is not None:
+            await self._no_aid(item, head, reason or "a dispute of our own is opened")
         if reason.startswith("window:"):
             return await self._closed(item, head, reason)
         if reason and item.commitment.closes <= head.time and await self._over(commitment, head.time):
@@ -170,17 +173,29 @@ class Filer:
         intent = aid.intent
         async with self._store.read() as view:
             there = await view.transactions.find(intent.protocol, intent.subject, intent.action)
-        if there is not None and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
+        wished = there is not None and there.state is TxState.INTENT
+        if there is not None and not wished and (there.state not in _FAILED or self._limits.mode is Mode.DRY_RUN):
             return f"{reason}; our {intent.action}: {there.state}"
         if self._limits.mode is Mode.CONFIRM:
             return f"{reason}; no {intent.action}: in mode confirm we only dispute"
-        if there is not None and head.time < there.updated + self._pause(item, head.time):
+        if there is not None and not wished and head.time < there.updated + self._pause(item, head.time):
             return f"{reason}; our {intent.action} failed: {there.error}"
-        if why := await self._obstacles.to_aid(item, head, aid, pinned=pinned):
+        if why := await self._obstacles.to_aid(item, head, aid, pinned=pinned, wished=wished):
+            await self._no_aid(item, head, why)
             return f"{reason}; no {intent.action}: {why}"
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)
         return f"{reason}; our {intent.action}: {TxState.INTENT}"
+
+    async def _no_aid(self, item: Item, head: Block, why: str) -> None:
+        """Gives up what was to be done beside others, unless it is signed by now."""
+        async with self._store.read() as view:
+            there = await view.transactions.about(CommitmentId(item.work.commitment))
+        wished = [row for row in there if row.state is TxState.INTENT and row.intent.action in AIDS]
+        if wished:
+            async with self._store.begin(head.time) as unit:
+                for row in wished:
+                    await unit.transactions.give_up(row.id, why)
 
     async def _over(self, commitment: CommitmentId, now: UnixTime) -> bool:
         """By the chain's own word: the index may not have read of an extension yet."""
@@ -284,6 +299,8 @@ class Filer:
             return False  # simulated once, as far as the chain's state lets it
         if part is None and (state is None or state in _FAILED):
             return await self._next_step(item, head, pinned=pinned)
+        if opening is not None and state is TxState.INTENT:
+            return await self._ask_again(item, head, opening, pinned=pinned)
         if state in _FAILED:
             await self._move(item, head.time, State.UNAVAILABLE, "", self._pause(item, head.time))
             return True
@@ -328,7 +345,7 @@ class Filer:
         """Seal, then challenge, as the chain stands now; back to CONFIRMED when it may no longer be filed. The bond goes
         with the challenge: what may stop a filing is asked again before it."""
         accusation = await self._accusation(item)
-        refused = await self._obstacles.to_next_step(item, head, accusation, pinned=pinned)
+        refused = await self._against(item, head, None, accusation, pinned=pinned)
         if refused:
             await self._move(item, head.time, State.CONFIRMED, refused, self._pause(item, head.time))
             return True
@@ -344,6 +361,27 @@ class Filer:
         async with self._store.begin(head.time) as unit:
             await unit.transactions.propose(intent, self._account, again=True)
         return True
+
+    async def _ask_again(self, item: Item, head: Block, opening: TransactionRow, *, pinned: bool) -> bool:
+        """A bond is wished for and not signed yet: it is given up, and its case goes back, once anything speaks against it.
+        What is signed meanwhile goes its way."""
+        part = withheld(item)
+        accusation = None if part is not None else await self._accusation(item)
+        refused = await self._against(item, head, part, accusation, pinned=pinned)
+        if not refused:
+            return False
+        back = State.CONFIRMED if part is None else State.UNAVAILABLE
+        await self._move(item, head.time, back, refused, self._pause(item, head.time), without=opening)
+        return True
+
+    async def _against(
+        self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
+    ) -> str:
+        """What speaks by now against the bond of a case that was let through."""
+        refused = await self._obstacles.to_next_step(item, head, part, accusation, pinned=pinned)
+        if not refused and self._limits.mode is Mode.CONFIRM:
+            refused = await self._unapproved(item)
+        return refused
 
     # the accusation and small things
 
@@ -361,8 +399,18 @@ class Filer:
         async with self._store.begin(now) as unit:
             await unit.work.note(CommitmentId(item.work.commitment), State(item.work.state), **changes)
 
-    async def _move(self, item: Item, now: UnixTime, new: State, why: str, wait: int = 0, *, opened: str = "") -> None:
-        """``opened``: by which action it was filed."""
+    async def _move(
+        self,
+        item: Item,
+        now: UnixTime,
+        new: State,
+        why: str,
+        wait: int = 0,
+        *,
+        opened: str = "",
+        without: TransactionRow | None = None,
+    ) -> None:
+        """``opened``: by which action it was filed; ``without``: the wish that is given up with it."""
         if new is State.EXPIRED:
             self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
@@ -370,5 +418,7 @@ class Filer:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
+            if without is not None:
+                await unit.transactions.give_up(without.id, why)
             if opened:  # told before it is written: a death in between says it twice, and never not at all
                 self._telemetry.case("filed", item.commitment, action=opened)

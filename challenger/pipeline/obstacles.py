@@ -179,62 +179,66 @@ class Obstacles:
         )
         return shut or await self._quorum.refusal(row, head)
 
-    async def to_next_step(self, item: Item, head: Block, accusation: Accusation, *, pinned: bool) -> str:
-        """What speaks against the next transaction of a case that was let through: the bond goes with the challenge, so
-        what may have changed since is asked again. The caps too: the room that they had may have been made by a settlement
-        that a reorganisation has taken back."""
-        refused = await self._adapter.eligibility(accusation, 0)
-        rival = await self.rival(CommitmentId(item.work.commitment))
-        if not refused and rival.startswith("rival:"):
-            refused = f"eligibility: {rival}"
-        accused = await self._correlated(item, head.time)
-        if halted := await self._halted():
-            refused = f"paused: {halted}"
-        elif not pinned:
-            refused = "code: the contract's code is not the one pinned at start"
-        elif accused >= self._limits.correlated_providers:
-            refused = f"correlated: {accused} providers of this model accused; a person must approve"
-        if not refused:
-            prospect = await self._adapter.prospect(CommitmentId(item.work.commitment))
-            gas = await self._gas(DISPUTE_GAS)
-            refused = await self._overdrawn(item, head.time, prospect, gas)
-            refused = refused or worthless(self._limits, self._stakes(prospect, gas))
-            refused = refused or await self._quorum.refusal(item.commitment, head)
-        return refused
+    async def to_next_step(
+        self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
+    ) -> str:
+        """What speaks against a bond that was let through and is not signed yet, so that what may have changed since is
+        asked again. The caps too: the room that they had may have been made by a settlement that a reorganisation has
+        taken back."""
+        if shut := await self._shut(item, head.time, pinned=pinned):
+            return shut
+        commitment = CommitmentId(item.work.commitment)
+        if accusation is not None:
+            refused = await self._adapter.eligibility(accusation, 0)
+            rival = await self.rival(commitment)
+            if not refused and rival.startswith("rival:"):
+                refused = f"eligibility: {rival}"
+        else:
+            refused = await self._adapter.demand_eligibility(commitment, part or Part.OUTPUT, 0, 0)
+        if refused:
+            return refused
+        if accusation is not None:
+            prospect, gas = await self._adapter.prospect(commitment), await self._gas(DISPUTE_GAS)
+        else:
+            prospect = await self._adapter.demand_prospect(commitment, part or Part.OUTPUT)
+            gas = await self._gas(DEMAND_GAS)
+        # of the others all count, those that are only promised too, so that the first who asks gives way and the rest go on
+        purse = await self._purse(item, head.time, prospect.bond)
+        # at the present gas price: what it was reckoned at beyond that was for the time until now, and for the seal
+        refused = overdrawn(self._limits, purse, prospect.bond, self._spends(prospect, Wei(gas // STRESS)))
+        refused = refused or worthless(self._limits, self._stakes(prospect, gas))
+        return refused or await self._quorum.refusal(item.commitment, head)
 
-    async def to_aid(self, item: Item, head: Block, aid: Aid, *, pinned: bool) -> str:
+    async def to_aid(self, item: Item, head: Block, aid: Aid, *, pinned: bool, wished: bool) -> str:
         """What speaks against aiding others: whatever would speak against a dispute, the window and its conditions aside, of
-        which the adapter knows. A word to others, which costs its gas alone, need not pay."""
-        gas = await self._gas(AID_GAS)
-        out = await self._bonds.out(item.commitment.provider, head.time)
-        purse = Purse(
-            out.everywhere, out.against, out.opened, Wei(await self._chain.balance(self._account) - out.unpaid)
-        )
-        accused = await self._correlated(item, head.time)
+        which the adapter knows. A word to others, which costs its gas alone, need not pay. ``wished``: it was let through
+        before, and is not signed yet."""
+        if shut := await self._shut(item, head.time, pinned=pinned):
+            return shut
+        gas, bond = await self._gas(AID_GAS), aid.prospect.bond
+        own = bond if wished and not self._money.paid else Wei(0)  # paid ones count once they are out
+        purse = await self._purse(item, head.time, own)
+        refused = overdrawn(self._limits, purse, bond, self._spends(aid.prospect, gas))
+        if not refused and bond:
+            refused = worthless(self._limits, self._stakes(aid.prospect, gas))
+        return refused or await self._quorum.refusal(item.commitment, head)
+
+    async def _shut(self, item: Item, now: UnixTime, *, pinned: bool) -> str:
+        """What keeps everything back that concerns this model, of whatever it is a filing."""
+        accused = await self._correlated(item, now)
         if halted := await self._halted():
             return f"paused: {halted}"
         if not pinned:
             return "code: the contract's code is not the one pinned at start"
         if accused >= self._limits.correlated_providers:
             return f"correlated: {accused} providers of this model accused; a person must approve"
-        refused = overdrawn(self._limits, purse, aid.prospect.bond, self._spends(aid.prospect, gas))
-        if not refused and aid.prospect.bond:
-            refused = worthless(self._limits, self._stakes(aid.prospect, gas))
-        return refused or await self._quorum.refusal(item.commitment, head)
+        return ""
 
-    async def _overdrawn(self, item: Item, now: UnixTime, prospect: Prospect, gas: Wei) -> str:
-        """Which cap has no room (any more) for a bond that is promised: of the others all count, those that are only
-        promised too, so that the first who asks gives way and the rest may go on."""
+    async def _purse(self, item: Item, now: UnixTime, own: Wei) -> Purse:
+        """What the caps are held against, without ``own``: the bond that this case was promised before."""
         out = await self._bonds.out(item.commitment.provider, now)
-        own = prospect.bond
-        purse = Purse(
-            outstanding=Wei(out.everywhere - own),
-            against=Wei(out.against - own),
-            opened=Wei(out.opened - own),
-            balance=Wei(await self._chain.balance(self._account) - out.unpaid + (own if self._money.paid else 0)),
-        )
-        # at the present gas price: what it was reckoned at beyond that was for the time until now, and for the seal
-        return overdrawn(self._limits, purse, own, self._spends(prospect, Wei(gas // STRESS)))
+        balance = await self._chain.balance(self._account) - out.unpaid + (own if self._money.paid else 0)
+        return Purse(Wei(out.everywhere - own), Wei(out.against - own), Wei(out.opened - own), Wei(balance))
 
     async def rival(self, commitment: CommitmentId) -> str:
         """Another's open dispute over the same job decides it as ours would; ours waits for how it ends. One of our own

@@ -41,6 +41,11 @@ class Approvals:
         """Pauses that nobody resumed, oldest first."""
         return await self._pauses(pauses.c.resumed_at.is_(None))
 
+    async def against(self, *subjects: str) -> str:
+        """Which pause of all filing, or about one of ``subjects``, nobody has resumed; empty when there is none."""
+        found = [pause for pause in await self.active() if pause.subject in (EVERYTHING, *subjects)]
+        return f"paused: {found[0].detail}" if found else ""
+
     async def all(self) -> list[PauseRow]:
         return await self._pauses(pauses.c.id > 0)
 

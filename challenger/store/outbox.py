@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from challenger.domain import Address, BlockNumber, Hash32, Intent, TxState, UnixTime
+from challenger.domain import Address, BlockNumber, CommitmentId, Hash32, Intent, TxState, UnixTime
+from challenger.errors import GivenUp
 from challenger.store.rows import AttemptRow, TransactionRow
-from challenger.store.transactions import SignedVersion, Transactions
+from challenger.store.subjects import subject_of
+from challenger.store.transactions import FILINGS, SignedVersion, Transactions
 from challenger.store.unit import Unit, View
 
 
@@ -58,8 +60,12 @@ class Outbox:
             return await view.transactions.settled(account, nonce)
 
     async def signed(self, row: int, made: SignedVersion) -> AttemptRow:
-        async with self._owned(made.signed_at) as transactions:
-            return await transactions.signed(row, made)
+        async with self._store.begin(made.signed_at) as unit:
+            await unit.fences.hold(self._account, self._token)
+            why = await _given_up(unit, row)
+            if not why:
+                return await unit.transactions.signed(row, made)
+        raise GivenUp(why)  # after the commit: a pause that came first has its way for good
 
     async def sent(self, row: int, number: int, now: UnixTime) -> None:
         async with self._owned(now) as transactions:
@@ -108,3 +114,18 @@ class Outbox:
         async with self._store.begin(now) as unit:
             await unit.fences.hold(self._account, self._token)
             yield unit.transactions
+
+
+async def _given_up(unit: Unit, identity: int) -> str:
+    """Why a wish is not to be signed any more: it was given up, or a pause stands over it by now and it is given up here;
+    else empty. What is signed already goes its way."""
+    row = await unit.transactions.get(identity)
+    if row.state is TxState.ABANDONED:
+        return row.error or row.state
+    if row.state is not TxState.INTENT or row.intent.action not in FILINGS:
+        return ""
+    item = await unit.work.item(CommitmentId(bytes.fromhex(row.intent.subject[2:66])))
+    why = await unit.approvals.against(*([] if item is None else [subject_of(item.commitment.model)]))
+    if why:
+        await unit.transactions.give_up(identity, why)
+    return why

@@ -41,6 +41,12 @@ UNFINISHED = frozenset({_T.INTENT, _T.SIGNED, _T.SENT, _T.MINED})
 #: What came to nothing and may be taken up again under its key.
 _BARREN = frozenset({_T.REVERTED, _T.REPLACED, _T.ABANDONED})
 _CLOSED = frozenset({_T.FINAL}) | _BARREN
+#: Wishes with which a bond or a stake goes.
+_BONDED = frozenset({Action.CHALLENGE, Action.DEMAND, Action.VOTE})
+#: What is done beside others' disputes.
+AIDS = frozenset({Action.VOTE, Action.SUGGEST})
+#: Wishes that begin something, which a pause keeps back; what follows from a filing goes on.
+FILINGS = AIDS | {Action.SEAL, Action.CHALLENGE, Action.DEMAND}
 #: What the chain has decided.
 _SETTLED = frozenset({_T.FINAL, _T.REVERTED})
 _UNMINED: dict[str, Any] = {"block": None, "block_hash": None, "gas_used": None}
@@ -233,11 +239,15 @@ class Transactions:
         for row in await self._where(transactions.c.block > left, ended):
             await self.reopened(row.id)
 
+    async def give_up(self, identity: int, why: str) -> None:
+        """INTENT → ABANDONED: nobody wants it any more. Raises StaleRow when it is signed by now."""
+        await self._write(identity, {TxState.INTENT}, TxState.ABANDONED, {"error": why})
+
     async def give_up_unsigned(self, why: str) -> None:
-        """INTENT → ABANDONED for each wish with which a bond or a stake goes: a challenge, a demand, a vote."""
-        bonded = transactions.c.action.in_([Action.CHALLENGE.value, Action.DEMAND.value, Action.VOTE.value])
+        """Gives up each wish with which a bond or a stake goes: a challenge, a demand, a vote."""
+        bonded = transactions.c.action.in_([action.value for action in _BONDED])
         for row in await self._where(transactions.c.state == TxState.INTENT.value, bonded):
-            await self._write(row.id, {TxState.INTENT}, TxState.ABANDONED, {"error": why})
+            await self.give_up(row.id, why)
 
     async def requeued(self, identity: int, detail: str) -> None:
         """SIGNED or SENT → INTENT, without a nonce; its attempts stay."""

@@ -95,9 +95,10 @@ class Toy:
     refused: str = ""
     aids: Action | None = None
     closes: int = FOREVER
+    as_pinned: bool = True
 
     async def pinned(self) -> bool:
-        return True
+        return self.as_pinned
 
     async def window(self, commitment: Any) -> Window:
         return Window(0, self.closes, frozen=True)

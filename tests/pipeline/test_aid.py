@@ -115,6 +115,32 @@ def test_a_word_to_those_who_may_dispute_costs_no_bond(staked: Staked, how: dict
     assert _out(staked)[0] == 0
 
 
+def test_a_vote_that_is_not_signed_is_asked_about_again(staked: Staked) -> None:
+    """Of a vote that still waits for its signature its own stake is nothing that speaks against it; other code is."""
+    staked.found(PROVIDERS[0], fraud=True, count=TIGHT // BOND)
+    for _ in range(3):
+        staked.look()
+        staked.time()
+        assert [row.state for row in _aids(staked)] == [TxState.INTENT] * (TIGHT // BOND)
+    staked.toy.as_pinned = False
+    staked.look()
+    assert {row.state for row in _aids(staked)} == {TxState.ABANDONED}
+    staked.toy.as_pinned = True
+    staked.time()
+    staked.look()
+    assert {row.state for row in _aids(staked)} == {TxState.INTENT}
+
+
+def test_a_vote_that_is_not_signed_gives_way_to_a_dispute_of_our_own(staked: Staked) -> None:
+    staked.found(PROVIDERS[0], fraud=True, count=1)
+    staked.look()
+    staked.toy.refused = ""
+    staked.time()
+    staked.look()
+    assert [row.state for row in _aids(staked)] == [TxState.ABANDONED]
+    assert _out(staked) == (BOND, BOND, BOND), "one stake"
+
+
 async def _details(machine: Caps) -> list[str]:
     async with machine.store.read() as view:
         return [item.work.detail for item in await view.work.items([State.CONFIRMED], limit=100)]

@@ -142,6 +142,34 @@ def _third_of_two(machine: Caps) -> None:
     machine._run(machine._close(seal, TxState.FINAL))
 
 
+@pytest.mark.parametrize("fraud", [True, False])
+def test_a_bond_that_is_not_signed_is_not_asked_for_of_other_code(machine: Caps, *, fraud: bool) -> None:
+    machine.found(PROVIDERS[0], fraud=fraud, count=1)
+    machine.look()
+    if fraud:
+        (seal,) = machine._waiting()
+        machine._run(machine._mine(seal, whole=True))
+        machine.look()
+    assert [row.state for row in _bonded(machine)] == [TxState.INTENT]
+    machine.look()
+    assert [row.state for row in _bonded(machine)] == [TxState.INTENT], "nothing speaks against it"
+    machine.toy.as_pinned = False
+    for _ in range(3):
+        machine.time()
+        machine.look()
+        assert [row.state for row in _bonded(machine)] == [TxState.ABANDONED]
+    machine.toy.as_pinned = True
+    for _ in range(3):
+        machine.time()
+        machine.look()
+    # data that is away is fetched again first
+    assert [row.state for row in _bonded(machine)] == [TxState.INTENT if fraud else TxState.ABANDONED]
+
+
+def _bonded(machine: Caps) -> list[Any]:
+    return [row for row in machine._run(machine._rows()) if row.intent.action in (Action.CHALLENGE, Action.DEMAND)]
+
+
 def _challenges(machine: Caps) -> list[Any]:
     return [row for row in machine._run(machine._rows()) if row.intent.action is Action.CHALLENGE]
 
