@@ -90,6 +90,7 @@ class Decoder:
         self._weigh = Operator("sample_weights", ("logits",), "weights", (), {"scale": scale})
         self._logits = self._program.outputs[0].value
         self._rows: list[list[Array]] = [[] for _ in self._program.boundaries]
+        self._fed: list[Array] = []
         self.nonfinite: tuple[int, int] | None = None
 
     @property
@@ -99,6 +100,7 @@ class Decoder:
     def feed(self, tokens: Array, last: int = 1) -> Array | None:
         """Sampling weights int64 [last, V] after the last tokens of ``tokens`` (int32 [n]); None once not finite."""
         kernels, program = self._prepared.kernels, self._program
+        self._fed.append(tokens)
         dims = {"T": len(tokens)}
         values, lost = evaluate(program, kernels, {self._port: tokens}, dims, state=self._state)
         for held, name in zip(self._rows, program.boundaries, strict=True):
@@ -110,6 +112,10 @@ class Decoder:
         self._state.position += len(tokens)
         logits = values[self._logits][len(tokens) - last :]
         return kernels.unload(kernels.apply(self._weigh, [logits], {}))
+
+    def read(self) -> dict[str, Array]:
+        """All tokens that were fed, those at which it was not finite among them: the input of one run over them."""
+        return {self._port: np.concatenate(self._fed)}
 
     def boundaries(self) -> tuple[Array | None, ...]:
         """Boundary tensors of one run over all that was read; None for those that are not reached."""
@@ -138,7 +144,7 @@ def generate(prepared: Prepared, job: Job, claim: Sequence[int] = ()) -> Run:
     if decoder.nonfinite is not None:
         outputs = {NONFINITE: np.array(decoder.nonfinite, np.int32)}
     seconds = time.perf_counter() - started
-    return Run(outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
+    return Run(decoder.read(), outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
 
 
 def force(prepared: Prepared, job: Job, tokens: Sequence[int]) -> Run:
@@ -163,7 +169,7 @@ def force(prepared: Prepared, job: Job, tokens: Sequence[int]) -> Run:
             chosen.append(-1)
         outputs = {TOKENS: np.array(chosen, np.int32)}
     seconds = time.perf_counter() - started
-    return Run(outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
+    return Run(decoder.read(), outputs, decoder.boundaries(), decoder.nonfinite, fingerprint(prepared), seconds)
 
 
 def fed(job: Job, tokens: Sequence[int]) -> Array:

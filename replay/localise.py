@@ -77,7 +77,8 @@ def localise(mine: Witness, theirs: Side, state_root: bytes, output: bytes) -> D
     reached a committed boundary, and is no fraud.
 
     ``state_root`` and ``output`` (bundle) are what the other side committed to; for a generation ``mine`` must have read
-    its tokens (``Witness(tokens=…)``). Raises ``Refuted``.
+    its tokens (``Witness(tokens=…)``), and where it says that it broke off as many of one's own: of runs over texts of
+    different length all that is found is the first tensor whose shape differs. Raises ``Refuted``.
     """
     if mine.state.root == state_root:
         return None

@@ -78,8 +78,10 @@ class Prepared:
 @dataclass(frozen=True)
 class Run:
     """``outputs`` is what the output bundle holds; for a run that became NONFINITE that is ``{"nonfinite": int32[2]}``
-    (operator, flat element), and ``boundaries`` holds None for each boundary not reached."""
+    (operator, flat element), and ``boundaries`` holds None for each boundary not reached. ``read`` is what the program has
+    read: its inputs, or of a generation the prompt and the tokens that were read after it."""
 
+    read: Mapping[str, Array]
     outputs: Mapping[str, Array]
     boundaries: tuple[Array | None, ...]
     nonfinite: tuple[int, int] | None
@@ -158,7 +160,7 @@ def execute(model: Model | Prepared, inputs: Mapping[str, Array], backend: str =
     else:
         outputs = {NONFINITE: np.array(nonfinite, np.int32)}
     seconds = time.perf_counter() - started
-    return Run(outputs, boundaries, nonfinite, fingerprint(prepared), seconds)
+    return Run(inputs, outputs, boundaries, nonfinite, fingerprint(prepared), seconds)
 
 
 def evaluate(

@@ -16,11 +16,10 @@ from typing import Protocol
 import numpy as np
 
 from replay.errors import LayoutError
-from replay.generate import asks, fed, force, generate, read_job
+from replay.generate import asks, force, generate, read_job
 from replay.layout import PAD_LEAF, Array, Tree, encode_bundle, tensor_root, tile_bytes, tile_hashes
 from replay.program import Program
 from replay.run import Prepared, Run, check_inputs, evaluate, execute
-from replay.sampling import TOKENS
 from replay.trace import state_leaves
 
 
@@ -57,15 +56,13 @@ class Witness:
         self, prepared: Prepared, inputs: Mapping[str, Array], seed: bytes = b"", tokens: Sequence[int] = ()
     ) -> None:
         self._prepared, self._program = prepared, prepared.model.program
-        self._read: Mapping[str, Array] = inputs
         self._held: dict[int, Array | None] = {}
         if asks(inputs):
             job = read_job(self._program, inputs, seed)
             self.run: Run = force(prepared, job, tokens) if tokens else generate(prepared, job)
-            read = tokens or self.run.outputs.get(TOKENS, np.zeros(1, np.int32)).tolist()
-            self._read = {self._program.inputs[0].name: fed(job, read)}
         else:
             self.run = execute(prepared, inputs)
+        self._read = self.run.read
         self.output = encode_bundle(self.run.outputs)
         self.leaves = state_leaves(inputs, self.run, self.output)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from small_model import dense_model
 from tampering import ANY, GENERATING, LAYERED, Case, activation_bit, asked, by_brute_force, numpy_prepared, one_token
 from tiny_gpt import VOCABULARY, tiny_gpt
 
-from replay.layout import LayoutError, encode_bundle
+from replay.importers.build import Builder
+from replay.layout import PAD_LEAF, LayoutError, encode_bundle, tensor_root
 from replay.localise import CHOICE, Refuted, localise
 from replay.model import Model, load_model
-from replay.sampling import TOKENS
+from replay.operators import Operator, TensorType
+from replay.program import Port
+from replay.run import NONFINITE
+from replay.sampling import TOKENS, Sampling
 from replay.witness import TreeId, Witness
 
 SEED = bytes(range(32))
@@ -152,3 +157,61 @@ def test_honest_runs_have_no_difference(models):
     theirs = Witness(honest, case.inputs, SEED)
     mine = Witness(honest, case.inputs, SEED, theirs.run.outputs[TOKENS].tolist())
     assert localise(mine, theirs, theirs.state.root, theirs.output) is None
+
+
+# runs that are not finite, and sides that say so
+
+SAMPLED = {"input_ids": np.zeros(2, np.int32), "sampling": Sampling(4).tensor()}
+
+
+def exploding(small: float = 0.5) -> Model:
+    """Says token 1 whatever it reads, and the square of that token's row is infinite. Boundaries: the rows, their squares."""
+    b = Builder([Port("input_ids", TensorType("int32", ("T",)))], {"T": 8})
+    x = b.add("embedding", ["input_ids"], [b.weight("words", np.array([[small, 1], [1e30, 1]], np.float32))])
+    squares = b.add("mul", [x, x])
+    logits = b.linear(squares, "head", np.zeros((2, 2), np.float32), np.array([0, 1], np.float32))
+    return b.model({"logits": logits}, [x, squares])
+
+
+def generated(model: Model, tokens: tuple[int, ...] = ()) -> Witness:
+    return Witness(numpy_prepared(model), SAMPLED, SEED, tokens)
+
+
+def test_a_text_that_breaks_off_can_be_opened_where_it_was_committed():
+    witness = generated(exploding())
+    assert witness.run.outputs[NONFINITE].tolist() == [1, 4]  # the first token that was generated is read as the third
+    assert witness.leaves[1] == tensor_root(witness.tensor(0))
+    assert witness.tensor(0).shape == (3, 2)
+    assert (witness.leaves[2], witness.tensor(1), witness.tensor(2)) == (PAD_LEAF, None, None)
+
+
+class Tamed:
+    """Kernels that square one where the honest have no number."""
+
+    def __init__(self, honest: object) -> None:
+        self._honest = honest
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._honest, name)
+
+    def apply(self, op: Operator, values: list[np.ndarray], dims: dict, state: object = None) -> np.ndarray:
+        tame = [np.where(x > 1e20, np.float32(1), x) for x in values] if op.kind == "mul" else values
+        return self._honest.apply(op, tame, dims, state)
+
+
+def test_where_a_text_broke_off_each_side_finds_the_same_place():
+    honest, other = generated(exploding()), generated(exploding(0.25))
+    for mine, theirs in ((honest, other), (other, honest)):
+        found = localise(mine, theirs, theirs.state.root, theirs.output)
+        assert (found.leaf, found.operator, found.element) == (1, 0, 0)
+    prepared = numpy_prepared(exploding())
+    tamed = replace(prepared, kernels=Tamed(prepared.kernels))
+    liar = Witness(tamed, SAMPLED, SEED)
+    said = liar.run.outputs[TOKENS].tolist()
+    found = localise(generated(exploding(), said), liar, liar.state.root, liar.output)
+    assert (found.leaf, found.operator, found.element, found.mine) == (2, 1, 4, "nonfinite")
+    as_far = Witness(
+        tamed, SAMPLED, SEED, said[:2]
+    )  # of which it reads the first: three tokens, as the honest side did
+    found = localise(as_far, honest, honest.state.root, honest.output)
+    assert (found.leaf, found.operator, found.element, found.theirs) == (2, 1, 4, "nonfinite")
