@@ -33,6 +33,7 @@ from replay.witness import Side, TreeId, Witness, segments
 
 #: The kind of the step behind a language model's operators: the choice of tokens.
 CHOICE = "choose"
+OTHER_SHAPE = "no tensor of this shape"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,64 +87,88 @@ def localise(mine: Witness, theirs: Side, state_root: bytes, output: bytes) -> D
     leaf, claimed = walk.first(TreeId("state"), mine.state, state_root, "state tree")
     if leaf == 0:
         return walk.found(0, -1, note="another input", mine=mine.leaves[0].hex(), theirs=claimed.hex())
-    if leaf == len(mine.leaves) - 1:
-        return _at_the_end(walk, leaf, claimed, output)
+    last = len(mine.leaves) - 1
+    if leaf == last:
+        return _at_the_end(walk, leaf, _opened(output, claimed))
     if claimed == PAD_LEAF:
-        return _not_finite(walk, leaf, output)
+        committed = walk.leaf(TreeId("state"), mine.state, state_root, last, "state tree")
+        return _left_out(walk, leaf, _opened(output, committed))
     part = segments(mine.program)[leaf - 1]
     return _inside(walk, leaf, leaf - 1, {part[-1]: claimed})
 
 
-def _at_the_end(walk: _Walk, leaf: int, claimed: bytes, output: bytes) -> Divergence:
-    """All boundaries agree, the outputs differ."""
-    if claimed != bundle_root(output):
+def _opened(output: bytes, committed: bytes) -> dict[str, Array]:
+    """The tensors of the output that was given: of any names, types and shapes, but the committed ones."""
+    try:
+        tensors = decode_bundle(output)
+    except LayoutError as error:
+        raise Refuted(f"the output given is no bundle: {error.detail}") from error
+    if bundle_root(tensors) != committed:
         raise Refuted("the output given does not hash to the committed output root")
-    tensors, mine = decode_bundle(output), walk.mine
-    if NONFINITE in tensors or NONFINITE in mine.run.outputs:
-        return _not_finite(walk, leaf, output)
-    operators = mine.program.operators
+    return tensors
+
+
+def _at_the_end(walk: _Walk, leaf: int, tensors: Mapping[str, Array]) -> Divergence:
+    """All boundaries agree, the outputs differ."""
+    mine, operators = walk.mine, walk.mine.program.operators
+    ours, theirs = mine.run.nonfinite, _place(mine, tensors)
+    if theirs is not None and (ours is None or theirs < ours):
+        return _not_finite(walk, leaf, theirs)
+    if ours is not None:
+        return walk.found(leaf, *ours, mine="nonfinite")
     if list(tensors) != list(mine.run.outputs):
         return walk.found(leaf, len(operators) - 1, note="outputs of other names")
-    if TOKENS in mine.run.outputs and len(tensors) == 1:
-        ours, said = mine.run.outputs[TOKENS].tolist(), tensors[TOKENS].reshape(-1).tolist()
-        step = next((s for s, pair in enumerate(zip(ours, said, strict=False)) if pair[0] != pair[1]), None)
-        step = min(len(ours), len(said)) if step is None else step
-        got, wanted = (f"{row[step]:x}" if step < len(row) else "" for row in (said, ours))
-        return walk.found(leaf, len(operators), element=step, mine=wanted, theirs=got)
+    if mine.generates:
+        return _chosen(walk, leaf, tensors[TOKENS])
     order = {op.output: index for index, op in enumerate(operators)}
     places = {result.name: order[result.value] for result in mine.program.outputs}
-    wrong = {places[name]: name for name, array in tensors.items() if border_root(mine, name) != tensor_root(array)}
+    held = {name: border(array) for name, array in mine.run.outputs.items()}
+    wrong = {places[name]: name for name, array in tensors.items() if tensor_root(held[name]) != tensor_root(array)}
     operator = min(wrong)
     name = wrong[operator]
-    if (
-        mine.run.outputs[name].dtype == np.bool_
-    ):  # inside, a bool has one byte; its border root is no leaf of any segment
-        return walk.found(leaf, operator, element=int(np.argmax(mine.run.outputs[name] != tensors[name])))
-    if mine.run.outputs[name].shape != tensors[name].shape or mine.run.outputs[name].dtype != tensors[name].dtype:
-        return walk.found(leaf, operator, note="no tensor of this shape")
+    if held[name].shape != tensors[name].shape or held[name].dtype != tensors[name].dtype:
+        return walk.found(leaf, operator, note=OTHER_SHAPE)
+    if mine.run.outputs[name].dtype == np.bool_:
+        # inside, a bool has one byte; its border root is no leaf of any segment
+        return walk.found(leaf, operator, element=int(np.argmax(held[name] != tensors[name])))
     segment = next(index for index, part in enumerate(segments(mine.program)) if operator in part)
     return _inside(walk, leaf, segment, {operator: tensor_root(tensors[name])})
 
 
-def border_root(mine: Witness, name: str) -> bytes:
-    """Root of an output tensor of mine as the bundle holds it."""
-    return tensor_root(border(mine.run.outputs[name]))
+def _chosen(walk: _Walk, leaf: int, tokens: Array) -> Divergence:
+    """The first token that differs."""
+    choice = len(walk.mine.program.operators)
+    if tokens.dtype != np.int32 or tokens.ndim != 1:
+        return walk.found(leaf, choice, note=OTHER_SHAPE)
+    ours, said = walk.mine.run.outputs[TOKENS].tolist(), tokens.tolist()
+    step = next((s for s, pair in enumerate(zip(ours, said, strict=False)) if pair[0] != pair[1]), None)
+    step = min(len(ours), len(said)) if step is None else step
+    got, wanted = (f"{row[step]:x}" if step < len(row) else "" for row in (said, ours))
+    return walk.found(leaf, choice, element=step, mine=wanted, theirs=got)
 
 
-def _not_finite(walk: _Walk, leaf: int, output: bytes) -> Divergence:
-    """One side says that an operator was not finite, the other says another one, or none."""
-    claim = decode_bundle(output).get(NONFINITE)
-    if claim is None and walk.mine.run.nonfinite is None:
-        raise Refuted("a boundary is left out although the output is finite")
-    theirs = None if claim is None or claim.shape != (2,) else (int(claim[0]), int(claim[1]))
-    ours = walk.mine.run.nonfinite
-    if theirs is None or (ours is not None and ours < theirs):
-        if ours is None:
-            raise LayoutError("neither side's run ended in an operator that is not finite")
-        return walk.found(leaf, *ours, mine="nonfinite")
+def _left_out(walk: _Walk, leaf: int, tensors: Mapping[str, Array]) -> Divergence:
+    """They have no boundary where I have one: their run must have ended before it."""
+    theirs = _place(walk.mine, tensors)
+    if theirs is None or theirs[0] > segments(walk.mine.program)[leaf - 1][-1]:
+        raise Refuted("a boundary is left out although the output does not say that the run ended before it")
+    return _not_finite(walk, leaf, theirs)
+
+
+def _place(mine: Witness, tensors: Mapping[str, Array]) -> tuple[int, int] | None:
+    """(operator, element) where an output says that its run was not finite; None where it says nothing of the kind."""
+    claim = tensors.get(NONFINITE)
+    if claim is None or len(tensors) > 1 or claim.dtype != np.int32 or claim.shape != (2,):
+        return None
+    operator, element = claim.tolist()
+    return (operator, element) if 0 <= operator < len(mine.program.operators) and element >= 0 else None
+
+
+def _not_finite(walk: _Walk, leaf: int, theirs: tuple[int, int]) -> Divergence:
+    """They say that an operator was not finite where I have not come to such a place yet."""
     operator, element = theirs
-    tensor = walk.mine.tensor(operator) if 0 <= operator < len(walk.mine.program.operators) else None
-    bits = "" if tensor is None or not 0 <= element < tensor.size else _hex(tensor.reshape(-1)[element].tobytes())
+    tensor = walk.mine.tensor(operator)
+    bits = "" if tensor is None or element >= tensor.size else _hex(tensor.reshape(-1)[element].tobytes())
     return walk.found(leaf, operator, element, mine=bits, theirs="nonfinite")
 
 
@@ -168,9 +193,9 @@ def _inside(walk: _Walk, leaf: int, segment: int, claimed: Mapping[int, bytes]) 
     try:
         root = walk.ask(name, tiles.depth, 0)
     except Refuted:  # a tree of another depth has no such node
-        return walk.found(leaf, operator, note="no tensor of this shape")
+        return walk.found(leaf, operator, note=OTHER_SHAPE)
     if tensor_hash(tensor, root) != theirs:
-        return walk.found(leaf, operator, note="no tensor of this shape")
+        return walk.found(leaf, operator, note=OTHER_SHAPE)
     index, hashed = walk.first(name, tiles, root, f"tiles of operator {operator}")
     tile = walk.tile(operator, index)
     if len(tile) != TILE_BYTES or hash_tile(tile) != hashed:

@@ -57,7 +57,8 @@ class Witness:
     ) -> None:
         self._prepared, self._program = prepared, prepared.model.program
         self._held: dict[int, Array | None] = {}
-        if asks(inputs):
+        self.generates = asks(inputs)
+        if self.generates:
             job = read_job(self._program, inputs, seed)
             self.run: Run = force(prepared, job, tokens) if tokens else generate(prepared, job)
         else:
@@ -86,7 +87,10 @@ class Witness:
     def tensor(self, operator: int) -> Array | None:
         """What an operator wrote; None if the run was not finite there or before."""
         if operator not in self._held:
-            self._held = self._computed(next(part for part in segments(self._program) if operator in part))
+            part = next((part for part in segments(self._program) if operator in part), None)
+            if part is None:
+                raise LayoutError(f"there is no operator {operator}")
+            self._held = self._computed(part)
         return self._held[operator]
 
     def reads(self, operator: int) -> list[Array]:
@@ -102,8 +106,10 @@ class Witness:
 
     def segment(self, index: int) -> Tree:
         """Tensor roots of a segment's operators; the pad leaf for what was not reached."""
-        part = segments(self._program)[index]
-        return Tree([self._root(operator) for operator in part] or [PAD_LEAF])
+        parts = segments(self._program)
+        if not 0 <= index < len(parts):
+            raise LayoutError(f"there is no segment {index}")
+        return Tree([self._root(operator) for operator in parts[index]] or [PAD_LEAF])
 
     def tiles(self, operator: int) -> Tree:
         tensor = self.tensor(operator)

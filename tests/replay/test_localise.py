@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from replay_programs import write_bert
 from small_model import dense_model
 from tampering import ANY, GENERATING, LAYERED, Case, activation_bit, asked, by_brute_force, numpy_prepared, one_token
 from tiny_gpt import VOCABULARY, tiny_gpt
 
 from replay.importers.build import Builder
-from replay.layout import PAD_LEAF, LayoutError, encode_bundle, tensor_root
-from replay.localise import CHOICE, Refuted, localise
+from replay.layout import PAD_LEAF, LayoutError, Tree, bundle_root, encode_bundle, tensor_root
+from replay.localise import CHOICE, Divergence, Refuted, localise
 from replay.model import Model, load_model
 from replay.operators import Operator, TensorType
 from replay.program import Port
@@ -215,3 +217,84 @@ def test_where_a_text_broke_off_each_side_finds_the_same_place():
     )  # of which it reads the first: three tokens, as the honest side did
     found = localise(as_far, honest, honest.state.root, honest.output)
     assert (found.leaf, found.operator, found.element, found.theirs) == (2, 1, 4, "nonfinite")
+
+
+class Committed:
+    """An honest side that has committed to another output, and to no boundary from ``left_out`` on."""
+
+    def __init__(self, honest: Witness, output: bytes, left_out: int) -> None:
+        self._honest = honest
+        leaves = [honest.leaves[0], *honest.leaves[1:-1][:left_out]]
+        leaves += [PAD_LEAF] * (len(honest.leaves) - 1 - len(leaves))
+        self.state = Tree([*leaves, bundle_root(output)])
+
+    def node(self, tree: TreeId, level: int, index: int) -> bytes:
+        return self.state.node(level, index) if tree.kind == "state" else self._honest.node(tree, level, index)
+
+    def tile(self, operator: int, index: int) -> bytes:
+        return self._honest.tile(operator, index)
+
+
+def comparing() -> Model:
+    """A truth value, an integer and a number for each of two inputs, the integers under a name that texts have."""
+    b = Builder([Port("x", TensorType("float32", (2,)))], {})
+    larger = b.add("less", [b.constant("zero", np.zeros(2, np.float32)), "x"])
+    return b.model(
+        {"larger": larger, TOKENS: b.add("cast", [larger], to="int32"), "y": b.add("neg", ["x"])}, ["v0.constant"]
+    )
+
+
+@pytest.fixture(scope="module")
+def witnesses() -> list[Witness]:
+    plain = Witness(numpy_prepared(comparing()), {"x": np.array([1, -1], np.float32)})
+    return [plain, generated(exploding()), Witness(numpy_prepared(tiny_gpt(layers=1)), SAMPLED, SEED)]
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> dict[str, np.ndarray]:
+    names = draw(st.lists(st.sampled_from([TOKENS, NONFINITE, "larger", "y", "x"]), min_size=1, unique=True))
+    if draw(st.booleans()):
+        names = draw(st.sampled_from([[TOKENS], [NONFINITE], ["larger", TOKENS, "y"]]))
+    made = {}
+    for name in names:
+        shape = draw(st.sampled_from([(1,), (2,), (3,), (4,), (1, 2), (2, 1), (4, 1)]))
+        words = draw(st.lists(st.integers(-1, 9) | st.integers(-(2**31), 2**31 - 1), min_size=4, max_size=4))
+        array = np.resize(np.array(words, np.int32), shape)
+        kind = draw(st.sampled_from(["i4", "i4", "i8", "f4"]))
+        made[name] = array.view(np.float32) if kind == "f4" else array.astype(kind)
+    return made
+
+
+@settings(max_examples=150, deadline=None)
+@given(hostile(), st.integers(0, 2), st.integers(0, 9))
+def test_whatever_output_is_claimed_it_is_placed_or_refuted(witnesses, tensors, which, left_out):
+    mine, output = witnesses[which], encode_bundle(tensors)
+    theirs = Committed(mine, output, left_out)
+    try:
+        found = localise(mine, theirs, theirs.state.root, output)
+    except Refuted:
+        return
+    if found is None:
+        assert theirs.state.root == mine.state.root
+        return
+    assert isinstance(found, Divergence)
+    assert 0 <= found.operator <= len(mine.program.operators)
+
+
+@pytest.mark.parametrize("output", [b"", b"\1", encode_bundle({TOKENS: np.zeros(1, np.int32)})])
+def test_an_output_that_cannot_be_shown_is_refuted_where_a_boundary_is_left_out(witnesses, output):
+    theirs = Committed(witnesses[0], encode_bundle({NONFINITE: np.zeros(2, np.int32)}), 0)
+    with pytest.raises(Refuted, match="output given"):
+        localise(witnesses[0], theirs, theirs.state.root, output)
+
+
+def test_a_boundary_left_out_before_the_place_that_was_not_finite_is_refuted(witnesses):
+    theirs = Committed(witnesses[1], witnesses[1].output, 0)
+    with pytest.raises(Refuted, match="left out"):
+        localise(witnesses[1], theirs, theirs.state.root, witnesses[1].output)
+
+
+def test_a_witness_says_what_it_does_not_have(witnesses):
+    for tree in (TreeId("segment", 99), TreeId("segment", -1), TreeId("tensor", 99), TreeId("tensor", -1)):
+        with pytest.raises(LayoutError):
+            witnesses[0].node(tree, 0, 0)
