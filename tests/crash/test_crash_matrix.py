@@ -71,7 +71,7 @@ def crossed(found: list[dict[str, Any]]) -> set[str]:
     return {name for names, _ in found[0]["crossed"] for name in names}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_killed_around_the_money(tmp_path: Path, kind: str) -> None:
     found = stage(tmp_path, kind, "--points", MONEY[kind])
     assert len(found) == 1 + len(MONEY[kind].split(","))

@@ -194,6 +194,7 @@ def test_rubbish_is_refused_and_nothing_else_happens(document: dict[str, Any]):
             decode(raw)
 
 
+@pytest.mark.slow
 async def test_a_bundle_with_rubbish_anywhere_in_it_is_refused_or_does_not_hold(tmp_path):
     """Each member of the body in turn is replaced by values of other forms, and the whole is sealed anew."""
     async with life(tmp_path, until_revealed=True) as one:

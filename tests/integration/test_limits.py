@@ -120,7 +120,9 @@ async def test_a_window_that_closes_over_a_pause_is_a_miss_and_says_so(tmp_path,
         assert missed == {"0x" + job.hex() for job in held}
 
 
-@pytest.mark.parametrize("cap", ["per_provider", "per_day", "exposure"])
+@pytest.mark.parametrize(
+    "cap", [*(pytest.param(cap, marks=pytest.mark.slow) for cap in ("per_provider", "per_day")), "exposure"]
+)
 async def test_bonds_never_exceed_a_cap(tmp_path, cap):
     """Room for one bond and a half: never are two out (in the day: filed at all) at once."""
     async with scene(tmp_path, seed=3) as s:

@@ -35,7 +35,14 @@ def put_back(s: Scene, copy: Path, *, plain: bool) -> None:
     s.folder.database.write_bytes(copy.read_bytes())
 
 
-@pytest.mark.parametrize(("moment", "plain"), [(0, True), (1, False), (2, True), (4, False), (6, True)])
+@pytest.mark.parametrize(
+    ("moment", "plain"),
+    [
+        (0, True),
+        (4, False),
+        *(pytest.param(*how, marks=pytest.mark.slow) for how in ((1, False), (2, True), (6, True))),
+    ],
+)
 async def test_while_disputes_are_open(tmp_path, moment, plain):
     async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE, Kind.TRUNCATE, Kind.WITHHOLD)) as s:
         async with s.watcher(correlated_providers=100) as app:
@@ -61,6 +68,7 @@ async def test_while_disputes_are_open(tmp_path, moment, plain):
             assert max(demands.values()) == 1, "nor is anything demanded twice"
 
 
+@pytest.mark.slow
 async def test_after_the_end(tmp_path):
     async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE, Kind.TRUNCATE)) as s:
         async with s.watcher(correlated_providers=100) as app:

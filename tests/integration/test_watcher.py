@@ -171,6 +171,7 @@ async def test_correlated_accusations_wait_for_a_person(tmp_path):
         assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
 
 
+@pytest.mark.slow
 async def test_a_correlated_pause_outlives_the_process_and_the_hour(tmp_path):
     knobs = {"cheats": (Kind.NUDGE, Kind.OLDER), "models": ("digits",), "tasks": 6, "round_size": 6}
     async with scene(tmp_path, **knobs) as s:
@@ -212,6 +213,7 @@ async def test_confirmation_by_a_lying_second_backend_is_refused(tmp_path):
         assert (await s.states(app))[State.INCONCLUSIVE] == len(s.jobs(Truth.WRONG))
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_is_tried_again_and_never_becomes_an_accusation(tmp_path):
     async with scene(tmp_path) as s, s.watcher(correlated_providers=100) as app:
         s.workers.fails = {"torch": 3, "numpy": 2}

@@ -54,6 +54,7 @@ async def challenger(*argv: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_recorded_without_a_key_and_replayed_without_the_chain(tmp_path) -> None:
     recording = str(tmp_path / "world.tar")
     async with served_world(tmp_path) as (world, config):

@@ -312,6 +312,7 @@ def writer(tmp_path_factory):
 ASKED = ("--text", "The import statement ", "--generate", "24", "--temperature", "0.6", "--top-k", "10")
 
 
+@pytest.mark.slow
 def test_a_text_is_written_committed_and_checked(writer, tmp_path, capsys):
     assert main(["run", str(writer), *ASKED]) == 0
     shown = capsys.readouterr().out
