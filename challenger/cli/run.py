@@ -7,8 +7,9 @@ import asyncio
 import logging
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from challenger.cli.common import DEFAULT_FILE, settings_of
 from challenger.domain import Address, Mode
 from challenger.errors import ChallengerError, ConfigError, Expected, HeldElsewhere, StoreError, TakenOver
 from challenger.settings import REPORTED, Settings, check, load
-from challenger.telemetry.logs import LOGGER, say, speaking_as
+from challenger.telemetry.logs import say, speaking_as
 
 if TYPE_CHECKING:
     from challenger.store.crossing import Hook
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     return asyncio.run(_serve_all(several, [options.config or DEFAULT_FILE, *options.also]))
 
 
+#: Seconds after which one of several watchers that failed starts again, as docs/challenger.service has it for one alone.
+_RESTART = 5.0
 #: What no two watchers share. A metrics port of 0 is any free one.
 _OWN: Mapping[str, Callable[[Settings], str]] = {
     "[store] url": lambda one: one.store.url,
@@ -69,35 +72,48 @@ def apart(several: Sequence[Settings]) -> None:
 
 
 async def _serve_all(several: Sequence[Settings], files: Sequence[Path]) -> int:
-    """Runs each until it is told to stop. Of several, one that fails says so and takes no other with it; the exit code
-    tells."""
+    """Runs each until it is told to stop. One alone ends with its error, and whoever started it starts it again. Of several,
+    one that fails starts again by itself and takes no other with it; one whose settings cannot be used ends, and the exit
+    code tells."""
+    from challenger.chain.wakeup import pause
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     accounts: set[tuple[int, Address]] = set()
     if len(several) == 1:
-        await _serve(several[0], stop, accounts)
+        await _serve(several[0], stop, accounts, asyncio.Event())
         return 0
 
     async def one(settings: Settings, file: Path) -> bool:
+        """Whether its last life ended because it was told to."""
+        ran = asyncio.Event()
         with speaking_as(f"{file.stem}/{settings.protocol.name}/{settings.chain.chain_id}"):
-            try:
-                await _serve(settings, stop, accounts)
-            except ChallengerError as error:
-                say("watcher-ended", level=logging.ERROR, error=str(error))
-                return False
-            except Exception as error:  # noqa: BLE001 - a bug in one watch must not end the watch over another chain
-                say("watcher-ended", level=logging.ERROR, error=repr(error))
-                LOGGER.debug("in a watcher", exc_info=error)
-                return False
-        return True
+            while not stop.is_set():
+                try:
+                    await _serve(settings, stop, accounts, ran)
+                except ConfigError as error:
+                    say("watcher-ended", level=logging.ERROR, error=str(error))
+                    return False
+                except Exception as error:  # noqa: BLE001 - a bug in one watch must not end the watch over another chain
+                    why = str(error) if isinstance(error, ChallengerError) else repr(error)
+                    trace = "".join(traceback.format_tb(error.__traceback__))
+                    say("watcher-restarts", level=logging.ERROR, seconds=_RESTART, error=why, traceback=trace)
+                    await pause(stop, None, _RESTART)
+                else:
+                    return True
+        return False
 
     ended = await asyncio.gather(*(one(settings, file) for settings, file in zip(several, files, strict=True)))
     return 0 if all(ended) else 1
 
 
-async def _serve(settings: Settings, stop: asyncio.Event, accounts: set[tuple[int, Address]]) -> None:
+async def _serve(
+    settings: Settings, stop: asyncio.Event, accounts: set[tuple[int, Address]], ran: asyncio.Event
+) -> None:
+    """``ran`` is set once it was open: what an endpoint says against its settings after that is the endpoint's mistake."""
+    from challenger.chain.wakeup import pause
     from challenger.store.crossing import killer
 
     crossing = killer(os.environ, embedded=settings.chain.embedded)
@@ -106,31 +122,33 @@ async def _serve(settings: Settings, stop: asyncio.Event, accounts: set[tuple[in
 
         await keep_reporting(settings, stop)
         return
-    again = False
     while not stop.is_set():
         try:
-            again = await _watch(settings, stop, crossing, accounts, again=again)
-        except (Expected, StoreError) as error:
+            await _watch(settings, stop, crossing, accounts, ran)
+        except (Expected, StoreError, ConfigError) as error:
             if stop.is_set() and isinstance(error, HeldElsewhere):
                 return
-            if not again:
+            if not ran.is_set():
                 raise
             say("trouble", level=logging.WARNING, loop="start", error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings.chain.poll):
-                    await stop.wait()
+            await pause(stop, None, settings.chain.poll)
 
 
 async def _watch(
-    settings: Settings, stop: asyncio.Event, crossing: Hook | None, accounts: set[tuple[int, Address]], *, again: bool
-) -> bool:
-    """One life of the watcher: opened, standing by where it must, and run. True when it lost its lease: all that it
-    knew is forgotten then, and it stands by like one that has just started."""
+    settings: Settings,
+    stop: asyncio.Event,
+    crossing: Hook | None,
+    accounts: set[tuple[int, Address]],
+    ran: asyncio.Event,
+) -> None:
+    """One life of the watcher: opened, standing by where it must, and run until it is told to stop or loses its lease: all
+    that it knew is forgotten then, and it stands by like one that has just started."""
     from challenger.app import opened
 
     try:
         async with opened(settings, crossing=crossing, stop=stop) as app:
             with _signing(accounts, settings.chain.chain_id, app.account):
+                ran.set()
                 await app.run(stop)
     except TakenOver as error:
         lost: BaseException = error
@@ -141,9 +159,8 @@ async def _watch(
             raise group.exceptions[0] from group
         lost = taken.exceptions[0]
     else:
-        return again
+        return
     say("lease-lost", level=logging.WARNING, why=str(lost))
-    return True
 
 
 @contextmanager

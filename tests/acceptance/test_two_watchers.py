@@ -44,10 +44,15 @@ class Watcher:
         async with self._news:
             self._news.notify_all()
 
-    async def says(self, word: str) -> None:
+    async def says(self, word: str, *, after: int = 0) -> None:
+        """In any line but the first ``after``."""
+
+        def heard() -> bool:
+            return any(word in line for line in self.said[after:])
+
         async with self._news:
-            await self._news.wait_for(lambda: self._reading.done() or any(word in line for line in self.said))
-        assert any(word in line for line in self.said), "".join(self.said)
+            await self._news.wait_for(lambda: self._reading.done() or heard())
+        assert heard(), "".join(self.said)
 
     async def end(self) -> None:
         if self.process.returncode is None:
