@@ -22,6 +22,8 @@ from challenger.store.work import Item
 
 #: Beginning of the reason under which an item waits for a person.
 WAITING = "approval:"
+#: Beginning of it while that person has not decided.
+UNDECIDED = f"{WAITING} a person must decide"
 #: By which command.
 COMMAND = "challenger approve"
 
@@ -79,7 +81,7 @@ async def unapproved(view: View, terms: Terms) -> str:
     """Why the terms may not be acted upon; empty when a person has approved them."""
     word = await view.approvals.decision(subject_of(terms.commitment), terms.key)
     if word is None:
-        return f"{WAITING} a person must decide: {COMMAND} {subject_of(terms.commitment)}"
+        return f"{UNDECIDED}: {COMMAND} {subject_of(terms.commitment)}"
     if word.approved:
         return ""
     return f"{WAITING} refused by {word.person}" + (f": {word.note}" if word.note else "")

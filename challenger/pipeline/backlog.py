@@ -21,6 +21,8 @@ from challenger.telemetry.metrics import NEAREST_DEADLINE, PREDICTED_MISSES
 
 _HANDLED = (State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
 _PARTS = frozenset(Part)
+#: Alerts about a commitment that tell nothing any more once nothing is to be done about it here.
+_OF_CASES = frozenset({"approval", "disagreement"})
 #: Predicted misses that are alerted one by one; of more there is one alert that counts them.
 _ONE_BY_ONE = 20
 #: Shed commitments looked at for readmission, the most urgent first.
@@ -73,6 +75,7 @@ class Backlog:
             aside = await view.work.waiting([State.SHED], limit=_BACK)
         open_rows = [row for row in rows if row.closes > now]
         self._foretell(open_rows, now)
+        self._forget(rows)
         ours = (State.SAMPLED, State.REPLAYED)
         late = await self._over([row for row in rows if row.closes <= now and row.state in ours])
         ready = [row for row in open_rows if row.next_try <= now]
@@ -132,6 +135,13 @@ class Backlog:
         nearest = min((row.closes - now for row in watched), default=None)
         if nearest is not None:
             self._telemetry.metrics.set(NEAREST_DEADLINE, nearest)
+
+    def _forget(self, rows: Sequence[Waiting]) -> None:
+        """Ends what stands about cases that are none of ``rows``: filed, decided by others, or too late."""
+        alerts, there = self._telemetry.alerts, {subject_of(row.commitment) for row in rows}
+        for name, about in alerts.active():
+            if name in _OF_CASES and about not in there:
+                alerts.clear(name, about)
 
 
 def _conditions(found: Sequence[tuple[float, Waiting]], now: UnixTime) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from challenger.domain import (
     UnixTime,
 )
 from challenger.errors import Expected, StaleRow
-from challenger.pipeline.approval import accusation_of, terms_of, unapproved, withheld
+from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
@@ -88,6 +88,7 @@ class Filer:
 
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed; True when something moved."""
+        await self._obstacles.tell_pauses()
         async with self._store.read() as view:
             # apart, so that however many wait, what is under way has its turn
             items = await view.work.items([State.FILING], ready=head.time, limit=1_000)
@@ -151,7 +152,6 @@ class Filer:
         if reason:
             await self._wait(item, head.time, reason)
             return False
-        self._telemetry.alerts.clear("approval", subject_of(commitment))
         intent = (
             await self._adapter.open_dispute(accusation)
             if accusation is not None
@@ -233,15 +233,15 @@ class Filer:
                     await unit.transactions.propose(intent, self._account, again=True)
 
     async def _unapproved(self, item: Item) -> str:
-        """Why a person's word is still wanting; the alarm is raised at once, for the window runs."""
+        """Why no person's word lets it go ahead; while that is wanting an alarm stands, for the window runs."""
         async with self._store.read() as view:
             terms = await terms_of(view, self._adapter, item)
             reason = await unapproved(view, terms)
-        if reason:
-            about = subject_of(terms.commitment)
-            self._telemetry.alerts.alert(
-                "approval", about=about, action=terms.action.value, closes=item.commitment.closes
-            )
+        about, alerts = subject_of(terms.commitment), self._telemetry.alerts
+        if reason.startswith(UNDECIDED):
+            alerts.alert("approval", about=about, action=terms.action.value, closes=item.commitment.closes)
+        else:
+            alerts.clear("approval", about)
         return reason
 
     async def _note_slack(self, unit: Unit, item: Item, part: Part | None) -> None:

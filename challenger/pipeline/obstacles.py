@@ -41,6 +41,8 @@ DISPUTE_GAS = 700_000
 DEMAND_GAS = 300_000
 #: … and of a vote beside another's dispute, or a word to those who may open one.
 AID_GAS = 250_000
+#: Why a model is paused that no person has stopped: several providers accused, a dispute lost.
+_OWN_PAUSES = frozenset({"correlated", "lost"})
 #: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
 #: blocks make of it (EIP-1559, + 12.5 % each), about as many as pass between this look and the challenge in its block.
 STRESS = 2
@@ -104,6 +106,12 @@ class Obstacles:
         self._telemetry = telemetry
         self._quorum = quorum
         self._bonds = Bonds(store, adapter, account, money)
+
+    async def tell_pauses(self) -> None:
+        """An alarm stands for each model that the watcher itself has paused, until a person lifts that."""
+        async with self._store.read() as view:
+            pauses = [pause for pause in await view.approvals.active() if pause.reason in _OWN_PAUSES]
+        self._telemetry.alerts.standing("paused", {pause.subject: {"why": pause.detail} for pause in pauses})
 
     async def in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
         """What is being filed comes first, what closes last before the others: should a reorganisation have taken room

@@ -52,6 +52,7 @@ from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.pursue import Pursuer
 from challenger.protocols.base import Aid, Money, Prospect
 from challenger.store import migrate, open_store, subject_of
+from challenger.telemetry.alerts import Alerts
 from challenger.telemetry.instruments import Instruments
 from tests.store.chains import block, committed, demand_opened, dispute_opened, h
 
@@ -181,7 +182,8 @@ class Caps(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
         self.toy, self.nonce, self.names, self.forks = Toy(KEPT + self.caps["funds"], paid=self.paid), 0, 0, 0
-        self.number, self.most = 0, dict[str, int]()
+        self.number, self.most, self.seconds = 0, dict[str, int](), 0.0
+        self.telemetry = Instruments(alerts=Alerts(clock=lambda: self.seconds))
         self.blocks: list[Any] = [block(1)]
         self.story: list[list[Any]] = [[]]
         self.owner: dict[bytes, str] = {}
@@ -196,12 +198,12 @@ class Caps(RuleBasedStateMachine):
         limits = Limits(
             Mode.LIVE, Wei(self.caps["exposure"]), Wei(0), ONE, 1_000, self.margin, *caps, Wei(KEPT), Wei(1)
         )
-        learned = Learned(self.store, Course(2, 1, 2), ("torch", "numpy"))
+        learned = self.learned = Learned(self.store, Course(2, 1, 2), ("torch", "numpy"))
         toy = self.toy
         money = Money(paid=self.paid)
-        self.filer = Filer(self.store, toy, toy, ME, limits, self.patience, learned, Instruments(), toy, money)
+        self.filer = Filer(self.store, toy, toy, ME, limits, self.patience, learned, self.telemetry, toy, money)
         self.bonds = Bonds(self.store, toy, ME, money)
-        self.pursuer = Pursuer(self.store, toy, ME, depth=2, telemetry=Instruments())
+        self.pursuer = Pursuer(self.store, toy, ME, depth=2, telemetry=self.telemetry)
         self.cursor = await self.store.index().apply(self.blocks, [], None)
 
     def teardown(self) -> None:
