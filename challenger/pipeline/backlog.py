@@ -132,9 +132,7 @@ class Backlog:
         self._telemetry.alerts.standing("predicted-miss", _conditions(short, now))
         self._telemetry.alerts.standing("slack-low", _conditions(low, now))
         self._telemetry.metrics.set(PREDICTED_MISSES, len(short))
-        nearest = min((row.closes - now for row in watched), default=None)
-        if nearest is not None:
-            self._telemetry.metrics.set(NEAREST_DEADLINE, nearest)
+        self._telemetry.metrics.set(NEAREST_DEADLINE, min((row.closes - now for row in watched), default=None))
 
     def _forget(self, rows: Sequence[Waiting]) -> None:
         """Ends what stands about cases that are none of ``rows``: filed, decided by others, or too late."""

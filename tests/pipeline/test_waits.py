@@ -15,6 +15,7 @@ from challenger.pipeline.learned import Course, Learned
 from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.schedule import soon
 from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.metrics import NEAREST_DEADLINE, Prometheus
 from tests.pipeline.caps import PROVIDERS, Caps, empty_database
 
 #: Seconds before a close after which nothing is filed, as the settings have it by default.
@@ -86,6 +87,29 @@ def test_many_looks_are_left_whatever_the_wait_is_set_to() -> None:
         assert looks >= 8
     assert soon(UnixTime(5), UnixTime(5), 86_400) == 65, "a window that is past may open again"
     assert soon(UnixTime(5), UnixTime(100_000), 60) == 65
+
+
+def test_the_nearest_deadline_is_told_until_there_is_none() -> None:
+    metrics = Prometheus()
+
+    async def look(machine: Caps) -> float | None:
+        learned = Learned(machine.store, Course(2, 1, 2), ("torch", "numpy"))
+        told = Instruments(metrics)
+        await Backlog(machine.store, learned, told, reward=Wei(1), workers=1, files=True, margin=MARGIN).plan(
+            machine._now()
+        )
+        return metrics.value(NEAREST_DEADLINE)
+
+    async def done(machine: Caps) -> None:
+        (commitment,) = machine.owner
+        async with machine.store.begin(machine._now()) as unit:
+            await unit.work.move(commitment, State.UNAVAILABLE, State.EXPIRED)
+
+    with closing_in(600, 60, fraud=False) as machine:
+        assert metrics.value(NEAREST_DEADLINE) is None
+        assert machine._run(look(machine)) == 600
+        machine._run(done(machine))
+        assert machine._run(look(machine)) is None
 
 
 class Behind:
