@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from challenger.parts import artifact_store, replay_pool
 from challenger.protocols.findings import Finding
 from challenger.protocols.opengradient.audit import Checked
 from challenger.protocols.opengradient.replaying import Models, Workers
-from challenger.protocols.opengradient.settlement.terms import UnnamedRegistry
+from challenger.protocols.opengradient.settlement.audit import Known, UnnamedRegistry
 from challenger.reach import reached
 from challenger.reporting import OPENGRADIENT, Report, Wanted
 from challenger.settings import Settings
@@ -61,7 +61,8 @@ async def keep_reporting(
         if workers is None:
             pool: Workers = await stack.enter_async_context(replay_pool(settings))
             workers = pool
-        parts = await _parts(settings, store, rpc, models, workers)
+        known = stack.enter_context(closing(Known()))
+        parts = await _parts(settings, store, rpc, models, workers, known)
         say("started", protocol=OPENGRADIENT, database=store.where, mode="report")
         async with asyncio.TaskGroup() as group:
             for part in parts:
@@ -69,19 +70,21 @@ async def keep_reporting(
         say("stopped")
 
 
-async def _parts(settings: Settings, store: Store, rpc: Rpc | None, models: Models, workers: Workers) -> list[_Part]:
+async def _parts(
+    settings: Settings, store: Store, rpc: Rpc | None, models: Models, workers: Workers, known: Known
+) -> list[_Part]:
     """Those that the settings name contracts for."""
     ours, parts = settings.opengradient, []
     if ours.hub:
         alone = replace(settings, opengradient=replace(ours, settlement=_NOTHING))
-        parts.append(_Part(_INFERENCES, alone, store, rpc, models, workers))
+        parts.append(_Part(_INFERENCES, alone, store, rpc, models, workers, known))
     if ours.settlement:
         async with store.begin(UnixTime(0)) as unit:
             if await unit.settings.get(_SETTLEMENTS) is None:  # it begins where both were, when they went together
                 before = await unit.settings.get(_INFERENCES)
                 await unit.settings.put(_SETTLEMENTS, str(settings.chain.start_block) if before is None else before)
         alone = replace(settings, opengradient=replace(ours, hub=_NOTHING))
-        parts.append(_Part(_SETTLEMENTS, alone, store, rpc, models, workers))
+        parts.append(_Part(_SETTLEMENTS, alone, store, rpc, models, workers, known))
     return parts
 
 
@@ -95,6 +98,7 @@ class _Part:
     rpc: Rpc | None
     models: Models
     workers: Workers
+    known: Known
 
     async def go_on(self, stop: asyncio.Event) -> None:
         told = ""
@@ -145,7 +149,9 @@ class _Part:
     async def _reported(self, rpc: Rpc, first: int, last: int) -> tuple[str, dict[str, Any]]:
         """Subject and payload of the entry in the journal."""
         wanted = Wanted(first, last, self.settings.sampling.base)
-        report = Report(self.settings, wanted, rpc=rpc, models=self.models, workers=self.workers, kept=_say)
+        report = Report(
+            self.settings, wanted, rpc=rpc, models=self.models, workers=self.workers, kept=_say, known=self.known
+        )
         seen = 0
         async for one in report.results():
             seen += isinstance(one, Checked)

@@ -21,7 +21,7 @@ from challenger.protocols.opengradient.audit import Audit, Checked, Terms
 from challenger.protocols.opengradient.comparing import Tolerance
 from challenger.protocols.opengradient.join import Inference, Unjoined
 from challenger.protocols.opengradient.replaying import Models, Replayer, Workers
-from challenger.protocols.opengradient.settlement.audit import audited
+from challenger.protocols.opengradient.settlement.audit import Known, audited
 from challenger.protocols.opengradient.settlement.fetch import BlobSources
 from challenger.protocols.opengradient.settlement.terms import Deployment, Registry
 from challenger.protocols.opengradient.wire import Form, Wire
@@ -71,9 +71,11 @@ class Report:
         models: Models | None = None,
         workers: Workers | None = None,
         kept: Callable[[Finding], None] = lambda _: None,
+        known: Known | None = None,
     ) -> None:
         """``rpc``, ``models`` and ``workers`` stand in for the endpoint, the artefact store and the replay pool; ``kept`` is
-        told of each finding that holds. Raises ConfigError where the settings name nothing to report on."""
+        told of each finding that holds; ``known``: of settlements, from the ranges before. Raises ConfigError where the
+        settings name nothing to report on."""
         ours = settings.opengradient
         if not ours.hub and not ours.settlement:
             raise ConfigError("[opengradient] names neither hub nor settlement: there is nothing to report on")
@@ -90,7 +92,7 @@ class Report:
         self._wanted = wanted
         self._record = record
         self._rpc, self._models, self._workers = rpc, models, workers
-        self._kept = kept
+        self._kept, self._known = kept, known
 
     async def results(self) -> AsyncIterator[Checked | Unjoined | Finding]:
         """Inferences in chain order, then what was found of settlements. Findings hold, and are recorded, once the chain was
@@ -144,7 +146,8 @@ class Report:
     async def _settlements(self, stack: AsyncExitStack, rpc: Rpc, ours: OpenGradientSettings) -> AsyncIterator[Finding]:
         sources = _sources(self._settings)
         blobs = None if sources is None else await stack.enter_async_context(sources)
-        async for found in audited(rpc, _deployment(ours), self._wanted.first, self.last, blobs):
+        first, last = self._wanted.first, self.last
+        async for found in audited(rpc, _deployment(ours), first, last, blobs, known=self._known):
             yield found
 
 

@@ -487,6 +487,24 @@ async def test_settlements_begin_where_both_were_when_they_went_together(settled
         assert (await reported(view, True))[0]["first"] == head + 1
 
 
+async def test_what_repeats_a_settlement_of_an_earlier_range_is_a_duplicate(settled: Settled) -> None:
+    now = (await settled.wallet.rpc.block("latest")).time
+    one = infer(0, 1, now)
+    fields = (one.tee, one.input_hash, one.output_hash, one.timestamp, PAYER, b"A" * 43, one.signature)
+    first = await settled.act("settleIndividual", *fields)
+
+    async def read(view: View) -> bool:
+        return any(entry["last"] >= first.block for entry in await reported(view, True))
+
+    async def duplicate(view: View) -> bool:
+        return await found(view, "duplicate-settlement") == [one.tuple_key]
+
+    async with going(settled.settings()) as until:
+        await until(read)
+        await settled.act("settleIndividual", *fields)
+        await until(duplicate)
+
+
 async def test_another_chain_is_told_at_the_start(settled: Settled) -> None:
     settings = settled.settings()
     with pytest.raises(WrongChain):

@@ -19,14 +19,15 @@ from challenger.chain.codec import decode_result, encode_call
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.devnet.node import Options
 from challenger.contracts import double
-from challenger.domain import Address, Block, Call, Hash32, Wei
-from challenger.errors import ConfigError, EndpointError, MalformedLog, UnknownBlock
+from challenger.domain import Address, At, Block, BlockNumber, Call, Hash32, Wei
+from challenger.errors import ConfigError, EndpointError, FetchRefused, MalformedLog, UnknownBlock
 from challenger.protocols.findings import Finding, Ground
-from challenger.protocols.opengradient.settlement.audit import settlement_findings
+from challenger.protocols.opengradient.settlement.audit import Blobs, Known, audited, settlement_findings
 from challenger.protocols.opengradient.settlement.check import Limits
 from challenger.protocols.opengradient.settlement.enclaves import Moment, Status, Timeline
 from challenger.protocols.opengradient.settlement.fetch import BlobSources, Served
 from challenger.protocols.opengradient.settlement.registry import Enclave, RegistryLogs, form_named
+from challenger.protocols.opengradient.settlement.seen import First, Seen
 from challenger.protocols.opengradient.settlement.settled import Inference
 from challenger.protocols.opengradient.settlement.terms import Deployment, Registry, UnnamedRegistry, read_limits
 from challenger.sim.wallet import ActorFailed, Wallet
@@ -252,6 +253,126 @@ async def test_a_reorganisation_leaves_nothing_behind(stage: Stage) -> None:
     stage.settler.forget()
     await stage.single(infer(0, 2, await stage.now()))
     assert await stage.audit() == []
+
+
+class Ranges:
+    """The stage's chain audited range after range, with what is known of the ones before."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._known = Known()
+        self.next = 0
+        self.asked: list[tuple[Address, int]] = []
+
+    async def go_on(self, blobs: Blobs | None = None, first: int | None = None) -> list[Finding]:
+        """To the newest block, from where it came (or ``first``)."""
+        rpc = self._stage.devnet.rpc
+        last = (await rpc.block("latest")).number
+        audit = audited(self, self._stage.deployment, first or self.next, last, blobs, known=self._known)
+        found = [one async for one in audit]
+        self.next = last + 1
+        return found
+
+    async def logs(self, addresses: Sequence[Address], first: int, *more: Any) -> list[RawLog]:
+        self.asked.append((addresses[0], first))
+        return await self._stage.devnet.rpc.logs(addresses, first, *more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stage.devnet.rpc, name)
+
+
+async def test_what_was_settled_in_an_earlier_range_is_known(stage: Stage) -> None:
+    await stage.beat()
+    ranges, one = Ranges(stage), infer(0, 1, await stage.now())
+    first = await stage.single(one)
+    assert await ranges.go_on() == []
+    await stage.devnet.mine()
+    assert await ranges.go_on() == []
+    await stage.single(one)
+    await stage.single(sign(one, 0))
+    found = await ranges.go_on()
+    assert [one.kind for one in found] == ["duplicate-settlement", "tuple-signed-twice"]
+    assert f"in block {first.block}, log" in found[0].said
+    assert [one.kind for one in await stage.audit()] == [one.kind for one in found]
+    assert await ranges.go_on(first=found[0].at.block) == found  # a range that is read again
+    assert await ranges.go_on(first=found[0].at.block + 9) == []  # one that does not follow stands alone
+
+
+async def test_what_was_read_of_registries_is_not_read_again(stage: Stage) -> None:
+    ranges = Ranges(stage)
+    for _ in range(2):
+        await stage.beat()
+        await stage.single(infer(0, len(ranges.asked), await stage.now()))
+        begin = ranges.next
+        ranges.asked.clear()
+        assert await ranges.go_on() == []
+    assert {first for _, first in ranges.asked} == {begin}
+    await stage.act("disableTEE", tee(0))
+    await stage.devnet.time_travel(by=400)
+    await stage.single(infer(0, 99, await stage.now()))
+    assert [one.kind for one in await ranges.go_on()] == ["signer-disabled"]
+
+
+async def test_a_range_that_broke_off_leaves_nothing_that_accuses(stage: Stage) -> None:
+    await stage.beat()
+    batches = [[infer(n % 2, n, await stage.now())] for n in range(12)]
+    for batch in batches:
+        await stage.batch(batch)
+
+    class Once:
+        """Sources that are forbidden at the tenth blob, the first time."""
+
+        left = 10
+
+        async def fetch(self, name: str, fits: Callable[[bytes], bool]) -> Served:
+            self.left -= 1
+            if self.left == 0:
+                raise FetchRefused("not now")
+            data = (stage.folder / name).read_bytes()
+            return Served(data, 1, "")
+
+    ranges, blobs = Ranges(stage), Once()
+    with pytest.raises(FetchRefused):
+        await ranges.go_on(blobs)
+    assert await ranges.go_on(blobs) == []
+    await stage.batch(batches[0])
+    assert [one.kind for one in await ranges.go_on(blobs)] == ["duplicate-settlement"]
+
+
+async def test_a_reorganisation_between_two_ranges_leaves_nothing_behind(stage: Stage) -> None:
+    await stage.beat()
+    before = await stage.devnet.rpc.block("latest")
+    ranges, one = Ranges(stage), infer(0, 1, await stage.now())
+    await stage.single(one)
+    await stage.act("disableTEE", tee(1))
+    assert await ranges.go_on() == []
+    head = await stage.devnet.rpc.block("latest")
+    await stage.devnet.reorg(head.number - before.number)
+    stage.settler.forget()
+    stage.owner.forget()
+    while (await stage.devnet.rpc.block("latest")).number < head.number:
+        await stage.devnet.mine()
+    await stage.devnet.time_travel(by=400)
+    await stage.single(one)
+    await stage.single(infer(1, 2, await stage.now()))
+    assert await ranges.go_on() == []
+
+
+def test_of_what_was_settled_the_latest_is_known() -> None:
+    seen = Seen(most=4)
+
+    def place(block: int) -> At:
+        return At(BlockNumber(block), Hash32(bytes(32)), 0, Hash32(bytes(32)))
+
+    for block in range(1, 11):
+        assert not seen.first(b"%d" % block, place(block), b"mark").elsewhere(place(block))
+        assert seen.first(b"%d" % max(1, block - 3), place(11), b"") == First(max(1, block - 3), 0, b"mark")
+    assert seen.first(b"1", place(12)).block == 12
+    seen.forget(9)
+    assert [seen.first(b"%d" % block, place(20)).block for block in (8, 9, 10)] == [8, 20, 20]
+    seen.forget()
+    assert seen.first(b"8", place(21)).block == 21
+    seen.close()
 
 
 async def test_a_registry_read_from_too_late_is_said(stage: Stage) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol
 
-from challenger.domain import Address
+from challenger.domain import Address, Block
 from challenger.errors import EndpointError
 from challenger.protocols.findings import Finding
 from challenger.protocols.opengradient.settlement.blobs import blob_name, misfit, read_batch
@@ -27,15 +28,15 @@ from challenger.protocols.opengradient.settlement.terms import (
     Asked,
     Chain,
     Deployment,
+    Exchanges,
     Registry,
     UnnamedRegistry,
     asked_at,
     pieces,
     read_limits,
-    registries_asked,
 )
 
-__all__ = ["Blobs", "Chain", "Deployment", "UnnamedRegistry", "audited", "settlement_findings"]
+__all__ = ["Blobs", "Chain", "Deployment", "Known", "UnnamedRegistry", "audited", "settlement_findings"]
 
 
 class Blobs(Protocol):
@@ -63,47 +64,91 @@ async def audited(
     last: int,
     blobs: Blobs | None = None,
     limits: Limits | None = None,
+    known: Known | None = None,
 ) -> AsyncIterator[Finding]:
     """What does not hold of the settlements in blocks ``first ≤ n ≤ last``, in chain order. None of it holds before the end
     has come without an error.
 
     Without ``blobs`` batches are only compared with each other. ``limits`` are read from the contracts where they offer
-    them, the rest is as stated in ``Limits``. Duplicates are found within the range. ``ConfigError``: an unknown form, a
-    registry that was read from too late a block, or one that the deployment does not name (``UnnamedRegistry``).
-    ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds another contract, or another form of it),
-    ``FetchRefused`` (our own rules forbid every source of blobs), ``OwnDisk``.
+    them, the rest is as stated in ``Limits``. Duplicates are found within the range, and beside what is ``known`` of the
+    ranges before it. ``ConfigError``: an unknown form, a registry that was read from too late a block, or one that the
+    deployment does not name (``UnnamedRegistry``). ``EndpointError``, ``RpcError``, ``MalformedLog`` (the address holds
+    another contract, or another form of it), ``FetchRefused`` (our own rules forbid every source of blobs), ``OwnDisk``.
     """
     head = await chain.block(last)
     logs = SettlementLogs(deployment.settlement)
-    past: _Past | None = None
-    with Seen() as seen:
+    with nullcontext(known) if known is not None else closing(Known()) as before:
+        await before.begin(chain, first)
+        past: _Past | None = None
         async for piece in pieces(chain, deployment.settlement, first, last, logs.topics):
             settlements = [settlement for log in piece if (settlement := logs.decode(log)) is not None]
-            past = past or await _Past.read(chain, deployment, first, last, limits)
-            for begin in range(0, len(settlements), TOGETHER):
-                for found in await _looked_at(chain, past, settlements[begin : begin + TOGETHER], blobs, seen):
+            past = past or await before.past(chain, deployment, first, head, limits)
+            for start in range(0, len(settlements), TOGETHER):
+                some = settlements[start : start + TOGETHER]
+                for found in await _looked_at(chain, past, some, blobs, before.seen):
                     yield found
-    if (await chain.block(last)).hash != head.hash:
-        raise EndpointError("the chain was reorganised while it was read: ask again", block=last)
+        if (await chain.block(last)).hash != head.hash:
+            raise EndpointError("the chain was reorganised while it was read: ask again", block=last)
+        before.end = head
 
 
-class _Past(NamedTuple):
-    """Up to the end of the range: which registries were ``asked``; of each that is named, its history and limits."""
+class Known:
+    """What an audit of one deployment knows of the blocks before a range, kept from each range to the next: how far the
+    registries were read, and what was settled (``seen``). What a reorganisation made untrue is forgotten, and so is all
+    that was settled where a range does not follow the one before. ``end``: of the last range that was read to its end."""
 
-    asked: Sequence[Asked]
-    registries: Mapping[Registry, tuple[History, Limits]]
-    older_leaves: bool
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self.end: Block | None = None
+        self._past: _Past | None = None
+        self._read: Block | None = None
 
-    @classmethod
-    async def read(cls, chain: Chain, deployment: Deployment, first: int, last: int, limits: Limits | None) -> Self:
-        asked = await registries_asked(chain, deployment, first, last)
-        registries = {}
-        for registry in {one.registry for one in asked if one.registry is not None}:
-            limited = limits or await read_limits(chain, deployment, registry)
-            history = History(registry, limited.heartbeat)
+    def close(self) -> None:
+        self.seen.close()
+
+    async def begin(self, chain: Chain, first: int) -> None:
+        """A range, perhaps one that was read before or broken off."""
+        follows = self.end is not None and first <= self.end.number + 1 and await _stands(chain, self.end)
+        await asyncio.to_thread(self.seen.forget, first if follows else 0)
+
+    async def past(self, chain: Chain, deployment: Deployment, first: int, head: Block, limits: Limits | None) -> _Past:
+        """Read on to ``head``."""
+        past, self._past = self._past, None  # what is broken off is read anew
+        if past is None or not await _stands(chain, self._read):
+            past, self._read = _Past(Exchanges(deployment, first), deployment), None
+        await past.read(chain, head.number, limits)
+        if not await _stands(chain, head):
+            raise EndpointError("the chain was reorganised while it was read: ask again", block=head.number)
+        self._past = past
+        if self._read is None or self._read.number < head.number:
+            self._read = head
+        return past
+
+
+async def _stands(chain: Chain, block: Block | None) -> bool:
+    return block is not None and (await chain.block(block.number)).hash == block.hash
+
+
+class _Past:
+    """Which registries were ``asked``, and of each that is named its history and limits."""
+
+    def __init__(self, exchanges: Exchanges, deployment: Deployment) -> None:
+        self._exchanges = exchanges
+        self._deployment = deployment
+        self.older_leaves = deployment.older_leaves
+        self.asked: Sequence[Asked] = ()
+        self.registries: dict[Registry, tuple[History, Limits]] = {}
+
+    async def read(self, chain: Chain, last: int, limits: Limits | None) -> None:
+        """On to block ``last``."""
+        self.asked = await self._exchanges.asked(chain, last)
+        for registry in {one.registry for one in self.asked if one.registry is not None}:
+            limited = limits or await read_limits(chain, self._deployment, registry)
+            history, before = self.registries.get(registry, (None, None))
+            if history is None or before is None or before.heartbeat != limited.heartbeat:
+                history = History(registry, limited.heartbeat)
             await history.read(chain, last)
-            registries[registry] = history, limited
-        return cls(asked, registries, deployment.older_leaves)
+            self.registries[registry] = history, limited
 
     def earlier(self, which: int) -> list[Earlier]:
         """What was asked before ``asked[which]``."""

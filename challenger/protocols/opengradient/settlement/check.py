@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class Evidence:
 def findings(evidence: Evidence, seen: Seen | None = None) -> list[Finding]:
     """Everything that does not hold, in chain order. ``seen``: what stands before it on the chain, to which it is added.
     ``OwnDisk``."""
-    with nullcontext(seen) if seen is not None else Seen() as before:
+    with nullcontext(seen) if seen is not None else closing(Seen()) as before:
         return _Check(evidence, before).run()
 
 

@@ -118,36 +118,52 @@ async def read_limits(chain: Chain, deployment: Deployment, registry: Registry) 
     )
 
 
-async def registries_asked(chain: Chain, deployment: Deployment, first: int, last: int) -> list[Asked]:
-    """Which registries the verifier asked up to block ``last``, in chain order: under another one honest enclaves are
-    unknown. A verifier that says nothing of a registry is taken to ask the one that is named first. ``EndpointError`` when
-    what it says contradicts itself."""
-    verifier = await _verifier(chain, deployment)
-    begin = min(first, *(registry.start for registry in deployment.registries))
-    newest = (await chain.block("latest")).number
-    changes = [
-        (log, event.args["oldRegistry"], event.args["newRegistry"])
-        for log in await read_logs(chain, verifier, begin, newest, _UPDATED.topics)
-        if (event := _UPDATED.decode(log)) is not None
-    ]
-    now = await _view(chain, verifier, "registry", "address")
-    if now is None:
-        return [Asked((begin, -1), 0, deployment.registry, deployment.registries[0])]
-    addresses = [changes[0][1] if changes else now, *(new for _, _, new in changes)]
-    if addresses[-1] != now or any(old != before for (_, old, _), before in zip(changes, addresses, strict=False)):
-        raise EndpointError("what the verifier says of its registry contradicts itself", verifier=verifier)
-    past = [log for log, _, _ in changes if log.block <= last]
-    blocks = await chain.blocks(log.block for log in past)
-    places = [((begin, -1), 0), *(((log.block, log.log_index), at.time) for log, at in zip(past, blocks, strict=True))]
-    known = {registry.address: registry for registry in reversed(deployment.registries)}
-    return [
-        Asked(place, time, address, known.get(address))
-        for (place, time), address in zip(places, addresses, strict=False)
-    ]
+class Exchanges:
+    """What the verifier told of its registry: ``first``, the first block that is audited."""
+
+    def __init__(self, deployment: Deployment, first: int) -> None:
+        self._deployment = deployment
+        self._begin = min(first, *(registry.start for registry in deployment.registries))
+        self._verifier: Address | None = None
+        self._told: list[tuple[RawLog, Address, Address]] = []
+        self._next = self._begin
+
+    async def asked(self, chain: Chain, last: int) -> list[Asked]:
+        """Which registries it asked up to block ``last``, in chain order: under another one honest enclaves are unknown. A
+        verifier that says nothing of a registry is taken to ask the one that is named first. ``EndpointError`` when what
+        it says contradicts itself."""
+        verifier = await _verifier(chain, self._deployment)
+        if verifier != self._verifier:
+            self._verifier, self._told, self._next = verifier, [], self._begin
+        newest = (await chain.block("latest")).number
+        told = self._told + [
+            (log, event.args["oldRegistry"], event.args["newRegistry"])
+            for log in await read_logs(chain, verifier, self._next, newest, _UPDATED.topics)
+            if (event := _UPDATED.decode(log)) is not None
+        ]
+        now = await _view(chain, verifier, "registry", "address")
+        if now is None:
+            named = self._deployment.registries[0]
+            return [Asked((self._begin, -1), 0, named.address, named)]
+        addresses = [told[0][1] if told else now, *(new for _, _, new in told)]
+        if addresses[-1] != now or any(old != before for (_, old, _), before in zip(told, addresses, strict=False)):
+            raise EndpointError("what the verifier says of its registry contradicts itself", verifier=verifier)
+        if last >= self._next:
+            self._told, self._next = [one for one in told if one[0].block <= last], last + 1
+        past = [log for log, _, _ in told if log.block <= last]
+        blocks = await chain.blocks(log.block for log in past)
+        places = [(log.block, log.log_index) for log in past]
+        known = {registry.address: registry for registry in reversed(self._deployment.registries)}
+        return [
+            Asked(place, time, address, known.get(address))
+            for place, time, address in zip(
+                [(self._begin, -1), *places], [0, *(block.time for block in blocks)], addresses, strict=False
+            )
+        ]
 
 
 def asked_at(asked: Sequence[Asked], at: At) -> int:
-    """Which of ``registries_asked``, by number, the settlement at this place was checked against."""
+    """Which of these, by number, the settlement at this place was checked against."""
     return bisect_left([one.place for one in asked], (at.block, at.log_index)) - 1
 
 
