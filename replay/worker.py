@@ -10,13 +10,22 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from replay.sandbox import confine
 from replay.sandbox.engine import Engine, ModelEngine
 from replay.sandbox.outcome import Limits, Reason, Refusal, one_line
-from replay.sandbox.protocol import encode, read_frame, receipt_header
+from replay.sandbox.protocol import MAX_DESCRIPTION, encode, read_frame, receipt_header
+
+#: What is answered in JSON.
+_TOLD: Mapping[str, Callable[[Engine, dict[str, Any], bytes], Mapping[str, Any]]] = {
+    "describe": lambda engine, request, _: engine.describe(request),
+    "encode": lambda engine, request, data: engine.encode(request, data),
+    "decode": lambda engine, request, data: engine.decode(request, data),
+    "bench": lambda engine, request, data: engine.bench(request, data),
+}
 
 
 def main(engine: Engine | None = None) -> int:
@@ -59,14 +68,8 @@ def _answer(
     engine: Engine, request: dict[str, Any], data: bytes, isolation: dict[str, str]
 ) -> tuple[dict[str, Any], bytes]:
     try:
-        if request.get("op") == "describe":
-            return {"status": "described"}, json.dumps(engine.describe(request)).encode()
-        if request.get("op") == "encode":
-            return {"status": "described"}, json.dumps(engine.encode(request, data)).encode()
-        if request.get("op") == "decode":
-            return {"status": "described"}, json.dumps(engine.decode(request, data)).encode()
-        if request.get("op") == "bench":
-            return {"status": "described"}, json.dumps(engine.bench(request, data)).encode()
+        if (tell := _TOLD.get(str(request.get("op")))) is not None:
+            return {"status": "described"}, _description(tell(engine, request, data))
         receipt = engine.replay(request, data)
         header = receipt_header(receipt)
         header["environment"] |= {f"isolation.{key}": value for key, value in isolation.items()}
@@ -79,6 +82,13 @@ def _answer(
             return _refused(Reason.MEMORY, str(error)), b""
         return _refused(Reason.CRASHED, f"{type(error).__name__}: {error} ({_origin(error)})"), b""
     return header, receipt.output
+
+
+def _description(facts: Mapping[str, Any]) -> bytes:
+    text = json.dumps(facts, separators=(",", ":")).encode()
+    if len(text) > MAX_DESCRIPTION:
+        raise Refusal(Reason.MODEL_REJECTED, f"{len(text)} bytes of description, {MAX_DESCRIPTION} allowed")
+    return text
 
 
 def _origin(error: Exception) -> str:

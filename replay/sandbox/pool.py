@@ -14,7 +14,7 @@ from replay.errors import BackendRefused
 from replay.kernels import native_build
 from replay.sandbox.outcome import Completed, Described, Inconclusive, Limits, Reason, ReplayRequest, one_line
 from replay.sandbox.process import WorkerFailed, WorkerProcess
-from replay.sandbox.protocol import ProtocolError, parse_facts, parse_receipt, parse_refusal
+from replay.sandbox.protocol import MAX_DESCRIPTION, ProtocolError, parse_facts, parse_receipt, parse_refusal
 
 WORKER = ("-m", "replay.worker")
 _Answer = TypeVar("_Answer")
@@ -153,13 +153,14 @@ class ReplayPool:
         try:
             worker = await self._worker(slot, request.backend)
             wall = self._limits.wall_seconds if seconds is None else seconds
-            answer, data = await worker.call(header, body, wall)
+            most = self._limits.answer_bytes if op == "replay" else MAX_DESCRIPTION
+            answer, data = await worker.call(header, body, wall, most)
             if answer.get("status") == "inconclusive":
                 reason, detail = parse_refusal(answer)
                 if reason in (Reason.MEMORY, Reason.CRASHED):
                     await self._end(slot)  # its state is not to be trusted any more
                 return Inconclusive(reason, detail)
-            return read(answer, data)
+            return await asyncio.to_thread(read, answer, data)
         except WorkerFailed as failure:
             await self._end(slot)
             return Inconclusive(failure.reason, failure.detail)

@@ -98,7 +98,7 @@ class WorkerProcess:
     async def greet(self, backend: str) -> None:
         """Hand over limits and backend and wait until the worker is confined and ready. Raises ``WorkerFailed``."""
         hello = {"op": "hello", "backend": backend, "limits": asdict(self._limits), "parent": os.getpid()}
-        header, _ = await self.call(hello, b"", self._limits.start_seconds)
+        header, _ = await self.call(hello, b"", self._limits.start_seconds, 0)
         try:
             if header.get("status") == "inconclusive":
                 raise WorkerFailed(*parse_refusal(header))
@@ -117,8 +117,10 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    async def call(self, header: dict[str, Any], body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """Send one frame, return the next one. Raises ``WorkerFailed``, and the worker is to be killed then."""
+    async def call(
+        self, header: dict[str, Any], body: bytes, seconds: float, max_answer: int
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send one frame, return the next one, whose body has at most ``max_answer`` bytes. Raises ``WorkerFailed``, and the worker is to be killed then."""
         partial = False
         try:
             async with asyncio.timeout(seconds):
@@ -127,7 +129,7 @@ class WorkerProcess:
                     await self._out.drain()
                 prefix = await self._in.readexactly(PREFIX.size)
                 partial = True
-                header_length, body_length = lengths(prefix, self._limits.answer_bytes)
+                header_length, body_length = lengths(prefix, max_answer)
                 text = await self._in.readexactly(header_length)
                 return parse_header(text), await self._in.readexactly(body_length)
         except TimeoutError as error:

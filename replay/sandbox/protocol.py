@@ -16,7 +16,10 @@ from replay.trace import Receipt
 
 PREFIX = struct.Struct(">4sII")
 MAGIC = b"RPL1"
-MAX_HEADER = 4 << 20
+#: A receipt of the most boundaries that a program may have takes 300 KB of it.
+MAX_HEADER = 1 << 20
+#: Descriptions are parsed where the service lives: some 15,000 operators, or as many tokens as any model reads.
+MAX_DESCRIPTION = 4 << 20
 MAX_LEAVES = 1 << 15
 _ROOT_HEX = 64
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from replay.sandbox.outcome import Reason, Refusal
+from replay.sandbox.protocol import MAX_DESCRIPTION
 from replay.trace import Receipt
 from replay.worker import main
 
@@ -66,6 +67,19 @@ def huge_frame():
     hang()
 
 
+def endless_description():
+    """100 MiB, from a tenant that writes to the channel itself."""
+    header, piece = b'{"status":"described"}', b"[]," * (1 << 18)
+    told = struct.pack(">II", len(header), 100 << 20) + header + b'{"operators":['
+    for at in range(3, 16):
+        try:
+            os.write(at, b"RPL1" + told)
+        except OSError:
+            continue
+        while True:
+            os.write(at, piece)
+
+
 def out_of_thin_air():
     raise ValueError("an honest mistake")
 
@@ -81,7 +95,10 @@ class Tenant:
             hang()
 
     def describe(self, header):
-        return {"manifest": header["manifest"]}
+        act = Path(header["manifest"]).name
+        if act == "endless":
+            endless_description()
+        return {"manifest": header["manifest"]} | ({"weights": "w" * MAX_DESCRIPTION} if act == "long" else {})
 
     def replay(self, header, data):
         order = json.loads(data)

@@ -103,6 +103,23 @@ async def test_misbehaviour_has_its_reason_and_the_pool_goes_on(act, reason, say
         await gone(before)
 
 
+@pytest.mark.parametrize(
+    ("model", "reason", "says"),
+    [
+        ("endless", Reason.PROTOCOL, "announced a frame of 22 + 104857600 bytes, 1048576 + 4194304 allowed"),
+        ("long", Reason.MODEL_REJECTED, "bytes of description, 4194304 allowed"),
+    ],
+)
+async def test_a_description_has_a_limit_of_its_own_and_none_above_it_is_parsed(model, reason, says):
+    """An output may be of hundreds of MiB, which nothing here reads; a description is parsed in our own process."""
+    async with pool(limits=replace(LIMITS, answer_bytes=256 << 20)) as running:
+        outcome = await running.describe(replace(order("echo"), manifest=Path("/nowhere", model)))
+        assert isinstance(outcome, Inconclusive)
+        assert outcome.reason is reason
+        assert says in outcome.detail
+        assert isinstance(await running.describe(order("echo")), Described)
+
+
 async def test_a_hang_ends_at_the_wall_limit():
     async with pool() as running:
         before = await worker_pid(running)
