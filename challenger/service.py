@@ -36,6 +36,7 @@ from challenger.store.crossing import Hook
 from challenger.store.engine import Store
 from challenger.store.heads import FilePublisher, publish_head
 from challenger.store.keep import EVERYTHING
+from challenger.store.reorgs import REDRAWN
 from challenger.store.rows import PauseRow
 from challenger.store.subjects import subject_of
 from challenger.telemetry.instruments import Instruments
@@ -183,10 +184,12 @@ class App:
         return moved
 
     async def publish(self, now: UnixTime, *, every: int = 1) -> None:
-        """Publishes the journal's head outside the database once ``every`` new entries are there."""
+        """Publishes the journal's head outside the database once ``every`` new entries are there, or one by which a
+        reorganisation voided a draw or left it in force: what is kept of it afterwards is excused by published entries alone."""
         async with self.store.read() as view:
             seq = (await view.journal.tip()).seq
-        if seq >= self._published + every:
+            pressing = seq > self._published and await view.journal.latest(REDRAWN) > self._published
+        if pressing or seq >= self._published + every:
             await publish_head(self.store, self._head_signer, self._heads, now)
             self._published = seq
 

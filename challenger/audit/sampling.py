@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from challenger.audit.unread import UNREADABLE
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import encode_call
 from challenger.chain.follower import LeftOut
@@ -23,8 +25,9 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import EndpointError, StoreError
-from challenger.sampling.audit import Anchor, Drawn, Finding, Report, check_epoch
+from challenger.sampling.audit import Anchor, Drawn, Finding, Promise, Report, check_epoch, plain
 from challenger.sampling.draw import Epoch
+from challenger.sampling.past import past_draws
 from challenger.sampling.policy import Inputs, Policy
 from challenger.store.bulk import rows_by
 from challenger.store.rows import EpochRow
@@ -58,19 +61,24 @@ class Decoding(Protocol):
 
 
 async def audit_epoch(
-    view: View, row: EpochRow, anchor: Address, chain: Chain | None = None, decoder: Decoding | None = None
+    view: View,
+    row: EpochRow,
+    anchor: Address,
+    chain: Chain | None = None,
+    decoder: Decoding | None = None,
+    *,
+    bound: int = 0,
 ) -> Report:
-    """The report on one epoch; without ``chain``, and the ``decoder`` of its logs, it says what could not be compared."""
+    """The report on one epoch; without ``chain``, and the ``decoder`` of its logs, it says what could not be compared.
+    ``bound``: the last entry of the journal that a published head binds; nothing that lies behind it excuses a draw."""
     items = await view.work.between(row.opens_block, row.closes_block)
     judged = await _judged(view, items)
     rows, unread = [], []
     for item in items:
         try:
             rows.append(_drawn(item, judged))
-        except (ValueError, KeyError, TypeError, AttributeError):  # nothing of ours wrote such a row
-            what = "its row in the record cannot be read: a state or inputs that there are not"
-            unread.append(Finding(CommitmentId(item.work.commitment), what))
-    items = [item for item in items if item.work.commitment not in {one.commitment for one in unread}]
+        except UNREADABLE:
+            unread.append(_unread(item.work.commitment))
     if chain is None or decoder is None:
         on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
         hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
@@ -80,8 +88,13 @@ async def audit_epoch(
         wanted = sorted({r.draw_block for r in rows if r.draw_block is not None and r.draw_hash is not None})
         hashes = {block.number: block.hash for block in await chain.blocks(wanted)} if wanted else {}
         found = await _anchor(view, chain, decoder.name, anchor, row)
-    epoch = Epoch(row.number, row.opens_block, row.closes_block, row.delay, row.secret, Hash32(row.policy_digest))
-    report = check_epoch(epoch, _policy(row), row.commitment, on_chain, rows, hashes, found)
+    promise = _promise(row)
+    rows, more = await _with_past(view, rows, promise.epoch, on_chain, hashes)
+    unread += more
+    on_chain = {one: block for one, block in on_chain.items() if one not in {finding.commitment for finding in unread}}
+    named = {one.epoch for drawn in rows for one in drawn.past}
+    promises = {one.number: _promise(one) for one in await view.epochs.all() if one.number in named} if named else {}
+    report = check_epoch(*promise, row.commitment, on_chain, rows, hashes, found, promises=promises, bound=bound)
     report.findings += unread
     if row.revealed_at is None:
         report.notes.append("the secret is not revealed yet: only the watcher itself can run this audit now")
@@ -91,13 +104,17 @@ async def audit_epoch(
     return report
 
 
-async def _judged(view: View, items: Sequence[Item]) -> frozenset[bytes]:
-    """The commitments of which a replay has said VALID or FRAUD. Together: an epoch may hold tens of thousands."""
+async def _judged(view: View, items: Sequence[Item]) -> dict[bytes, set[int]]:
+    """The verdicts that say VALID or FRAUD, by commitment. Together: an epoch may hold tens of thousands."""
     rows = await rows_by(view.connection, verdicts, verdicts.c.commitment, [item.work.commitment for item in items])
-    return frozenset(row.commitment for row in rows if row.kind in (VerdictKind.VALID, VerdictKind.FRAUD))
+    found: dict[bytes, set[int]] = {}
+    for row in rows:
+        if row.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
+            found.setdefault(row.commitment, set()).add(row.id)
+    return found
 
 
-def _drawn(item: Item, judged: frozenset[bytes]) -> Drawn:
+def _drawn(item: Item, judged: Mapping[bytes, set[int]]) -> Drawn:
     work = item.work
     return Drawn(
         CommitmentId(work.commitment),
@@ -108,9 +125,36 @@ def _drawn(item: Item, judged: frozenset[bytes]) -> Drawn:
         work.draw_hash,
         work.selected,
         State(work.state),
-        work.commitment in judged,
+        frozenset(judged.get(work.commitment, ())),
         work.drawn,
     )
+
+
+async def _with_past(
+    view: View,
+    rows: Sequence[Drawn],
+    epoch: Epoch,
+    on_chain: Mapping[CommitmentId, BlockNumber],
+    hashes: Mapping[BlockNumber, Hash32],
+) -> tuple[list[Drawn], list[Finding]]:
+    """``rows``, those that do not hold by themselves with what the journal tells of their draws; and of which it cannot be
+    read."""
+    found, unread = [], []
+    for row in rows:
+        canonical = None if row.draw_block is None else hashes.get(row.draw_block)
+        if plain(row, epoch, on_chain.get(row.commitment, row.block), canonical):
+            found.append(row)
+            continue
+        try:
+            found.append(replace(row, past=tuple(past_draws(await view.journal.life(row.commitment)))))
+        except UNREADABLE:
+            unread.append(_unread(row.commitment))
+    return found, unread
+
+
+def _unread(commitment: bytes) -> Finding:
+    what = "its row in the record cannot be read: a state, inputs or entries that there are not"
+    return Finding(CommitmentId(commitment), what)
 
 
 async def _on_chain(chain: Chain, decoder: Decoding, row: EpochRow) -> dict[CommitmentId, BlockNumber]:
@@ -138,6 +182,11 @@ async def _anchor(view: View, chain: Chain, protocol: str, contract: Address, ro
         raise EndpointError("the anchor contract's answer is malformed", address=contract)
     commitment, block = answer[:32], int.from_bytes(answer[64:96], "big")
     return Anchor(Hash32(commitment), BlockNumber(block)) if any(commitment) else None
+
+
+def _promise(row: EpochRow) -> Promise:
+    epoch = Epoch(row.number, row.opens_block, row.closes_block, row.delay, row.secret, Hash32(row.policy_digest))
+    return Promise(epoch, _policy(row))
 
 
 def _policy(row: EpochRow) -> Policy:

@@ -59,13 +59,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
+    from challenger.audit.journal import Recovered
     from challenger.audit.sampling import audit_epoch
     from challenger.parts import adapter_of
     from challenger.store.engine import open_store
+    from challenger.store.heads import FilePublisher, verify
 
     chain = settings.chain
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
+        journal = await verify(store, await FilePublisher(settings.store.heads).published(), Recovered())
         rpc: Any = None
         if not options.offline:
             rpc, _ = await stack.enter_async_context(reached(settings))
@@ -77,7 +80,7 @@ async def _sampling(settings: Settings, options: argparse.Namespace) -> int:
         reports = []
         for row in rows:
             try:
-                reports.append(await audit_epoch(view, row, chain.anchor, rpc, adapter))
+                reports.append(await audit_epoch(view, row, chain.anchor, rpc, adapter, bound=journal.vouched))
             except UNREADABLE as error:
                 raise JournalBroken(f"the row of epoch {row.number} cannot be read: {str(error)[:120]}") from error
     holds = all(report.holds for report in reports)
@@ -150,7 +153,7 @@ async def _verify(settings: Settings, *, as_json: bool, asked: bool) -> int:
             draws, unread = [], []
             for row in await view.epochs.all():
                 try:
-                    draws.append(await audit_epoch(view, row, chain.anchor))
+                    draws.append(await audit_epoch(view, row, chain.anchor, bound=journal.vouched))
                 except UNREADABLE as error:
                     unread.append(f"sampling: epoch {row.number}: it cannot be read: {str(error)[:120]}")
             on_chain: list[Finding] = []

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from challenger.audit.journal import Recovered
+from challenger.audit.unread import UNREADABLE
 from challenger.chain.proofs import proven_log
 from challenger.domain import (
     Block,
@@ -38,6 +39,7 @@ from challenger.pipeline.observe import Question
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.protocols.reference_past import Case
 from challenger.sampling.draw import Epoch, draw, selects
+from challenger.sampling.past import PastDraw, past_draws
 from challenger.sampling.policy import Inputs, Policy, rate
 from challenger.store.heads import head_message
 from challenger.store.journal import Entry, link
@@ -108,7 +110,7 @@ async def check(sealed: Sealed, engine: Engine | None, backends: Sequence[str]) 
     found += _files(evidence, question)
     found += await _replays(evidence, question, engine, backends)
     if evidence.sampling is not None:
-        found.append(_sampling(evidence.sampling, case.committed))
+        found.append(_sampling(evidence, evidence.sampling, case.committed))
     found += _journal(evidence)
     return Checked(tuple(found), _in_order(blocks), case.committed.provider)
 
@@ -312,13 +314,14 @@ def _observed(evidence: Evidence, question: Question, output: bytes) -> Iterator
         yield Finding("difference", False, "it names another first difference than there is")
 
 
-def _sampling(said: Sampling, committed: Committed) -> Finding:
+def _sampling(evidence: Evidence, said: Sampling, committed: Committed) -> Finding:
     try:
         policy = Policy(**parse_json(said.policy.encode()))
         owed = rate(policy, Inputs.from_json(parse_json(said.inputs.encode())))
     except (ValueError, TypeError, KeyError, ArithmeticError):
         return Finding("sampling", False, "its policy or inputs cannot be read")
-    block = committed.at.block
+    before = _kept_draw(evidence, said)
+    block = committed.at.block if before is None or before.block is None else before.block
     wrong = [
         what
         for what, holds in (
@@ -339,6 +342,12 @@ def _sampling(said: Sampling, committed: Committed) -> Finding:
     if wrong:
         return Finding("sampling", False, "; ".join(wrong))
     drawn = f"epoch {said.epoch}, rate {said.p / 10_000:g} %, {'drawn' if said.selected else 'not drawn'}"
+    if before is not None:
+        bound = any(head.seq >= before.moved for head in evidence.heads)
+        drawn += (
+            f", when it stood in block {block}, before a reorganisation that left the draw in force for money was on "
+        )
+        drawn += f"its way: so its journal, under {'the head' if bound else 'no published head yet'}"
     if said.secret is None:
         return Finding("sampling", None, f"{drawn}; the epoch's secret was not revealed when the bundle was made")
     anchor = "it names no anchor" if said.anchor_tx is None else f"its anchor 0x{said.anchor_tx.hex()}"
@@ -348,6 +357,20 @@ def _sampling(said: Sampling, committed: Committed) -> Finding:
         f"{drawn} with block {said.draw_block}, 0x{said.draw_hash.hex()}: secret, promise and draw fit each other; "
         f"that they were fixed beforehand a node tells: {anchor}, and that block's hash",
     )
+
+
+def _kept_draw(evidence: Evidence, said: Sampling) -> PastDraw | None:
+    """The draw of ``said`` as the journal tells it, where the commitment came back in another block after it and the draw was
+    left in force. That its hash is no more the chain's a node tells, as it would tell that it is."""
+    try:
+        past = past_draws(evidence.journal)
+    except (*UNREADABLE, RecursionError):
+        return None  # what is nothing of ours explains nothing
+    last = past[-1] if past else None
+    if last is None or last.voided or not last.moved or not (last.selected and said.selected):
+        return None
+    same = (last.epoch, last.draw_block, last.draw_hash) == (said.epoch, said.draw_block, said.draw_hash)
+    return last if same else None
 
 
 def _payload(text: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from challenger.app import App, opened
+from challenger.audit.journal import Recovered
 from challenger.audit.sampling import audit_epoch
 from challenger.chain.rpc import Rpc
 from challenger.settings import Settings
 from challenger.store import migrate
+from challenger.store.heads import FilePublisher, verify
 from challenger.store.schema import commitments, verdicts, work
 
 
@@ -63,10 +65,12 @@ class SteppedWatcher:
 
     async def audited(self) -> Audited:
         """Its sampling, re-checked against the chain while there is one, as `challenger audit sampling` does."""
-        adapter, anchor = self._app.adapter, self._app.settings.chain.anchor
-        async with self._app.store.read() as view:
+        app, anchor = self._app, self._app.settings.chain.anchor
+        heads = await FilePublisher(app.settings.store.heads).published()
+        bound = (await verify(app.store, heads, Recovered())).vouched
+        async with app.store.read() as view:
             rows = await view.epochs.all()
-            reports = [await audit_epoch(view, row, anchor, self._app.rpc, adapter) for row in rows]
+            reports = [await audit_epoch(view, row, anchor, app.rpc, app.adapter, bound=bound) for row in rows]
         told = [report for report in reports if report.commitments]
         findings = [
             f"sampling of epoch {report.epoch}: {found.what}" for report in reports for found in report.findings

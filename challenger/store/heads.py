@@ -70,6 +70,11 @@ class Report:
     why: str
     bound: int
 
+    @property
+    def vouched(self) -> int:
+        """The highest number up to which a published head vouches for what the journal says; 0 where something is broken."""
+        return self.bound if self.broken is None else 0
+
     def demand(self) -> None:
         """Raises JournalBroken unless everything holds."""
         if self.broken is not None:

@@ -9,18 +9,19 @@ publishes, and checks.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from struct import Struct
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import Hash32, UnixTime
 from challenger.store.bulk import insert_rows
 from challenger.store.rows import JournalRow
-from challenger.store.schema import journal
+from challenger.store.schema import NOT_BULK, journal
+from challenger.store.subjects import prefix_range
 
 GENESIS = bytes(32)
 _HEAD = Struct(">QQHH")
@@ -120,6 +121,19 @@ class Journal:
         await self.flush()
         newest = select(journal).where(journal.c.subject == subject).order_by(journal.c.seq.desc()).limit(limit)
         return [_row(row) for row in reversed((await self._connection.execute(newest)).all())]
+
+    async def life(self, identity: bytes) -> list[JournalRow]:
+        """All entries about the aggregate ``identity`` and its parts (see ``subject_of``), oldest first."""
+        await self.flush()
+        low, high = prefix_range(identity)
+        query = select(journal).where(journal.c.subject >= low, journal.c.subject < high).order_by(journal.c.seq)
+        return [_row(row) for row in await self._connection.execute(query)]
+
+    async def latest(self, kinds: Sequence[str]) -> int:
+        """The number of the last entry of these kinds, none of which may be in ``BULK_KINDS``; 0 where there is none."""
+        await self.flush()
+        query = select(func.max(journal.c.seq)).where(journal.c.kind.in_(kinds), NOT_BULK)
+        return (await self._connection.execute(query)).scalar_one() or 0
 
     async def after(self, seq: int, limit: int = 1000) -> list[JournalRow]:
         """Up to ``limit`` entries that follow number ``seq``."""

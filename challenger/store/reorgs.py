@@ -42,6 +42,8 @@ ANEW: dict[str, Any] = {
     "next_try": 0,
 }
 _ORPHANED = State.ORPHANED.value
+#: Kinds of entries by which a draw is void, or stays in force although another would be made now.
+REDRAWN = ("draw-orphaned", "restored")
 _LATEST = 2**63 - 1
 #: The columns of ``work`` that ``seen`` gives.
 SEEN = ("seen_block", "seen_opens", "seen_closes")

@@ -100,7 +100,7 @@ def honest_record(n: int = 40):
         chosen = selects(draw(EPOCH.secret, identity, hashes[at]), p)
         state = State.REPLAYED if chosen else State.SKIPPED
         on_chain[identity] = block
-        rows.append(Drawn(identity, block, inputs, p, at, hashes[at], chosen, state, chosen))
+        rows.append(Drawn(identity, block, inputs, p, at, hashes[at], chosen, state, frozenset({i} if chosen else ())))
     return on_chain, rows, hashes
 
 
@@ -152,7 +152,7 @@ def test_each_tampering_is_named(tamper, says):
 
 def test_a_drawn_commitment_may_not_be_skipped_nor_an_undrawn_one_replayed():
     on_chain, rows, hashes = honest_record()
-    rows = [replace(row, state=State.SKIPPED, replayed=True) for row in rows]
+    rows = [replace(row, state=State.SKIPPED, judged=frozenset({1})) for row in rows]
     what = {finding.what for finding in audit(on_chain, rows, hashes).findings}
     assert what == {"drawn, yet skipped", "replayed although it was not drawn"}
 

@@ -16,6 +16,7 @@ from challenger.audit.handoffs import ledger_of
 from challenger.audit.hops import Role
 from challenger.audit.journal import Recovered
 from challenger.audit.rows import audit_rows
+from challenger.audit.sampling import audit_epoch
 from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
 from challenger.domain import NEVER, Action, CommitmentId, State, UnixTime
@@ -80,6 +81,7 @@ async def check(p: Played, template: Path) -> Findings:
         async with store.read() as view:
             await _handoffs(p, found, view)
             found.broken += [f"rows: {one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
+            await _sampling(p, found, view, report.vouched)
         found.digest = await _digest(p, store)
     return found
 
@@ -205,6 +207,17 @@ async def _handoffs(p: Played, found: Findings, view: View) -> None:
             role, about = hop.responsible.role, story.identity
             if role in _BLAMELESS or (role is Role.PROVIDER and about in honest):
                 found.broken.append(f"hand-offs: {about.hex()[:12]}: an honest party is named: {hop.said}")
+
+
+async def _sampling(p: Played, found: Findings, view: View, bound: int) -> None:
+    """Every draw as the chain that is left has it, whatever reorganisations came between."""
+    where = p.world.deployment
+    adapter = ReferenceAdapter(p.devnet.rpc, where.chain, where.market)
+    for row in await view.epochs.all():
+        audited = await audit_epoch(view, row, where.anchor, p.devnet.rpc, adapter, bound=bound)
+        for one in audited.findings:
+            about = "" if one.commitment is None else f"{one.commitment.hex()[:12]}: "
+            found.broken.append(f"sampling: epoch {row.number}: {about}{one.what}")
 
 
 async def _index(p: Played, found: Findings, store: Store, template: Path) -> None:

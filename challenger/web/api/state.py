@@ -69,12 +69,15 @@ async def status(app: web.Application) -> answers.StatusAnswer:
 
 async def sampling(app: web.Application, number: int) -> answers.SamplingAnswer | None:
     """The epoch's draws against its promise, from the database alone."""
-    chain = app[SETTINGS].chain
+    settings = app[SETTINGS]
+    published = await FilePublisher(settings.store.heads).published()
     async with _ONE, app[STORE].read() as view:
         row = await view.epochs.get(number)
         if row is None:
             return None
-        report = await audit_epoch(view, row, chain.anchor)
+        # that the journal fits its heads is for `challenger audit journal`, which walks all of it
+        bound = max((one.seq for one in published), default=0)
+        report = await audit_epoch(view, row, settings.chain.anchor, bound=bound)
     findings = [answers.FindingAnswer(one.commitment, one.what) for one in report.findings]
     counts = report.commitments, report.selected, report.pending, report.before_anchor, report.unjudged
     return answers.SamplingAnswer(report.epoch, report.holds, report.anchored, *counts, findings, report.notes)

@@ -1,0 +1,78 @@
+"""Bundles on what a reorganisation put elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lives import checked, failing
+
+from challenger.app import App
+from challenger.audit.journal import Recovered
+from challenger.audit.sampling import audit_epoch
+from challenger.domain import CommitmentId, State
+from challenger.evidence.gather import gather
+from challenger.evidence.opened import gathering
+from challenger.evidence.seal import decode, encode
+from challenger.sim.scenario import Kind
+from challenger.sim.scoreboard import Truth
+from challenger.sim.toy import ToyFiles
+from challenger.store.heads import FilePublisher, verify
+from tests.integration.test_watcher import Scene, scene
+
+KEPT = "before a reorganisation that left the draw in force for money was on its way: so its journal, under "
+
+
+async def place(s: Scene, job: CommitmentId) -> int:
+    block: int = next(e.log.block for e in await s.events() if e.name == "Committed" and e.args["job"] == job)
+    return block
+
+
+async def wherever_it_was(s: Scene, job: CommitmentId, earlier: int) -> None:
+    """The blocks from ``earlier`` before the commitment's on are others, and the first of them holds all that these held."""
+    head = await s.devnet.rpc.block("latest")
+    await s.devnet.reorg(head.number - await place(s, job) + 1 + earlier, keep=True)
+    s.world.reread()
+
+
+async def findings(s: Scene, app: App) -> list[str]:
+    heads = await FilePublisher(s.settings.store.heads).published()
+    bound = (await verify(app.store, heads, Recovered())).vouched
+    anchor = s.world.deployment.anchor
+    async with app.store.read() as view:
+        epochs = await view.epochs.all()
+        reports = [await audit_epoch(view, one, anchor, s.devnet.rpc, app.adapter, bound=bound) for one in epochs]
+    assert sum(report.commitments for report in reports) == 10
+    return [finding.what for report in reports for finding in report.findings]
+
+
+async def test_a_draw_that_money_followed_into_another_block_holds(tmp_path: Any) -> None:
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,)) as s, s.watcher(correlated_providers=100) as app:
+        await s.world.play()
+        while not (await s.states(app))[State.DISPUTING]:
+            await s.turn(app, people=False)
+        job = CommitmentId(min(s.jobs(Truth.WRONG)))
+        was = await place(s, job)
+        await wherever_it_was(s, job, earlier=1)
+        await s.until_quiet(app)
+        async with app.store.read() as view:
+            row = await view.work.get(job)
+        assert row is not None
+        assert (row.seen_block, row.draw_block, row.state) == (was - 1, was + 2, "withdrawn")
+        assert await findings(s, app) == [], "its head was published with the reorganisation"
+        async with gathering(s.settings, rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers) as sources:
+            evidence = await gather(sources, job)
+        found = await checked(encode(evidence, None))
+        assert failing(found) == []
+        assert found.replayed
+        (said,) = [finding for finding in found.findings if finding.part == "sampling"]
+        assert said.holds is None
+        assert KEPT + "no published head yet" in said.what
+        await app.publish(row.updated)
+        async with gathering(s.settings, rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers) as sources:
+            found = await checked(encode(await gather(sources, job), None))
+        assert any(KEPT + "the head" in finding.what for finding in found.findings)
+        # without the reorganisation in its journal it is a draw with a block of the watcher's choice
+        silent = tuple(entry for entry in evidence.journal if entry.kind != "restored")
+        found = await checked(replace(decode(encode(evidence, None)), evidence=replace(evidence, journal=silent)))
+        assert failing(found) == ["sampling: it was drawn with another block than promised"]
