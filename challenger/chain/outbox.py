@@ -62,7 +62,7 @@ class Attempt(Protocol):
 
 
 class Row(Protocol):
-    """One intent and what became of it. ``hash`` and ``block_hash`` are those of the mined version; ``nonce`` is None
+    """One intent and what became of it. ``hash``, ``block`` and ``block_hash`` are those of the mined version; ``nonce`` is None
     before the first signature and after the nonce went to another; ``attempts`` are in the order of their signing."""
 
     @property
@@ -75,6 +75,8 @@ class Row(Protocol):
     def nonce(self) -> int | None: ...
     @property
     def hash(self) -> Hash32 | None: ...
+    @property
+    def block(self) -> BlockNumber | None: ...
     @property
     def block_hash(self) -> Hash32 | None: ...
     @property

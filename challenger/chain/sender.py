@@ -11,7 +11,7 @@ So one intent has at most one nonce at a time, all its signed versions share it,
 when *another* transaction with that nonce is found in a block, deep enough, is the intent given a new one.
 
 Its own rows (``OWN_PROTOCOL``) each give up one nonce with an empty transaction: the nonce of a transaction that came
-too late for its deadline, or one that nobody uses and that keeps ours waiting.
+too late for its deadline, or one that nobody uses, or somebody else, and that keeps ours waiting.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from challenger.chain import fees, inclusion
@@ -105,7 +106,7 @@ class Sender:
             for row in flying:
                 await self._guarded(view, row, self._follow)
             if self._signer is not None:
-                await self._mind_gap(view, flying)
+                await self._mind_gaps(view, flying)
             for row in sorted(waiting, key=_by_urgency):
                 await self._guarded(view, row, self._launch)
             return Report(view.head, tuple(view.moved), tuple(view.troubles))
@@ -250,25 +251,35 @@ class Sender:
             await self._outbox.propose(intent, self._account, view.head.time, again=True)
             self._crossing("intent")
 
-    async def _mind_gap(self, view: View, flying: Sequence[Row]) -> None:
-        """The next nonce of the chain belongs to no open row, though higher ones were signed: reopened when it is that of
-        a transaction of ours that was final and has left the chain, given up when nobody's and some wait behind it."""
-        nonce = view.pending
-        stored = await self._outbox.next_nonce(self._account)
-        if stored is None or nonce >= stored or any(row.nonce == nonce for row in flying):
+    async def _mind_gaps(self, view: View, flying: Sequence[Row]) -> None:
+        """The next nonces of the chain that belong to no open row, though higher ones were signed."""
+        stored = await self._outbox.next_nonce(self._account) or 0
+        ours = {row.nonce for row in flying}
+        gaps = (nonce for nonce in range(view.taken, stored) if nonce not in ours)
+        for nonce in islice(gaps, self._policy.in_flight):
+            await self._mind_gap(view, nonce, flying)
+
+    async def _mind_gap(self, view: View, nonce: int, flying: Sequence[Row]) -> None:
+        """Reopened when it is that of a transaction of ours that was final and has left the chain, given up when nobody's
+        and some wait behind it. What somebody else has waiting there, or an endpoint says so of, has the time that a stuck
+        transaction has; then it is outbid."""
+        behind = [row for row in flying if row.state in UNMINED and _nonce(row) > nonce]
+        since = min((attempt.signed_at for row in behind for attempt in row.attempts), default=NEVER)
+        waited = view.head.time - since >= fees.waits(self._policy.fees, view.slack(nonce))
+        if nonce < view.pending and not waited:
             return
         settled = await self._outbox.settled(self._account, nonce)
         if settled is not None:
+            if settled.block is not None and settled.block > view.head.number:
+                return  # an endpoint that lags: it has not got the block yet
             view.trouble(settled, "reorg", f"a final transaction has left the chain: {settled.intent.subject}")
             view.states[settled.id] = settled.state
             row = await self._outbox.reopened(settled.id, view.head.time)
             self._moved(view, row, TxState.SENT, "what counted as final has left the chain", "reopened")
             await self._guarded(view, row, self._again)
-            return
-        behind = [row for row in flying if row.state in UNMINED and _nonce(row) > nonce]
-        since = min((attempt.signed_at for row in behind for attempt in row.attempts), default=NEVER)
-        if view.head.time - since >= fees.waits(self._policy.fees, view.slack(nonce)):
-            view.trouble(None, "gap", f"nonce {nonce} is used by nothing and keeps {len(behind)} waiting")
+        elif waited:
+            holds = "by a transaction that this sender did not sign" if nonce < view.pending else "by nothing"
+            view.trouble(None, "gap", f"nonce {nonce} is used {holds} and keeps {len(behind)} waiting")
             await self._give_up(view, nonce)
 
     # rows that are not signed
@@ -320,20 +331,21 @@ class Sender:
             await self._close(view, row, TxState.ABANDONED, detail)
         elif free < cost:
             view.trouble(row, "funds", f"{free} wei free, {cost} needed at most")
-        elif (nonce := await self._next_nonce(view, row)) is not None:
+        else:
+            nonce = await self._next_nonce(view, row)
             await self._broadcast(view, row, await self._sign(view, row, nonce, gas, offer))
 
-    async def _next_nonce(self, view: View, row: Row) -> int | None:
-        """The higher of what the chain with its mempool and what the store say; None when they are absurdly apart."""
+    async def _next_nonce(self, view: View, row: Row) -> int:
+        """The higher of what the chain with its mempool and what the store say; where absurdly many unknown ones wait, the
+        first of theirs, which ours outbids: behind them it would wait beyond its deadline."""
         stored = await self._outbox.next_nonce(self._account)
         if stored is not None and view.pending > stored:
             detail = (
                 f"the chain counts {view.taken} transactions and {view.pending} with those waiting, the store {stored}"
             )
             view.trouble(row, "foreign", f"{detail}: is the key in use elsewhere, or the store an old copy?")
-            if view.pending - max(view.taken, stored) > self._policy.in_flight:
-                return None  # whatever waits behind so many unknown ones would only wait
-        return max(view.pending, stored or 0)
+        free = max(view.taken, stored or 0)
+        return free if view.pending - free > self._policy.in_flight else max(view.pending, free)
 
     # what every row goes through
 

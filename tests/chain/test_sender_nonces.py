@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from sender_stage import GWEI, Stage
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import rlp
+from sender_stage import GWEI, Stage, Unreliable
 
 from challenger.chain import inclusion, signers
+from challenger.chain.rpc import Rpc
 from challenger.domain import Address, Call, TxState, Wei
+from challenger.errors import RpcError
 from challenger.sim.wallet import Wallet
 
 S = TxState
 
 
-async def foreign(place: Stage, nonce: int, data: bytes = b"\x01") -> None:
-    """Somebody else signs with our key."""
+async def foreign(place: Stage, nonce: int, data: bytes = b"\x01", fee: int = 90 * GWEI) -> None:
+    """Somebody else signs with our key, at most ``fee`` wei per gas."""
     fields = {
         "chainId": 31337,
         "nonce": nonce,
@@ -20,8 +27,8 @@ async def foreign(place: Stage, nonce: int, data: bytes = b"\x01") -> None:
         "value": 0,
         "data": data,
         "gas": 60_000,
-        "maxFeePerGas": 90 * GWEI,
-        "maxPriorityFeePerGas": 50 * GWEI,
+        "maxFeePerGas": fee,
+        "maxPriorityFeePerGas": fee // 2,
     }
     await place.devnet.rpc.send_raw((await signers.from_key(place.key).sign_transaction(fields)).raw)
 
@@ -62,16 +69,101 @@ async def test_foreign_use_while_idle_is_told_and_the_chains_nonce_taken(place: 
     assert await place.mined() == {1: 1, 2: 1}
 
 
-async def test_a_flood_of_foreign_transactions_stops_the_signing(place: Stage) -> None:
+async def test_what_somebody_else_left_waiting_in_front_of_ours_is_outbid_before_the_deadline(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender()
+    await place.finish(sender)
+    for nonce in (1, 2):
+        await foreign(place, nonce, fee=2)  # wei: no block takes it
+    await place.propose(2, lasts=200)
+    await sender.step()
+    assert (await place.row(2)).nonce == 3, "it may be mined yet: ours waits behind it"
+    await place.devnet.time_travel(by=4)
+    await sender.step()
+    assert await place.own_rows() == [], "a stuck transaction is given its time"
+    reports = await place.finish(sender)
+    assert {t.kind for report in reports for t in report.troubles} == {"gap"}
+    assert [row.nonce for row in await place.own_rows()] == [1, 2]
+    assert await place.states(2) == [S.FINAL]
+    assert await place.mined() == {1: 1, 2: 1}
+
+
+async def test_what_keeps_ours_waiting_is_outbid_by_the_usual_steps(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender(node=Underpriced(place.devnet.rpc, refused=3))
+    await foreign(place, 0, fee=2)
+    await place.finish(sender)
+    (own,) = await place.own_rows()
+    fees = [attempt.max_fee for attempt in own.attempts]
+    assert len(fees) == 4
+    assert all(new * 10 >= old * 11 for old, new in pairwise(fees))
+    assert await place.mined() == {1: 1}
+
+
+class Underpriced(Unreliable):
+    """Refuses to replace anything by an empty transaction, so often."""
+
+    def __init__(self, rpc: Rpc, refused: int) -> None:
+        super().__init__(rpc)
+        self.refused = refused
+        self.tried: set[bytes] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        real = super().__getattr__(name)
+        if name != "send_raw":
+            return real
+
+        async def send(raw: bytes) -> Any:
+            if not rlp.decode(raw[1:])[7] and (raw in self.tried or len(self.tried) < self.refused):
+                self.tried.add(raw)
+                raise RpcError("replacement transaction underpriced")
+            return await real(raw)
+
+        return send
+
+
+@pytest.mark.parametrize("more", [1, 3, 1_000, 2**60])
+async def test_a_false_count_of_what_waits_keeps_no_filing_beyond_its_deadline(place: Stage, more: int) -> None:
+    await place.propose(1)
+    sender = await place.sender(node=Counting(place.devnet.rpc, pending=more))
+    await place.finish(sender)
+    await place.propose(2, lasts=200)
+    await place.finish(sender)
+    assert await place.states(1, 2) == [S.FINAL, S.FINAL]
+    assert await place.mined() == {1: 1, 2: 1}
+
+
+class Counting(Unreliable):
+    """Counts more transactions than there are, among those that wait."""
+
+    def __init__(self, rpc: Rpc, pending: int) -> None:
+        super().__init__(rpc)
+        self.more = pending
+
+    def __getattr__(self, name: str) -> Any:
+        real = super().__getattr__(name)
+        if name != "nonce":
+            return real
+
+        async def nonce(account: Address, block: int | str = "latest") -> int:
+            return int(await real(account, block)) + (self.more if block == "pending" else 0)
+
+        return nonce
+
+
+async def test_a_flood_of_foreign_transactions_is_outbid_from_its_first_on(place: Stage) -> None:
+    """Behind so many it would only wait."""
     await place.propose(1)
     sender = await place.sender()
     await place.finish(sender)
     for nonce in range(1, 13):
-        await foreign(place, nonce)
-    await place.propose(2)
+        await foreign(place, nonce, fee=2)
+    await place.propose(2, lasts=200)
     report = await sender.step()
     assert [t.kind for t in report.troubles] == ["foreign"]
-    assert await place.states(2) == [S.INTENT]
+    assert (await place.row(2)).nonce == 1
+    await place.finish(sender)
+    assert await place.mined() == {1: 1, 2: 1}
 
 
 async def test_an_account_with_a_past_starts_after_it(place: Stage) -> None:
