@@ -118,6 +118,25 @@ class PoolProvider:
         """As ``make_read``; one answer that makes no sense fails the batch."""
         return await self._anywhere(lambda member: self._many(member, requests, parses))
 
+    async def make_reads(self, method: Any, params: Any, parse: Parse) -> list[Any]:
+        """What each endpoint that is well says, of those that do not refuse. ``EndpointError`` when none answers."""
+        now = self._clock()
+        members = [m for m in self.members if m.health.fit(now)] or self._order()
+
+        async def ask(member: Member) -> list[Any]:
+            try:
+                answer = await self._one(member, method, params, parse)
+            except _Unfit:
+                return []
+            finally:
+                self._tell(member)
+            return [] if answer.get("error") is not None else [answer["result"]]
+
+        found = [result for told in await asyncio.gather(*map(ask, members)) for result in told]
+        if not found:
+            raise self._nobody()
+        return found
+
     # health
 
     async def look(self, *, now: bool = False) -> None:

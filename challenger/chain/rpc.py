@@ -47,7 +47,8 @@ Parse = Callable[[Any], Any]
 
 class Provider(Protocol):
     """What carries one request. A provider that can batch also has ``make_batch_request``; one that can ask another
-    endpoint when an answer makes no sense has ``make_read`` and ``make_batch_read``, whose results are parsed."""
+    endpoint when an answer makes no sense has ``make_read`` and ``make_batch_read``, whose results are parsed, and
+    ``make_reads``, the parsed results of all endpoints."""
 
     async def make_request(self, method: Any, params: Any) -> Any: ...
 
@@ -145,6 +146,14 @@ class Rpc:
     async def nonce(self, address: Address, block: BlockRef = "latest") -> int:
         """Transactions sent from ``address`` up to ``block``; the tag ``pending`` counts waiting ones."""
         return await self._read("eth_getTransactionCount", [address, wire.block_ref(block)], wire.quantity)
+
+    async def nonces(self, address: Address, block: BlockRef = "latest") -> list[int]:
+        """As ``nonce``, by every endpoint that answers, where the provider asks several; at least one."""
+        if self._elsewhere is None:
+            return [await self.nonce(address, block)]
+        what, params = "eth_getTransactionCount", [address, wire.block_ref(block)]
+        found: list[int] = await self._bounded(what, self._elsewhere.make_reads(what, params, wire.quantity))
+        return found
 
     async def storage(self, address: Address, slot: int, block: BlockRef = "latest") -> bytes:
         """32 bytes."""

@@ -337,15 +337,18 @@ class Sender:
 
     async def _next_nonce(self, view: View, row: Row) -> int:
         """The higher of what the chain with its mempool and what the store say; where absurdly many unknown ones wait, the
-        first of theirs, which ours outbids: behind them it would wait beyond its deadline."""
+        first of theirs, which ours outbids: behind them it would wait beyond its deadline. Strangers are believed in so far
+        as every endpoint counts them: a nonce that is used by now is found out, one that the chain never comes to is not."""
         stored = await self._outbox.next_nonce(self._account)
-        if stored is not None and view.pending > stored:
-            detail = (
-                f"the chain counts {view.taken} transactions and {view.pending} with those waiting, the store {stored}"
-            )
+        taken, pending = view.taken, view.pending
+        if stored is not None and pending > stored:
+            least = min(await self._chain.nonces(self._account, "pending"))
+            detail = f"the chain counts {taken} transactions and {pending} with those waiting, the store {stored}"
+            detail += "" if least >= pending else f", and another endpoint no more than {least}"
             view.trouble(row, "foreign", f"{detail}: is the key in use elsewhere, or the store an old copy?")
-        free = max(view.taken, stored or 0)
-        return free if view.pending - free > self._policy.in_flight else max(view.pending, free)
+            taken, pending = min(taken, least), min(pending, least)
+        free = max(taken, stored or 0)
+        return free if pending - free > self._policy.in_flight else max(pending, free)
 
     # what every row goes through
 

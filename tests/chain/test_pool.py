@@ -242,6 +242,24 @@ async def test_a_refusal_without_a_code_is_a_refusal(code: Any):
         await w.rpc.logs(ToyDecoder.emitters, 1, 5)
 
 
+async def test_all_that_answer_are_heard_where_one_word_is_not_enough():
+    w = World(4)
+    await w.pool.start()
+    says: list[Any] = [
+        {"result": 7},
+        {"error": {"code": -32000, "message": "no"}},
+        {"result": "0x5"},
+        {"result": "0x6"},
+    ]
+    for node, answer in zip(w.nodes, says, strict=True):
+        node.fault = lambda _method, answer=answer: answer
+    assert await w.rpc.nonces(ToyDecoder.emitters[0]) == [5, 6]
+    for node in w.nodes:
+        node.fault = down
+    with pytest.raises(EndpointError, match="no endpoint answers"):
+        await w.rpc.nonces(ToyDecoder.emitters[0])
+
+
 async def test_batches_shrink_per_endpoint():
     w = World()
     await w.pool.start()

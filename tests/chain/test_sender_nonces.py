@@ -10,6 +10,7 @@ import rlp
 from sender_stage import GWEI, Stage, Unreliable
 
 from challenger.chain import inclusion, signers
+from challenger.chain.pool import Member, PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.domain import Address, Call, TxState, Wei
 from challenger.errors import RpcError
@@ -124,8 +125,9 @@ class Underpriced(Unreliable):
 
 @pytest.mark.parametrize("more", [1, 3, 1_000, 2**60])
 async def test_a_false_count_of_what_waits_keeps_no_filing_beyond_its_deadline(place: Stage, more: int) -> None:
+    """The only endpoint there is."""
     await place.propose(1)
-    sender = await place.sender(node=Counting(place.devnet.rpc, pending=more))
+    sender = await place.sender(node=Rpc(Counting(place.devnet.provider, {"pending": more})))
     await place.finish(sender)
     await place.propose(2, lasts=200)
     await place.finish(sender)
@@ -133,22 +135,38 @@ async def test_a_false_count_of_what_waits_keeps_no_filing_beyond_its_deadline(p
     assert await place.mined() == {1: 1, 2: 1}
 
 
-class Counting(Unreliable):
-    """Counts more transactions than there are, among those that wait."""
+@pytest.mark.parametrize("more", [1, 1_000, 2**62])
+@pytest.mark.parametrize("tags", [("pending",), ("latest", "pending")])
+async def test_a_count_that_another_endpoint_does_not_confirm_takes_no_nonce(
+    place: Stage, tags: tuple[str, ...], more: int
+) -> None:
+    """A nonce that the chain never comes to would keep this filing waiting, and with it all that follow."""
+    await place.propose(1)
+    await place.finish(await place.sender())
+    false = Counting(place.devnet.provider, dict.fromkeys(tags, more))
+    ends = [Member(Rpc(one, name=name, attempts=1), name) for name, one in (("a", false), ("b", place.devnet.provider))]
+    sender = await place.sender(node=Rpc(PoolProvider(ends, chain_id=31337), attempts=1))
+    await place.propose(2, lasts=200)
+    report = await sender.step()
+    assert [t.kind for t in report.troubles] == ["foreign"]
+    assert (await place.row(2)).nonce == 1
+    false.more = {}
+    await place.finish(sender)
+    assert await place.own_rows() == []
+    assert await place.mined() == {1: 1, 2: 1}
 
-    def __init__(self, rpc: Rpc, pending: int) -> None:
-        super().__init__(rpc)
-        self.more = pending
 
-    def __getattr__(self, name: str) -> Any:
-        real = super().__getattr__(name)
-        if name != "nonce":
-            return real
+class Counting:
+    """An endpoint that counts so many more transactions than there are, by tag."""
 
-        async def nonce(account: Address, block: int | str = "latest") -> int:
-            return int(await real(account, block)) + (self.more if block == "pending" else 0)
+    def __init__(self, inner: Any, more: dict[str, int]) -> None:
+        self.inner, self.more = inner, more
 
-        return nonce
+    async def make_request(self, method: Any, params: Any) -> Any:
+        answer = await self.inner.make_request(method, params)
+        if method == "eth_getTransactionCount":
+            return {"result": hex(int(answer["result"], 16) + self.more.get(params[1], 0))}
+        return answer
 
 
 async def test_a_flood_of_foreign_transactions_is_outbid_from_its_first_on(place: Stage) -> None:
