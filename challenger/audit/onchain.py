@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import not_, select
 
+from challenger.audit.facts import cursor_of
 from challenger.audit.finding import Finding
 from challenger.audit.sampling import Chain, Decoding
 from challenger.store import codec
 from challenger.store.codec import EventRow
-from challenger.store.schema import cursors, events
+from challenger.store.schema import events
 from challenger.store.unit import View
 
 #: Blocks asked for at once; endpoints limit ranges.
@@ -18,10 +19,15 @@ _RANGE = 2_000
 async def audit_chain(view: View, chain: Chain, decoder: Decoding, start: int) -> tuple[list[Finding], int]:
     """What does not hold, and how many events do; from block ``start`` up to the record's cursor. What the endpoint raises is
     raised."""
-    last = (await view.connection.execute(select(func.max(cursors.c.block)))).scalar_one()
+    last = await cursor_of(view)
     if last is None:
         return [], 0
-    found: list[Finding] = []
+    outside = select(events).where(not_(events.c.block.between(start, last)))
+    span = f"lies outside the blocks that the record has read, {start} to {last}"
+    found = [
+        Finding("events", f"block {row.block}, log {row.log_index}", f"{row.kind} {span}")
+        async for row in await view.connection.stream(outside.order_by(events.c.block, events.c.log_index))
+    ]
     held = 0
     for first in range(start, last + 1, _RANGE):
         end = min(first + _RANGE - 1, last)

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Select, Table, select
 
+from challenger.audit.facts import Facts
 from challenger.audit.finding import ALIEN, GONE, Finding, differences
 from challenger.audit.folds import OF_COMMITMENTS, Digests, audit_folds, digest_told, entries_about
 from challenger.audit.sent import Sent, audit_sent
@@ -30,6 +31,7 @@ from challenger.store.schema import (
     attempts,
     audits,
     commitments,
+    cursors,
     epochs,
     events,
     findings,
@@ -110,7 +112,7 @@ def _step(row: dict[str, Any], kind: str, told: dict[str, Any]) -> None:
 async def audit_rows(view: View) -> list[Finding]:
     """Everything that does not hold, in one snapshot. In memory are a page of rows at a time and what the journal says of
     verdicts, audits, findings and transactions: less than a kilobyte of each."""
-    told, seq = _Told(), 0
+    told, facts, seq = _Told(), Facts(), 0
     found: list[Finding] = []
     gone: set[str] = set()
     while page := await view.journal.after(seq, _PAGE):
@@ -119,12 +121,16 @@ async def audit_rows(view: View) -> list[Finding]:
                 told.take(entry)
             except UNREADABLE as error:
                 found.append(Finding("journal", f"entry {entry.seq}", f"it cannot be read: {str(error)[:80]}"))
+        await facts.take(view, page)
         gone |= await _without_work(view, {entry.subject for entry in page if _is_step(entry.kind)})
         seq = page[-1].seq
     found += [Finding("work", subject, GONE) for subject in sorted(gone)]
 
     async def folds() -> None:
         found.extend(await audit_folds(view, told.digests))
+
+    async def told_by_chain() -> None:
+        found.extend(await facts.findings(view))
 
     async def sent() -> None:
         found.extend(await audit_sent(view, told.sent))
@@ -137,6 +143,7 @@ async def audit_rows(view: View) -> list[Finding]:
         ((work,), lambda: _work(view, found)),
         ((verdicts,), lambda: _judged(view, found)),
         ((transactions, attempts), sent),
+        ((cursors, events), told_by_chain),
         ((events,), folds),
     )
     for tables, look in looks:

@@ -29,7 +29,7 @@ from challenger.store.schema import events as event_table
 from challenger.store.unit import Unit, View
 
 #: Kinds that are facts about a commitment → how the journal calls them.
-_FACTS = {
+FACTS = {
     "Committed": State.OBSERVED.value,
     "WindowExtended": "chain-window-extended",
     "DisputeOpened": "chain-dispute-opened",
@@ -77,7 +77,7 @@ class Index:
         _must_chain(blocks, events, expected)
         rows = codec.encode(events)
         times = {block.number: block.time for block in blocks}
-        entries = [_fact(event, row, times) for event, row in zip(events, rows, strict=True) if row[2] in _FACTS]
+        entries = [_fact(event, row, times) for event, row in zip(events, rows, strict=True) if row[2] in FACTS]
         last = blocks[-1]
         async with self._store.begin(last.time) as unit:
             unit.mark("index:apply")
@@ -170,7 +170,7 @@ def _fact(event: Any, row: Columns, times: dict[BlockNumber, UnixTime]) -> Entry
     block, log_index, kind, _, block_hash, tx_hash, payload, data = row
     digest = sha256(tx_hash + payload.encode() + data).hexdigest()
     where = f'{{"block":{block},"block_hash":"0x{block_hash.hex()}","digest":"0x{digest}","log":{log_index}}}'
-    return times[event.at.block], _FACTS[kind], "0x" + event.commitment.hex(), where
+    return times[event.at.block], FACTS[kind], "0x" + event.commitment.hex(), where
 
 
 def _new_work(event: Committed, times: dict[BlockNumber, UnixTime]) -> tuple[Any, ...]:
