@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 
 from challenger.audit.finding import Finding
 from challenger.audit.unread import UNREADABLE
@@ -72,7 +72,9 @@ async def cursor_of(view: View) -> int | None:
 
 async def _events(view: View, numbers: Sequence[int]) -> set[tuple[Any, ...]]:
     """Place and kind of every event in these blocks, as the driver gives them: one that cannot be read is no other's."""
-    columns = [literal_column(f'"{name}"') for name in ("block", "block_hash", "log_index", "kind")]
+    columns: list[ColumnElement[Any]] = [
+        literal_column(f'"{name}"') for name in ("block", "block_hash", "log_index", "kind")
+    ]
     found: set[tuple[Any, ...]] = set()
     for part in chunks(numbers):
         query = select(*columns).select_from(events).where(events.c.block.in_(part))
