@@ -164,7 +164,7 @@ class App:
         self.telemetry.metrics.set(HEAD_BLOCK, head.number)
         moved = False
         troubles: list[Exception] = []
-        spends = (*((self._filer.step,) if self._filer else ()), self._pursuer.step)
+        spends = (self._file, self._pursuer.step)
         looks = (self._purse.step,) if self._purse else ()
         for stage in (self._reconciler.step, self._sampler.step, *spends, *looks):
             if self.held and stage in spends:
@@ -182,6 +182,13 @@ class App:
         if troubles:
             raise _worst(troubles)
         return moved
+
+    async def _file(self, head: Block) -> bool:
+        """What it wishes for is sent at once: whatever else there is to do has time."""
+        if self._filer is None:
+            return False
+        moved = await self._filer.step(head)
+        return (await self._send() or moved) if self._filer.wished else moved
 
     async def publish(self, now: UnixTime, *, every: int = 1) -> None:
         """Publishes the journal's head outside the database once ``every`` new entries are there, or one by which a

@@ -7,6 +7,7 @@ each transaction keeps two of them from ever being sent for one purpose.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again, soon
+from challenger.pipeline.turns import Sweep
 from challenger.protocols.base import ETHER, Accusation, Aid, Money
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
@@ -62,6 +64,12 @@ class Disputes(Rules, Protocol):
     async def open_demand(self, commitment: CommitmentId, part: Part, index: int) -> Intent: ...
 
 
+class Look(Protocol):
+    """At one case; True when something moved."""
+
+    async def __call__(self, item: Item, head: Block, *, pinned: bool) -> bool: ...
+
+
 class Filer:
     def __init__(
         self,
@@ -85,30 +93,41 @@ class Filer:
         self._limits = limits
         self._patience = patience
         self._obstacles = Obstacles(store, adapter, chain, account, limits, patience, telemetry, quorum, money)
+        # apart, so that however many wait, what is under way has its turn
+        self._under_way, self._waiting = Sweep(), Sweep()
+        #: Whether the last step left something to be signed and sent.
+        self.wished = False
 
     async def step(self, head: Block) -> bool:
-        """One look at everything confirmed, withheld or being filed; True when something moved."""
+        """One look at everything confirmed, withheld or being filed, or at a piece of it; True when something moved, or the
+        next piece has its turn."""
         await self._obstacles.tell_pauses()
+        self.wished = False
         async with self._store.read() as view:
-            # apart, so that however many wait, what is under way has its turn
-            items = await view.work.items([State.FILING], ready=head.time, limit=1_000)
-            items += await view.work.items([State.CONFIRMED, State.UNAVAILABLE], ready=head.time, limit=1_000)
-        if not items:
+            filing = await view.work.items([State.FILING], ready=head.time, limit=10_000)
+            others = await view.work.items([State.CONFIRMED, State.UNAVAILABLE], ready=head.time, limit=10_000)
+        if not filing and not others:
             return False
         pinned = await self._adapter.pinned()
+        # what closes last comes first: should a reorganisation have taken room back, it gives way to the others
+        ours = reversed(self._under_way.waiting(filing))
+        moved = await self._look_at(self._under_way, ours, self._carry_on, head, pinned=pinned)
+        rest = await self._obstacles.in_order(self._waiting.waiting(others), head.time)
+        return await self._look_at(self._waiting, rest, self._consider, head, pinned=pinned) or moved
+
+    async def _look_at(self, sweep: Sweep, items: Iterable[Item], look: Look, head: Block, *, pinned: bool) -> bool:
         moved = False
-        for item in await self._obstacles.in_order(items, head.time):
+        for item in sweep.turns(items):
+            before = self._obstacles.asked
             try:
-                if item.work.state == State.FILING:
-                    moved |= await self._carry_on(item, head, pinned=pinned)
-                else:
-                    moved |= await self._consider(item, head, pinned=pinned)
+                moved |= await look(item, head, pinned=pinned)
             except StaleRow:
-                continue  # the chain moved the row meanwhile
+                pass  # the chain moved the row meanwhile
             except Expected as error:
                 with suppress(StaleRow):
                     await self._wait(item, head.time, str(error))
-        return moved
+            sweep.looked(asked=self._obstacles.asked > before, wished=self.wished)
+        return moved or not sweep.over
 
     # may it be filed?
 
@@ -161,7 +180,7 @@ class Filer:
             await unit.work.move(commitment, State(item.work.state), State.FILING, next_try=0)
             await self._note_slack(unit, item, part)
             if intent is not None:
-                await unit.transactions.propose(intent, self._account, again=True)
+                await self._wish(unit, intent)
         return True
 
     async def _aid(self, item: Item, head: Block, accusation: Accusation, reason: str, *, pinned: bool) -> str:
@@ -184,7 +203,7 @@ class Filer:
             await self._no_aid(item, head, why)
             return f"{reason}; no {intent.action}: {why}"
         async with self._store.begin(head.time) as unit:
-            await unit.transactions.propose(intent, self._account, again=True)
+            await self._wish(unit, intent)
         return f"{reason}; our {intent.action}: {TxState.INTENT}"
 
     async def _no_aid(self, item: Item, head: Block, why: str) -> None:
@@ -230,7 +249,7 @@ class Filer:
             async with self._store.begin(head.time) as unit:
                 there = await unit.transactions.find(intent.protocol, intent.subject, intent.action)
                 if there is None or there.state in _FAILED:
-                    await unit.transactions.propose(intent, self._account, again=True)
+                    await self._wish(unit, intent)
 
     async def _unapproved(self, item: Item) -> str:
         """Why no person's word lets it go ahead; while that is wanting an alarm stands, for the window runs."""
@@ -359,7 +378,7 @@ class Filer:
         if there is not None and head.time < there.updated + self._pause(item, head.time):
             return False  # it has just failed: what made it fail may pass, and asking at once would only ask again
         async with self._store.begin(head.time) as unit:
-            await unit.transactions.propose(intent, self._account, again=True)
+            await self._wish(unit, intent)
         return True
 
     async def _ask_again(self, item: Item, head: Block, opening: TransactionRow, *, pinned: bool) -> bool:
@@ -388,6 +407,10 @@ class Filer:
     async def _accusation(self, item: Item) -> Accusation:
         async with self._store.read() as view:
             return await accusation_of(view, item)
+
+    async def _wish(self, unit: Unit, intent: Intent) -> None:
+        self.wished = True
+        await unit.transactions.propose(intent, self._account, again=True)
 
     async def _wait(self, item: Item, now: UnixTime, why: str) -> None:
         """Says why in the row (and the journal) when that is news, and looks again later."""

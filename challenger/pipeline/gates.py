@@ -69,22 +69,29 @@ class Situation:
 
 def refusal(limits: Limits, at: Situation) -> str:
     """Why nothing may be filed now; empty when everything allows it."""
-    if limits.mode is Mode.WATCH:
-        return "mode: watch files nothing"
-    if at.capability is not Capability.OPEN:
-        return f"capability: this protocol's disputes are {at.capability} to us"
-    if at.halted:
-        return f"paused: {at.halted}"
-    if not at.pinned:
-        return "code: the contract's code is not the one pinned at start"
-    if at.accused >= limits.correlated_providers:
-        return f"correlated: {at.accused} providers of this model accused within the hour; a person must approve"
+    if why := shut(limits, at.capability, at.halted, at.accused, pinned=at.pinned):
+        return why
     if not at.window.open_at(UnixTime(at.now + limits.safety_seconds)):
         return "window: too close to its end for a filing to land"
     if at.refused:
         return f"eligibility: {at.refused}"
     purse = Purse(at.outstanding, at.against, at.opened, at.balance)
     return overdrawn(limits, purse, at.stakes.bond, at.spends) or worthless(limits, at.stakes)
+
+
+def shut(limits: Limits, capability: Capability, halted: str, accused: int, *, pinned: bool) -> str:
+    """The first of the gates, of which the chain need not be asked: see ``Situation``."""
+    if limits.mode is Mode.WATCH:
+        return "mode: watch files nothing"
+    if capability is not Capability.OPEN:
+        return f"capability: this protocol's disputes are {capability} to us"
+    if halted:
+        return f"paused: {halted}"
+    if not pinned:
+        return "code: the contract's code is not the one pinned at start"
+    if accused >= limits.correlated_providers:
+        return f"correlated: {accused} providers of this model accused within the hour; a person must approve"
+    return ""
 
 
 def overdrawn(limits: Limits, at: Purse, bond: Wei, spends: Wei) -> str:

@@ -23,7 +23,7 @@ from challenger.domain import (
 )
 from challenger.errors import Expected
 from challenger.pipeline.bonds import Bonds
-from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, worthless
+from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
 from challenger.store.engine import Store
@@ -106,6 +106,8 @@ class Obstacles:
         self._telemetry = telemetry
         self._quorum = quorum
         self._bonds = Bonds(store, adapter, account, money)
+        #: Looks so far for which the record was not enough, and the chain was asked.
+        self.asked = 0
 
     async def tell_pauses(self) -> None:
         """An alarm stands for each model that the watcher itself has paused, until a person lifts that."""
@@ -113,21 +115,18 @@ class Obstacles:
             pauses = [pause for pause in await view.approvals.active() if pause.reason in _OWN_PAUSES]
         self._telemetry.alerts.standing("paused", {pause.subject: {"why": pause.detail} for pause in pauses})
 
-    async def in_order(self, items: list[Item], now: UnixTime) -> list[Item]:
-        """What is being filed comes first, what closes last before the others: should a reorganisation have taken room
-        back, it gives way to them. Of the rest what closes first, as long as the caps have room for all of it; where they
-        have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
-        ours = [item for item in reversed(items) if item.work.state == State.FILING]
-        rest = [item for item in items if item.work.state != State.FILING]
+    async def in_order(self, rest: list[Item], now: UnixTime) -> list[Item]:
+        """Of what may be filed what closes first, as ``rest`` has it, as long as the caps have room for all of it; where
+        they have not, what is worth most: the k-th of one provider, those that are out counted, a k-th."""
         if len(rest) < 2:
-            return ours + rest
+            return rest
         try:
             prospect = await self._adapter.prospect(CommitmentId(rest[0].work.commitment))
             room = await self._room(now)
         except Expected:
-            return ours + rest  # an order is no reason to keep the others waiting; what is wrong is said of the item
+            return rest  # an order is no reason to keep the others waiting; what is wrong is said of the item
         if len(rest) * prospect.bond <= room:
-            return ours + rest
+            return rest
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in rest])
             out = await view.work.items([State.FILING, State.FILED, State.DISPUTING], limit=10_000)
@@ -138,7 +137,7 @@ class Obstacles:
             crowd[item.commitment.provider] += 1
             value = prospect.reward + fees[item.work.commitment]
             worth[item.work.commitment] = value // crowd[item.commitment.provider]
-        return ours + sorted(rest, key=lambda item: -worth[item.work.commitment])
+        return sorted(rest, key=lambda item: -worth[item.work.commitment])
 
     async def _room(self, now: UnixTime) -> int:
         """What may still go into bonds, by whatever is shortest: the cap, the day's, the balance."""
@@ -155,6 +154,8 @@ class Obstacles:
     ) -> str:
         row, lead = item.commitment, self._patience.lead
         commitment = CommitmentId(row.commitment)
+        if why := await self._shut(item, head.time, self._adapter.capability, pinned=pinned):
+            return why
         if accusation is not None:
             prospect = await self._adapter.prospect(commitment)
             refused = await self._adapter.eligibility(accusation, lead) or await self.rival(commitment)
@@ -164,10 +165,9 @@ class Obstacles:
                 return "weights: a demand fetches one tile and forces no file to be served; a person must look"
             prospect = await self._adapter.demand_prospect(commitment, withheld)
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
-        accused = await self._correlated(item, head.time)
         out = await self._bonds.out(item.commitment.provider, head.time)
         gas = await self._gas(DISPUTE_GAS if accusation is not None else DEMAND_GAS)
-        shut = refusal(
+        refused = refusal(
             self._limits,
             Situation(
                 now=head.time,
@@ -177,15 +177,14 @@ class Obstacles:
                 spends=self._spends(prospect, gas),
                 outstanding=out.everywhere,
                 balance=Wei(await self._chain.balance(self._account) - out.unpaid),
-                accused=accused,
-                pinned=pinned,
+                accused=0,  # asked above, with what else is known without the chain
+                pinned=True,
                 refused=refused,
                 against=out.against,
                 opened=out.opened,
-                halted=await self._halted(),
             ),
         )
-        return shut or await self._quorum.refusal(row, head)
+        return refused or await self._quorum.refusal(row, head)
 
     async def to_next_step(
         self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
@@ -193,8 +192,8 @@ class Obstacles:
         """What speaks against a bond that was let through and is not signed yet, so that what may have changed since is
         asked again. The caps too: the room that they had may have been made by a settlement that a reorganisation has
         taken back."""
-        if shut := await self._shut(item, head.time, pinned=pinned):
-            return shut
+        if why := await self._shut(item, head.time, pinned=pinned):
+            return why
         commitment = CommitmentId(item.work.commitment)
         if accusation is not None:
             refused = await self._adapter.eligibility(accusation, 0)
@@ -221,8 +220,8 @@ class Obstacles:
         """What speaks against aiding others: whatever would speak against a dispute, the window and its conditions aside, of
         which the adapter knows. A word to others, which costs its gas alone, need not pay. ``wished``: it was let through
         before, and is not signed yet."""
-        if shut := await self._shut(item, head.time, pinned=pinned):
-            return shut
+        if why := await self._shut(item, head.time, pinned=pinned):
+            return why
         gas, bond = await self._gas(AID_GAS), aid.prospect.bond
         own = bond if wished and not self._money.paid else Wei(0)  # paid ones count once they are out
         purse = await self._purse(item, head.time, own)
@@ -231,16 +230,13 @@ class Obstacles:
             refused = worthless(self._limits, self._stakes(aid.prospect, gas))
         return refused or await self._quorum.refusal(item.commitment, head)
 
-    async def _shut(self, item: Item, now: UnixTime, *, pinned: bool) -> str:
-        """What keeps everything back that concerns this model, of whatever it is a filing."""
+    async def _shut(self, item: Item, now: UnixTime, capability: Capability = Capability.OPEN, *, pinned: bool) -> str:
+        """What keeps everything back that concerns this model, of whatever it is a filing: asked first, for no endpoint
+        need be."""
         accused = await self._correlated(item, now)
-        if halted := await self._halted():
-            return f"paused: {halted}"
-        if not pinned:
-            return "code: the contract's code is not the one pinned at start"
-        if accused >= self._limits.correlated_providers:
-            return f"correlated: {accused} providers of this model accused; a person must approve"
-        return ""
+        why = shut(self._limits, capability, await self._halted(), accused, pinned=pinned)
+        self.asked += not why
+        return why
 
     async def _purse(self, item: Item, now: UnixTime, own: Wei) -> Purse:
         """What the caps are held against, without ``own``: the bond that this case was promised before."""

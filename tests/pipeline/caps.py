@@ -181,13 +181,17 @@ class Caps(RuleBasedStateMachine):
         self.caps = dict.fromkeys(("exposure", "provider", "day", "funds"), LOOSE) | {tight: TIGHT}
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
-        self.toy, self.nonce, self.names, self.forks = Toy(KEPT + self.caps["funds"], paid=self.paid), 0, 0, 0
+        self.toy = self.toy_of(KEPT + self.caps["funds"])
+        self.nonce, self.names, self.forks = 0, 0, 0
         self.number, self.most, self.seconds = 0, dict[str, int](), 0.0
         self.telemetry = Instruments(alerts=Alerts(clock=lambda: self.seconds))
         self.blocks: list[Any] = [block(1)]
         self.story: list[list[Any]] = [[]]
         self.owner: dict[bytes, str] = {}
         self.loop.run_until_complete(self._open())
+
+    def toy_of(self, funds: int) -> Toy:
+        return Toy(funds, paid=self.paid)
 
     async def _open(self) -> None:
         url = f"sqlite+aiosqlite:///{Path(self.folder.name)}/caps.sqlite"
