@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from challenger.audit.facts import cursor_of
 from challenger.audit.unread import UNREADABLE
 from challenger.chain.answers import RawLog
 from challenger.chain.codec import encode_call
@@ -79,13 +80,21 @@ async def audit_epoch(
             rows.append(_drawn(item, judged))
         except UNREADABLE:
             unread.append(_unread(item.work.commitment))
+    limits: list[str] = []
     if chain is None or decoder is None:
         on_chain = {CommitmentId(i.commitment.commitment): i.commitment.block for i in items}
         hashes = await view.chain.block_hashes(sorted({r.draw_block for r in rows if r.draw_block is not None}))
         found = None
     else:
-        on_chain = await _on_chain(chain, decoder, row)
-        wanted = sorted({r.draw_block for r in rows if r.draw_block is not None and r.draw_hash is not None})
+        last, head, limits = await _common(view, chain, row, max((one.block for one in rows), default=None))
+        if beyond := [one for one in rows if one.block > last]:
+            limits.append(
+                f"the endpoint's chain ends at block {last}, before the record: {len(beyond)} commitments are not looked at"
+            )
+            rows = [one for one in rows if one.block <= last]
+        on_chain = await _on_chain(chain, decoder, row, last)
+        drawn = {r.draw_block for r in rows if r.draw_block is not None and r.draw_hash is not None}
+        wanted = sorted(number for number in drawn if number <= head)
         hashes = {block.number: block.hash for block in await chain.blocks(wanted)} if wanted else {}
         found = await _anchor(view, chain, decoder.name, anchor, row)
     promise = _promise(row)
@@ -96,6 +105,7 @@ async def audit_epoch(
     promises = {one.number: _promise(one) for one in await view.epochs.all() if one.number in named} if named else {}
     report = check_epoch(*promise, row.commitment, on_chain, rows, hashes, found, promises=promises, bound=bound)
     report.findings += unread
+    report.notes += limits
     if row.revealed_at is None:
         report.notes.append("the secret is not revealed yet: only the watcher itself can run this audit now")
     if chain is None:
@@ -157,18 +167,40 @@ def _unread(commitment: bytes) -> Finding:
     return Finding(CommitmentId(commitment), what)
 
 
-async def _on_chain(chain: Chain, decoder: Decoding, row: EpochRow) -> dict[CommitmentId, BlockNumber]:
-    """Every commitment that the endpoint shows in the epoch's blocks so far."""
+async def _common(
+    view: View, chain: Chain, row: EpochRow, recorded: BlockNumber | None
+) -> tuple[BlockNumber, BlockNumber, list[str]]:
+    """The last block that record and endpoint have both read, the endpoint's head, and what that leaves out of the epoch.
+    ``recorded``: of the last commitment in the epoch's rows, below which no cursor hides anything."""
     head = (await chain.block("latest")).number
+    cursor = await cursor_of(view)
+    read = BlockNumber(max(-1 if cursor is None else cursor, -1 if recorded is None else recorded))
+    limits = []
+    if max(read + 1, row.opens_block) <= min(head, row.closes_block - 1):
+        limits.append(
+            f"the record ends at block {read} and the chain at {head}: what was committed between is not looked at"
+        )
+    mine = None if cursor is None or cursor > head else await view.chain.block(BlockNumber(cursor))
+    if mine is not None and (await chain.blocks([mine.number]))[0].hash != mine.hash:
+        limits.append(
+            f"block {mine.number}, the record's last, is not the chain's: the watcher has not followed that reorganisation yet"
+        )
+    return min(read, head), head, limits
+
+
+async def _on_chain(
+    chain: Chain, decoder: Decoding, row: EpochRow, last: BlockNumber
+) -> dict[CommitmentId, BlockNumber]:
+    """Every commitment that the endpoint shows in the epoch's blocks up to ``last``."""
     found: dict[CommitmentId, BlockNumber] = {}
-    first, end = row.opens_block, min(row.closes_block, head + 1)
+    first, end = row.opens_block, min(row.closes_block, last + 1)
     while first < end:
-        last = min(first + _RANGE, end) - 1
-        logs = await chain.logs(decoder.emitters, first, last, [decoder.topics])
+        until = min(first + _RANGE, end) - 1
+        logs = await chain.logs(decoder.emitters, first, until, [decoder.topics])
         for event in await decoder.events(logs, lambda _: None):
             if isinstance(event, Committed):
                 found[event.commitment] = event.at.block
-        first = BlockNumber(last + 1)
+        first = BlockNumber(until + 1)
     return found
 
 
