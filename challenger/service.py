@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from challenger.audit.journal import HeadSigner
@@ -15,7 +15,7 @@ from challenger.chain.sender import Sender
 from challenger.chain.wakeup import pause
 from challenger.domain import Address, Block, Cursor, State, UnixTime
 from challenger.endpoints import wakeup
-from challenger.errors import ChallengerError, Expected, NeverFiled, StoreError, TakenOver
+from challenger.errors import ChallengerError, Expected, NeverFiled, NotInRecord, StoreError, TakenOver
 from challenger.evidence.keeper import Keeper
 from challenger.lease import until_lost
 from challenger.parts import (
@@ -35,7 +35,7 @@ from challenger.settings import Settings
 from challenger.store.crossing import Hook
 from challenger.store.engine import Store
 from challenger.store.heads import FilePublisher, publish_head
-from challenger.store.keep import EVERYTHING
+from challenger.store.keep import EVERYTHING, scope_of
 from challenger.store.reorgs import REDRAWN
 from challenger.store.rows import PauseRow
 from challenger.store.subjects import subject_of
@@ -324,11 +324,24 @@ def _worst(troubles: Sequence[Exception]) -> Exception:
     return next((one for one in troubles if not isinstance(one, Expected | StoreError)), troubles[0])
 
 
-async def approve(store: Store, now: UnixTime, model: str, person: str, note: str) -> list[PauseRow]:
+class UnseenPause(NotInRecord):
+    """nothing was lifted, since a pause that was not shown is in force by now"""
+
+
+async def approve(
+    store: Store, now: UnixTime, model: str, person: str, note: str, seen: Collection[int] | None = None
+) -> list[PauseRow]:
     """Lifts the pauses of ``model`` (empty: all, whatever they are for; EVERYTHING: those of all filing), and has the cases
-    that they kept waiting looked at at once. Returns what was lifted."""
+    that they kept waiting looked at at once. Returns what was lifted.
+
+    ``seen``: the ids of all pauses that the person was shown. Raises UnseenPause, and lifts nothing, when another one is in
+    force by now."""
     async with store.begin(now) as unit:
-        pauses = [pause for pause in await unit.approvals.active() if not model or pause.subject == model.lower()]
+        active = await unit.approvals.active()
+        unseen = [] if seen is None else [pause for pause in active if pause.id not in seen]
+        if unseen:
+            raise UnseenPause("; ".join(f"{one.reason}, {scope_of(one.subject)}: {one.detail}" for one in unseen))
+        pauses = [pause for pause in active if not model or pause.subject == model.lower()]
         for pause in pauses:
             await unit.approvals.resume(pause.id, person, note)
         about = {pause.subject for pause in pauses}

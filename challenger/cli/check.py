@@ -78,12 +78,13 @@ async def _database(settings: Settings) -> str:
 
 async def _pauses(settings: Settings) -> str:
     from challenger.store.engine import open_store
+    from challenger.store.keep import scope_of
 
     async with open_store(settings.store.url) as store, store.read() as view:
         pauses = await view.approvals.active()
     if pauses:
-        about = "; ".join(f"{pause.reason} on {pause.subject}: {pause.detail}" for pause in pauses)
-        raise Expected(f"filing stands still ({about}): look, then `challenger resume`")
+        about = "; ".join(f"{scope_of(pause.subject)}, {pause.reason}: {pause.detail}" for pause in pauses)
+        raise Expected(f"paused: {about}: look, then `challenger resume`")
     return "none in force"
 
 

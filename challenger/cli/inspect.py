@@ -64,6 +64,8 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 async def _status(view: View, options: argparse.Namespace, where: str, mode: str) -> None:
+    from challenger.store.keep import scope_of
+
     head = await view.chain.head()
     counts = await view.work.counts()
     transactions = await view.transactions.counts()
@@ -109,7 +111,10 @@ async def _status(view: View, options: argparse.Namespace, where: str, mode: str
     ]
     rows.append(("self-test", _recall(selftest)))
     rows += [("watcher", _watcher(lease)) for lease in leases]
-    rows += [("paused", f"{p.reason} on {p.subject}: {p.detail}; see `challenger resume {p.subject}`") for p in pauses]
+    rows += [
+        ("paused", f"{scope_of(p.subject)}, {p.reason}: {p.detail}; see `challenger resume {p.subject}`")
+        for p in pauses
+    ]
     print_table("Status", ["what", "now"], rows)
 
 

@@ -20,9 +20,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"paused": detail, "already": already})
     elif already:
-        print(f"Filing was paused already ({detail}), and that reason stays; `challenger resume filing` lifts it.")
+        print(f"All filing was paused already ({detail}), and that reason stays; `challenger resume filing` lifts it.")
     else:
-        print(f"Filing is paused ({detail}); `challenger resume filing` lifts it.")
+        print(f"All filing is paused ({detail}); `challenger resume filing` lifts it.")
     return 0
 
 

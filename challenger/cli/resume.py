@@ -42,17 +42,16 @@ def run(options: argparse.Namespace) -> int:
     for row in lifted:
         print(_line(row))
     if left:
-        print("Filing still stands still:")
+        print("Still paused:")
     for row in left:
         print(_line(row))
     return 0
 
 
 def _line(row: PauseRow) -> str:
-    from challenger.store.keep import EVERYTHING
+    from challenger.store.keep import scope_of
 
-    about = "all filing" if row.subject == EVERYTHING else f"model {row.subject}"
-    return f"  {row.reason}, {about}: {row.detail} (since {utc(row.opened_at)})"
+    return f"  {row.reason}, {scope_of(row.subject)}: {row.detail} (since {utc(row.opened_at)})"
 
 
 async def _resume(settings: Settings, model: str, note: str) -> tuple[list[PauseRow], list[PauseRow]]:

@@ -17,6 +17,11 @@ _SAMPLES = 1000
 EVERYTHING = "filing"
 
 
+def scope_of(subject: str) -> str:
+    """What a pause of ``subject`` stops, in words."""
+    return "all filing" if subject == EVERYTHING else f"model {subject}"
+
+
 class Approvals:
     """Where a person decides: pauses, which stop filing until resumed, and single actions approved or refused."""
 

@@ -110,7 +110,7 @@ WORDS = {
     ),
     "paused": Words(
         "model",
-        "filing stands still until a person approves",
+        "filing against the providers of one model stands still until a person resumes it; others are filed against",
         "look at the evidence (`challenger commitments`), run `replay selftest`, then `challenger resume MODEL`: see *When it pauses*",
     ),
     "selftest-missed": Words(

@@ -58,7 +58,7 @@ async def test_resume_names_each_pause_that_it_lifts_and_each_that_stays(tmp_pat
         await paused()
         out = await said(EVERYTHING)  # only what a person stopped: the accusations are still to be looked at
         assert "Lifted 1 pause." in out
-        before, _, after = out.partition("Filing still stands still:")
+        before, _, after = out.partition("Still paused:")
         assert "by ada: upgrade" in before
         assert "2 providers accused" not in before
         assert f"correlated, model {MODEL}: 2 providers accused" in after

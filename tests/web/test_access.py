@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from challenger.domain import UnixTime
 from challenger.errors import ConfigError, NotInRecord
 from challenger.settings import build
 from challenger.store import Store
@@ -90,12 +91,23 @@ async def test_with_tokens_each_request_needs_one(client: TestClient, tokens: To
     assert (await paused.json())["already"] is True  # the fixture's
     async with full.read() as view:
         assert len(await view.approvals.all()) == before
-    lifted = await client.post(f"{ROOT}/resume", json={"note": "seen"}, headers=operator)
+    status, detail = await problem(await client.post(f"{ROOT}/resume", json={"note": "seen"}, headers=operator))
+    assert (status, "ids" in detail) == (400, True), "what was not looked at is not lifted"
+    (shown,) = (await (await client.get(f"{ROOT}/overview", headers=operator)).json())["pauses"]
+    seen = {"ids": str(shown["id"]), "note": "seen"}
+    async with full.begin(UnixTime(1_000)) as unit:
+        other = await unit.approvals.pause("lost", "0x" + "ab" * 32, "the bond is gone")
+    status, detail = await problem(await client.post(f"{ROOT}/resume", json=seen, headers=operator))
+    assert (status, "lost, model 0xabab" in detail) == (409, True)
+    both = {**seen, "ids": f"{shown['id']},{other.id}"}
+    lifted = await client.post(f"{ROOT}/resume", json={**both, "model": other.subject}, headers=operator)
+    assert await lifted.json() == {"lifted": 1}
+    lifted = await client.post(f"{ROOT}/resume", json=both, headers=operator)
     assert await lifted.json() == {"lifted": 1}
     async with full.read() as view:
-        (pause,) = await view.approvals.all()
+        pause, _ = await view.approvals.all()
     assert (pause.resumed_by, pause.note) == ("token boss", "seen")
-    assert (await problem(await client.post(f"{ROOT}/resume", json={}, headers=operator)))[0] == 404
+    assert (await problem(await client.post(f"{ROOT}/resume", json=both, headers=operator)))[0] == 404
     again = await (await client.post(f"{ROOT}/pause", json={"reason": "a look"}, headers=operator)).json()
     assert again == {"paused": "by token boss: a look", "already": False}
     tokens.revoke("reader")
@@ -360,7 +372,7 @@ async def test_filings_ask_the_chain_and_say_so_when_it_is_away(
             assert "hush" not in detail
         # no endpoint is needed to stop, nor to go on
         assert (await client.post(f"{ROOT}/pause", json={}, headers=operator)).status == 200
-        assert (await client.post(f"{ROOT}/resume", json={}, headers=operator)).status == 200
+        assert (await client.post(f"{ROOT}/resume", json={"ids": "1"}, headers=operator)).status == 200
 
 
 def test_the_command_makes_lists_and_revokes(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:

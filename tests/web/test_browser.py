@@ -14,7 +14,7 @@ import pytest
 from challenger.domain import UnixTime
 from challenger.settings import without_key
 from challenger.sim.scoreboard import Truth
-from challenger.store import open_store
+from challenger.store import listed, open_store
 from challenger.web import pages
 from challenger.web.app import make_app
 from challenger.web.pages.frame import MENU
@@ -151,4 +151,39 @@ async def test_whoever_uses_the_keyboard_gets_everywhere(watched, chromium):
             await page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.tagName")
         )
     assert {"SUMMARY", "Commitments", "A"} <= seen
+    await context.close()
+
+
+async def test_a_pause_that_comes_while_somebody_writes_is_not_lifted_unseen(watched, chromium, axe):
+    _, store, settings, url = watched
+    token = Tokens(settings.web.tokens).add("night", Scope.OPERATOR)
+    async with store.read() as view:
+        model = "0x" + (await view.listing.page(listed.MODELS, limit=1)).rows[0].model.hex()
+    async with store.begin(UnixTime(0)) as unit:
+        await unit.approvals.pause("correlated", model, "two providers accused within the hour")
+    context = await chromium.new_context(bypass_csp=True)
+    page = await context.new_page()
+    await page.goto(url + "/login")
+    await page.fill("#token", token)
+    await page.click("text=Log in >> nth=-1")
+    assert (await page.locator(".banner.bad").first.inner_text()).startswith(f"Filing on model {model[:12]}… is paused")
+    assert await hindrances(page, axe) == []
+    await page.goto(url + "/operations")
+    await page.wait_for_function("document.getElementById('live').textContent === 'Live'")
+    assert await page.locator("text=Pause all filing").count() == 1
+    assert await hindrances(page, axe) == []
+    await page.fill("#resume-note", "their verdicts are right")
+    async with store.begin(UnixTime(0)) as unit:
+        await unit.approvals.pause("lost", model, "dispute 7 was lost")
+    await page.wait_for_function("document.getElementById('live').textContent.startsWith('Not updated')")
+    await page.click("text=Resume filing on this model")
+    told = await page.locator("main").inner_text()
+    assert "a pause that was not shown is in force by now" in told
+    assert "dispute 7 was lost" in told
+    await page.goto(url + "/operations")
+    await page.fill("#pause-reason", "until it is understood")
+    await page.click("text=Pause all filing")
+    told = await page.locator("main").inner_text()
+    assert told.index("All filing is paused") < told.index("until it is understood") < told.index("dispute 7 was lost")
+    assert await hindrances(page, axe) == []
     await context.close()

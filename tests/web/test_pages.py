@@ -241,7 +241,8 @@ async def test_an_operator_logs_in_pauses_resumes_and_logs_out(browse, tokens, f
     csrf = re.search(r'name="csrf" value="([^"]+)"', text).group(1)
     assert "Resume filing" in text, "the record was paused"
     assert (await client.post("/resume", data={"note": "seen"}, allow_redirects=False)).status == 403, "no CSRF token"
-    done = await client.post("/resume", data={"note": "seen", "csrf": csrf}, allow_redirects=False)
+    shown = dict(hidden(text))
+    done = await client.post("/resume", data={**shown, "note": "seen"}, allow_redirects=False)
     assert (done.status, done.headers["Location"]) == (303, "/operations")
     assert "Pause all filing" in await text_of(client, "/operations")
     done = await client.post("/pause", data={"reason": "odd verdicts", "csrf": csrf}, allow_redirects=False)
@@ -254,6 +255,83 @@ async def test_an_operator_logs_in_pauses_resumes_and_logs_out(browse, tokens, f
     assert foreign.status == 403
     assert (await client.post("/logout", data={"csrf": csrf}, allow_redirects=False)).status == 303
     assert (await client.get("/", allow_redirects=False)).headers["Location"] == "/login"
+
+
+def hidden(text: str, action: str = "/resume") -> list[tuple[str, str]]:
+    """The hidden fields of the first form that posts to ``action``."""
+    form = text.partition(f'action="{action}"')[2].partition("</form>")[0]
+    return re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form)
+
+
+@pytest.fixture
+async def on_watch(browse, tokens):
+    """A browser in which an operator is logged in."""
+    client = await browse()
+    secret = tokens.add("night-shift", Scope.OPERATOR)
+    assert (await client.post("/login", data={"token": secret}, allow_redirects=False)).status == 303
+    return client
+
+
+async def in_force(store) -> list[str]:
+    async with store.read() as view:
+        return [pause.detail for pause in await view.approvals.active()]
+
+
+async def paused(store, *pauses: tuple[str, str, str], lift: bool = True) -> None:
+    """Exactly these (reason, subject, detail) are in force; not ``lift``: beside those that are."""
+    async with store.begin(1_000) as unit:
+        for there in await unit.approvals.active() if lift else ():
+            await unit.approvals.resume(there.id, "nobody")
+        for one in pauses:
+            await unit.approvals.pause(*one)
+
+
+async def test_what_a_pause_stops_is_named_and_all_the_rest_can_be_stopped_too(on_watch, full):
+    model = hexed(MODELS[0])
+    await paused(full, ("correlated", model, "two providers accused"))
+    overview, operations = await text_of(on_watch, "/"), await text_of(on_watch, "/operations")
+    for text in (overview, operations):
+        assert f'<a class="id" href="/models/{model}"' in text
+        assert "All filing" not in text
+    assert "Filing on model" in overview
+    assert "Pause all filing" in operations, "the other models' filings go on"
+    data = {**dict(hidden(operations, "/pause")), "reason": "odd"}
+    assert (await on_watch.post("/pause", data=data, allow_redirects=False)).status == 303
+    overview, operations = await text_of(on_watch, "/"), await text_of(on_watch, "/operations")
+    assert "All filing is paused" in overview
+    assert "Filing on model" in overview
+    assert "Pause all filing" not in operations
+    # each scope has a form of its own
+    await paused(full, ("person", "filing", "odd"), ("correlated", model, "two providers accused"))
+    data = {**dict(hidden(await text_of(on_watch, "/operations"))), "note": "it was nothing"}
+    assert data["model"] == "filing"
+    assert (await on_watch.post("/resume", data=data, allow_redirects=False)).status == 303
+    assert await in_force(full) == ["two providers accused"]
+
+
+@pytest.mark.parametrize("subject", [hexed(MODELS[0]), hexed(MODELS[1]), "filing"])
+async def test_nobody_lifts_a_pause_that_was_not_shown(on_watch, full, subject):
+    await paused(full, ("correlated", hexed(MODELS[0]), "two providers accused"))
+    form = {**dict(hidden(await text_of(on_watch, "/operations"))), "note": "seen"}
+    await paused(full, ("lost", subject, "the bond is gone"), lift=False)
+    answer = await on_watch.post("/resume", data=form, allow_redirects=False)
+    assert answer.status == 409
+    text = await answer.text()
+    assert "a pause that was not shown" in text
+    assert "the bond is gone" in text
+    assert ("all filing" if subject == "filing" else subject) in text
+    assert await in_force(full) == ["two providers accused", "the bond is gone"]
+    again = {**dict(hidden(await text_of(on_watch, "/operations"))), "model": form["model"], "note": "seen"}
+    assert (await on_watch.post("/resume", data=again, allow_redirects=False)).status == 303
+    left = {hexed(MODELS[0]): []}.get(subject, ["the bond is gone"])
+    assert await in_force(full) == left
+    assert (await on_watch.post("/resume", data=form, allow_redirects=False)).status == (409 if left else 404)
+
+
+async def test_a_form_names_pauses_as_it_was_given_them(on_watch):
+    form = dict(hidden(await text_of(on_watch, "/operations")))
+    for wrong in ("", "x", "1,", "-1", "1 2", "9" * 500):
+        assert (await on_watch.post("/resume", data={**form, "ids": wrong, "note": "seen"})).status == 400, wrong
 
 
 async def test_nobody_decides_without_a_token(browse):

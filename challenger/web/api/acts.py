@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from challenger.domain import UnixTime
 from challenger.errors import EndpointError, NotInRecord, StaleRow
 from challenger.filings import Filing, TermsChanged, decided, waiting
 from challenger.reach import indexed_time, reached
-from challenger.service import approve
+from challenger.service import UnseenPause, approve
 from challenger.settings import Settings
 from challenger.shapes import shape
 from challenger.store.engine import Store
@@ -22,6 +23,8 @@ from challenger.web.kinds import HASH_KIND, Parameter
 from challenger.web.problems import Problem
 from challenger.web.respond import answer
 from challenger.web.table import Field, Route, Scope
+
+_IDS = re.compile("[0-9]{1,18}(,[0-9]{1,18})*")
 
 
 def person_of(request: web.Request) -> str:
@@ -71,14 +74,20 @@ async def pause(store: Store, person: str, reason: str) -> Paused:
         return Paused(row.detail, row.id in before)
 
 
-async def resume(store: Store, settings: Settings, model: str, person: str, note: str) -> Resumed:
-    """Lifts the pauses of ``model`` (empty: all). Raises Problem 404 when none is in force."""
+async def resume(store: Store, settings: Settings, ids: str, model: str, person: str, note: str) -> Resumed:
+    """Of the pauses ``ids``, which are all that were shown, lifts those of ``model`` (EVERYTHING: of all filing; empty: all).
+    Raises Problem 400 where ``ids`` are none, 404 when none is in force, 409 when another one is."""
+    if not _IDS.fullmatch(ids):
+        raise Problem(400, "ids are the numbers of the pauses that were shown, with commas between", parameter="ids")
     try:
         async with reached(settings) as (_, now):
             pass
     except EndpointError:
         now = UnixTime(await indexed_time(store))
-    lifted = await approve(store, now, model, person, note)
+    try:
+        lifted = await approve(store, now, model, person, note, frozenset(map(int, ids.split(","))))
+    except UnseenPause as error:
+        raise Problem(409, str(error)) from error
     if not lifted:
         raise Problem(404, "no such pause is in force")
     return Resumed(len(lifted))
@@ -100,7 +109,8 @@ async def _pause(request: web.Request, values: Mapping[str, Any]) -> web.StreamR
 
 async def _resume(request: web.Request, values: Mapping[str, Any]) -> web.StreamResponse:
     told = values["body"]
-    found = await resume(request.app[STORE], request.app[SETTINGS], told["model"], person_of(request), told["note"])
+    which = told["ids"], told["model"]
+    found = await resume(request.app[STORE], request.app[SETTINGS], *which, person_of(request), told["note"])
     return answer(request, shape(Resumed).encode(found))
 
 
@@ -116,6 +126,11 @@ def _of(cls: type[Any]) -> dict[str, Any]:
 _NOTE = Field("note", "what you looked at; kept in the journal")
 _KEY = Field(
     "key", "the terms that were shown (`key` of the filing): when they are others by now, nothing is decided", 80
+)
+_SHOWN = Field(
+    "ids",
+    "the numbers of all pauses that were shown to be in force, with commas between: when another is by now, nothing is lifted",
+    required=True,
 )
 _WHICH = (Parameter("commitment", HASH_KIND, "which commitment", place="path"),)
 
@@ -172,13 +187,17 @@ ROUTES = (
         "POST",
         "/resume",
         "resume",
-        "Let filing go on after a pause.",
+        "Let filing go on after pauses that were looked at.",
         _resume,
         _of(Resumed),
-        body=(Field("model", "0x id: only pauses of this model; empty: every pause", 66), _NOTE),
+        body=(
+            _SHOWN,
+            Field("model", "0x id: those of this model; `filing`: of all filing; empty: all of them", 66),
+            _NOTE,
+        ),
         shapes=(shape(Resumed),),
         scope=Scope.OPERATOR,
         private=True,
-        problems=(404,),
+        problems=(404, 409),
     ),
 )

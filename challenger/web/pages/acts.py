@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from challenger.errors import ConfigError
+from challenger.store.keep import EVERYTHING
 from challenger.web.api import acts
 from challenger.web.keys import SETTINGS, STORE
 from challenger.web.kinds import HASH_KIND, Parameter
@@ -47,9 +48,10 @@ async def _pause(request: web.Request, told: Mapping[str, str]) -> str:
 
 async def _resume(request: web.Request, told: Mapping[str, str]) -> str:
     model = told.get("model", "")
-    if model:
+    if model not in ("", EVERYTHING):
         Parameter("model", HASH_KIND, "").value(model)
-    await acts.resume(request.app[STORE], request.app[SETTINGS], model, acts.person_of(request), _note(told, "note"))
+    which, person = (told.get("ids", ""), model), acts.person_of(request)
+    await acts.resume(request.app[STORE], request.app[SETTINGS], *which, person, _note(told, "note"))
     return "/operations"
 
 
