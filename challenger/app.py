@@ -43,6 +43,7 @@ from challenger.parts import (
 from challenger.pipeline.agree import Believed
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
+from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Files, Workers
 from challenger.pipeline.file import Filer
 from challenger.pipeline.idle import Idle
@@ -198,6 +199,7 @@ async def _wire(
     )
     backends = (settings.replay.backend, settings.replay.confirm_backend)
     learned = Learned(store, course(adapter.terms, chain.confirmations), backends, monotonic)
+    closing = Closing(store, adapter if replaying is None else None)
     backlog = Backlog(
         store,
         learned,
@@ -206,6 +208,7 @@ async def _wire(
         workers=settings.replay.workers,
         files=pace.demands,
         margin=lead,
+        closing=closing,
         low=settings.telemetry.low_slack,
     )
     filer = sender = purse = None
@@ -287,7 +290,7 @@ async def _wire(
         adapter,
         follower,
         sampler,
-        Investigator(store, engine, agreement, clock, pace, learned, backlog, telemetry, idle, monotonic),
+        Investigator(store, engine, agreement, clock, pace, learned, backlog, closing, telemetry, idle, monotonic),
         Pursuer(store, adapter, account if live else None, depth=chain.confirmations, telemetry=telemetry),
         reconciler,
         filer,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from challenger.domain import CommitmentId, DisputeOutcome, Part, State, UnixTime, Wei
+from challenger.domain import CommitmentId, Part, State, UnixTime, Wei
+from challenger.pipeline.closing import Closing
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.schedule import Ahead, Item, arrange, due
 from challenger.store.engine import Store
@@ -32,7 +33,7 @@ _BACK = 500
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``accused``: frauds in hand, to be confirmed; ``replays``: in order;
-    ``late``: the window has closed over them; ``shed`` and ``back``: put aside now, taken up again now; ``aside``: how
+    ``late``: their window seems to be over, and the chain is to be asked; ``shed`` and ``back``: put aside now, taken up again now; ``aside``: how
     many stay put aside, before or now, whose windows are open."""
 
     accused: Sequence[CommitmentId] = ()
@@ -57,6 +58,7 @@ class Backlog:
         workers: int,
         files: bool,
         margin: int,
+        closing: Closing,
         low: int = 0,
     ) -> None:
         self._store = store
@@ -66,19 +68,20 @@ class Backlog:
         self._workers = workers
         self._files = files
         self._margin = margin
+        self._closing = closing
         self._low = low
 
     async def plan(self, now: UnixTime) -> Plan:
         await self._learned.refresh()
         async with self._store.read() as view:
-            rows = await view.work.waiting(_HANDLED)
+            rows = self._closing.prolonged(await view.work.waiting(_HANDLED))
             aside = await view.work.waiting([State.SHED], limit=_BACK)
         open_rows = [row for row in rows if row.closes > now]
         self._foretell(open_rows, now)
         self._forget(rows)
-        ours = (State.SAMPLED, State.REPLAYED)
-        late = await self._over([row for row in rows if row.closes <= now and row.state in ours])
         ready = [row for row in open_rows if row.next_try <= now]
+        ours = (State.SAMPLED, State.REPLAYED)
+        late = [row for row in rows if row.closes <= now and row.next_try <= now and row.state in ours]
         accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
         sampled = [row for row in ready if row.state == State.SAMPLED]
         queue = [self._item(row) for row in sampled if not withheld(row)]
@@ -93,14 +96,6 @@ class Backlog:
             back=[item.commitment for item in found.back],
             aside=len(found.shed) + len(put_by) - len(found.back),
         )
-
-    async def _over(self, rows: Sequence[Waiting]) -> list[Waiting]:
-        """Those that nothing can open again: a window may, while somebody's dispute over the job is open."""
-        if not rows:
-            return []
-        async with self._store.read() as view:
-            disputed = {row.commitment for row in await view.chain.disputes(outcome=DisputeOutcome.OPEN, limit=10_000)}
-        return [row for row in rows if row.commitment not in disputed]
 
     def _item(self, row: Waiting) -> Item:
         value = self._reward + (row.fee or 0)

@@ -15,6 +15,7 @@ from challenger.domain import (
     Action,
     Address,
     Block,
+    BlockNumber,
     CommitmentId,
     DemandOutcome,
     DisputeId,
@@ -29,12 +30,13 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, StaleRow
 from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
+from challenger.pipeline.closing import Closing, Outlook, kept, late
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again, soon
 from challenger.pipeline.turns import Sweep
-from challenger.protocols.base import ETHER, Accusation, Aid, Money
+from challenger.protocols.base import ETHER, Accusation, Aid, Money, Standing
 from challenger.store.engine import Store
 from challenger.store.rows import TransactionRow
 from challenger.store.subjects import subject_of
@@ -58,6 +60,7 @@ class Disputes(Rules, Protocol):
     """What filing needs of the protocol's adapter: its rules, and the calls that act."""
 
     async def pinned(self) -> bool: ...
+    async def hydrate(self, commitment: CommitmentId) -> Standing: ...
     async def open_dispute(self, accusation: Accusation) -> Intent | None: ...
     async def advance(self, dispute: DisputeId) -> Intent | None: ...
     async def aid(self, accusation: Accusation, lead: int) -> Aid | None: ...
@@ -92,6 +95,7 @@ class Filer:
         self._account = account
         self._limits = limits
         self._patience = patience
+        self._closing = Closing(store, adapter)
         self._obstacles = Obstacles(store, adapter, chain, account, limits, patience, telemetry, quorum, money)
         # apart, so that however many wait, what is under way has its turn
         self._under_way, self._waiting = Sweep(), Sweep()
@@ -132,7 +136,7 @@ class Filer:
     # may it be filed?
 
     async def _consider(self, item: Item, head: Block, *, pinned: bool) -> bool:
-        """Moves to FILING when every gate is open, to EXPIRED when it is too late; else waits and says why."""
+        """Moves to FILING when every gate is open, to EXPIRED when it is too late for good; else waits and says why."""
         if item.commitment.status != JobStatus.COMMITTED:
             return False  # the chain has decided: whoever pursues says how it ended
         commitment = CommitmentId(item.work.commitment)
@@ -151,10 +155,17 @@ class Filer:
             reason = await self._aid(item, head, accusation, reason, pinned=pinned)
         elif accusation is not None:
             await self._no_aid(item, head, reason or "a dispute of our own is opened")
-        if reason.startswith("window:"):
-            return await self._closed(item, head, reason)
-        if reason and item.commitment.closes <= head.time and await self._over(commitment, head.time):
-            return await self._closed(item, head, f"window: it closed over this: {reason}")
+        too_late = reason.startswith("window:")
+        if too_late or (reason and item.commitment.closes <= head.time):
+            before = kept(item.work.detail) if part is None else ""  # there the detail names the part
+            gate = before if too_late else reason
+            at = await self._outlook(item, head)
+            if not at.open:
+                return await self._closed(item, head, at, reason if too_late else "window: it closed", gate)
+            if too_late:
+                # others may still do something about it, and so may we beside them; and it may be longer yet
+                await self._wait(item, head.time, late(reason, gate))
+                return False
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
             demand = self._learned.now.demand(item.commitment.model)
@@ -216,21 +227,27 @@ class Filer:
                 for row in wished:
                     await unit.transactions.give_up(row.id, why)
 
-    async def _over(self, commitment: CommitmentId, now: UnixTime) -> bool:
-        """By the chain's own word: the index may not have read of an extension yet."""
-        return not (await self._adapter.window(commitment)).open_at(now)
+    async def _outlook(self, item: Item, head: Block) -> Outlook:
+        self._obstacles.asked += 1
+        return await self._closing.look(CommitmentId(item.work.commitment), head.time)
 
-    async def _closed(self, item: Item, head: Block, reason: str) -> bool:
-        """It is too late. While another's dispute is open the job is not decided, and its window may open again (when a
-        slot of a full house falls free): then the case waits. What kept it from being filed is told with the miss."""
-        if rival := await self._obstacles.rival(CommitmentId(item.work.commitment)):
-            if self._limits.mode is Mode.LIVE:
-                await self._make_way(item, head)
-            await self._wait(item, head.time, f"eligibility: {rival}")
-            return False
-        before = item.work.detail if withheld(item) is None else ""
-        await self._move(item, head.time, State.EXPIRED, f"{reason}; before that, {before}" if before else reason)
-        return True
+    async def _closed(
+        self, item: Item, head: Block, at: Outlook, said: str, gate: str = "", wish: TransactionRow | None = None
+    ) -> bool:
+        """Its window is. While something over the job may open it again the case waits for that, and what can be settled is;
+        then it is over. ``gate``: what kept it from being filed, told with the miss; ``wish``: for a bond, given up."""
+        if not at.why:
+            await self._move(item, head.time, State.EXPIRED, late(said, gate), without=wish, on=at.on)
+            return True
+        if self._limits.mode is Mode.LIVE:
+            await self._make_way(item, head)
+        why = late(f"{said}; {at.why}", gate)
+        if item.work.state == State.FILING:
+            back = State.CONFIRMED if withheld(item) is None else State.UNAVAILABLE
+            await self._move(item, head.time, back, why, self._pause(item, head.time), without=wish)
+            return True
+        await self._wait(item, head.time, why)
+        return False
 
     async def _make_way(self, item: Item, head: Block) -> None:
         """Settles the disputes of others that keep ours waiting, where they can be settled and nobody does: a rival in
@@ -312,8 +329,10 @@ class Filer:
         if opening is not None and state in _LANDED:
             return await self._doubted(item, opening, head)  # mined, and not in the index yet
         if item.commitment.closes <= head.time and (state is None or state in _FAILED or state is TxState.INTENT):
-            await self._move(item, head.time, State.EXPIRED, "window: it closed before the filing landed")
-            return True
+            at = await self._outlook(item, head)
+            if not at.open:
+                wish = opening if state is TxState.INTENT else None
+                return await self._closed(item, head, at, "window: it closed before the filing landed", wish=wish)
         if state in _FAILED and self._limits.mode is Mode.DRY_RUN:
             return False  # simulated once, as far as the chain's state lets it
         if part is None and (state is None or state in _FAILED):
@@ -432,15 +451,17 @@ class Filer:
         *,
         opened: str = "",
         without: TransactionRow | None = None,
+        on: BlockNumber | None = None,
     ) -> None:
-        """``opened``: by which action it was filed; ``without``: the wish that is given up with it."""
+        """``opened``: by which action it was filed; ``without``: the wish that is given up with it; ``on``: the block that
+        the move rests on."""
         if new is State.EXPIRED:
             self._telemetry.missed(subject_of(item.work.commitment), item.work.state, why)
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
         if withheld(item) is None:
             changes["detail"] = why
         async with self._store.begin(now) as unit:
-            await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, **changes)
+            await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, on=on, **changes)
             if without is not None:
                 await unit.transactions.give_up(without.id, why)
             if opened:  # told before it is written: a death in between says it twice, and never not at all

@@ -30,11 +30,13 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
 from challenger.pipeline.backlog import Backlog, Plan, withheld
+from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import PASSING, Observer
+from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
@@ -43,7 +45,7 @@ from challenger.store.unit import View
 from challenger.store.work import Item, Waiting
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER
-from challenger.telemetry.metrics import MISSED, READMITTED, REPLAY_SECONDS, SHED, VERDICTS
+from challenger.telemetry.metrics import READMITTED, REPLAY_SECONDS, SHED, VERDICTS
 
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Commitments whose data is fetched in one turn; rows moved in one transaction.
@@ -86,6 +88,7 @@ class Investigator:
         pace: Pace,
         learned: Learned,
         backlog: Backlog,
+        closing: Closing,
         telemetry: Instruments,
         idle: Idle | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -99,6 +102,8 @@ class Investigator:
         self._pace = pace
         self._learned = learned
         self._backlog = backlog
+        self._closing = closing
+        self._overdue = Overdue(store, closing, telemetry, pace.retry)
         self._telemetry = telemetry
         self._idle = idle or Idle()
         self._gathered: tuple[BlockNumber, int] | None = None
@@ -112,9 +117,6 @@ class Investigator:
             return False
         changes = self._store.changes
         plan = await self._backlog.plan(now)
-        await self._many(plan.late, State.EXPIRED, "the window closed before it was judged", now)
-        for row in plan.late:
-            self._missed(row)
         await self._put_aside(plan, now)
         await self._again(now)
         # a fraud in hand outranks everything and is never shed; few at a time: what becomes urgent is not kept waiting
@@ -127,7 +129,8 @@ class Investigator:
                 await self._handle(item)
         else:
             await _together(self._handle(item) for item in urgent)
-        moved = bool(urgent or plan.late or plan.shed or plan.back)
+        given_up = await self._overdue.look(plan.late, now)
+        moved = bool(urgent or given_up or plan.shed or plan.back)
         if not moved:
             self._idle.rest()
             self._seen["step"] = (changes, now)
@@ -149,21 +152,14 @@ class Investigator:
         if not plan.aside:
             alerts.clear("shed")
 
-    async def _many(self, which: Sequence[Waiting | CommitmentId], new: State, why: str, now: UnixTime) -> None:
+    async def _many(self, which: Sequence[CommitmentId], new: State, why: str, now: UnixTime) -> None:
         """Moves many rows in a few transactions; those that the chain moved meanwhile stay."""
-        old = {State.SHED: State.SAMPLED, State.SAMPLED: State.SHED}
+        old = {State.SHED: State.SAMPLED, State.SAMPLED: State.SHED}[new]
         for start in range(0, len(which), _BATCH):
             async with self._store.begin(now) as unit:
-                for one in which[start : start + _BATCH]:
-                    commitment = one.commitment if isinstance(one, Waiting) else one
-                    state = State(one.state) if isinstance(one, Waiting) else old[new]
+                for commitment in which[start : start + _BATCH]:
                     with suppress(StaleRow):
-                        await unit.work.move(commitment, state, new, detail=why, next_try=0)
-
-    def _missed(self, row: Waiting) -> None:
-        self._telemetry.metrics.count(MISSED, state=row.state)
-        if row.state == State.REPLAYED:
-            self._telemetry.alerts.alert("missed", about=subject_of(row.commitment), state=row.state)
+                        await unit.work.move(commitment, old, new, detail=why, next_try=0)
 
     async def _handle(self, item: Item) -> None:
         await self._idle.take()
@@ -236,7 +232,7 @@ class Investigator:
     async def _ask_again(self, now: UnixTime) -> bool:
         """Judges those whose data was away once more."""
         async with self._store.read() as view:
-            rows = await view.work.waiting([State.SAMPLED])
+            rows = self._closing.prolonged(await view.work.waiting([State.SAMPLED]))
             away = [row.commitment for row in rows if _is_away(row, now)][: self._pace.fetches]
             items = await view.work.some(away)
         self._busy.update(away)

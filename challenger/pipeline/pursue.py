@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from challenger.domain import (
+    NEVER,
     Action,
     Address,
     Block,
@@ -23,6 +24,7 @@ from challenger.domain import (
     UnixTime,
 )
 from challenger.errors import Expected, StaleRow
+from challenger.pipeline.closing import kept, late
 from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
 from challenger.store.subjects import subject_of
@@ -38,6 +40,13 @@ _ON_CLOSE = {
     JobStatus.FINAL: State.FINALISED,
     JobStatus.VOID: State.FINALISED,
     JobStatus.FRAUD: State.FILED_BY_OTHER,
+}
+#: What was not done yet about a job that the chain made final: a miss.
+_UNDONE = {
+    State.SAMPLED: "and it was not judged",
+    State.REPLAYED: "and its fraud was not confirmed",
+    State.UNAVAILABLE: "and what was withheld was not demanded",
+    State.CONFIRMED: "although its fraud was confirmed here",
 }
 _NOT_OURS = (
     State.SKIPPED,
@@ -109,13 +118,34 @@ class Pursuer:
             for state, some in ended.items():
                 # rows that the chain has closed say in which block
                 on = {CommitmentId(i.work.commitment): BlockNumber(i.commitment.closed_block or 0) for i in some}
-                moved |= await unit.work.many(state, [_end_of(item) for item in some], on=on)
+                moved |= await unit.work.many(state, [self._end_of(item) for item in some], on=on)
             # told before it is written: a death in between says it twice, and never not at all
-            for item in ended.get(State.CONFIRMED, ()):
-                commitment, new, told = _end_of(item)
+            for item in items:
+                commitment, new, told = self._end_of(item)
                 if new is State.EXPIRED and commitment in moved:
-                    self._telemetry.missed(subject_of(commitment), State.CONFIRMED, told["detail"])
+                    self._telemetry.missed(subject_of(commitment), item.work.state, told["detail"])
         return bool(moved)
+
+    def _end_of(self, item: Item) -> tuple[CommitmentId, State, dict[str, Any]]:
+        """Where one ends that the chain has closed, as ``Work.many`` takes it."""
+        commitment, status = CommitmentId(item.work.commitment), JobStatus(item.commitment.status)
+        why = f"the job is {status}"
+        if not self._missed(item, status):
+            return commitment, _ON_CLOSE[status], {"detail": why}
+        # without a key nothing is filed, and nothing was filed too late
+        window = "window: " if self._account is not None and status is JobStatus.FINAL else ""
+        said = f"{window}{why} {_UNDONE[State(item.work.state)]}"
+        return commitment, State.EXPIRED, {"detail": late(said, kept(item.work.detail))}
+
+    def _missed(self, item: Item, status: JobStatus) -> bool:
+        """Whether something was still to be done about it. Whatever ends void pays nobody, unless it was in our hands."""
+        state = State(item.work.state)
+        if status is JobStatus.FRAUD or state not in _UNDONE:
+            return False
+        if state is State.UNAVAILABLE and self._account is None:
+            return False  # whoever has a key might have demanded it
+        found_right = state is State.REPLAYED and item.work.next_try >= NEVER
+        return state is State.CONFIRMED or (status is JobStatus.FINAL and not found_right)
 
     async def _follow(self, item: Item, head: Block, account: Address) -> bool:
         commitment = CommitmentId(item.work.commitment)
@@ -245,16 +275,6 @@ class Pursuer:
         except StaleRow:
             return False
         return True
-
-
-def _end_of(item: Item) -> tuple[CommitmentId, State, dict[str, Any]]:
-    """Where one ends that the chain has closed, as ``Work.many`` takes it."""
-    status = JobStatus(item.commitment.status)
-    new, why = _ON_CLOSE[status], f"the job is {status}"
-    if status is not JobStatus.FRAUD and item.work.state == State.CONFIRMED:
-        kept = f"; what kept it back: {item.work.detail}" if item.work.detail else ""
-        new, why = State.EXPIRED, f"the job is {status} although its fraud was confirmed here{kept}"
-    return CommitmentId(item.work.commitment), new, {"detail": why}
 
 
 class _Watermark:

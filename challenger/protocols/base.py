@@ -57,7 +57,8 @@ _MOST_CODE = 64
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One commitment as the contract has it at ``block``."""
+    """One commitment as the contract has it at ``block``. ``open_demands``: for withheld data; as long as there are such,
+    or disputes, a window that has closed may open again."""
 
     block: Block
     commitment: CommitmentId
@@ -67,6 +68,7 @@ class Standing:
     state_root: Hash32
     window: Window
     open_disputes: int
+    open_demands: int = 0
 
 
 @dataclass(frozen=True, slots=True)

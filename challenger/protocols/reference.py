@@ -179,9 +179,8 @@ class ReferenceAdapter(Anchored):
         head = await self._chain.block("latest")
         job = await self._views.job(commitment, head.hash)
         window = Window(job.committed_at, job.closes, frozen=True)
-        return Standing(
-            head, commitment, job.status, job.provider, job.output_root, job.state_root, window, job.open_disputes
-        )
+        roots, still_open = (job.output_root, job.state_root), (job.open_disputes, job.open_demands)
+        return Standing(head, commitment, job.status, job.provider, *roots, window, *still_open)
 
     async def window(self, commitment: CommitmentId) -> Window:
         return (await self.hydrate(commitment)).window

@@ -101,6 +101,7 @@ class Job:
     committed_at: UnixTime
     status: JobStatus
     open_disputes: int
+    open_demands: int
     output_inline: bool
     closes: UnixTime
     withheld: bool
@@ -164,6 +165,7 @@ class MarketViews:
                 committed_at=raw["committedAt"],
                 status=JOB_STATUSES[raw["status"]],
                 open_disputes=raw["openDisputes"],
+                open_demands=raw["openDemands"],
                 output_inline=raw["outputInline"],
                 closes=raw["windowEnd"],
                 withheld=raw["withheld"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from challenger.domain import State
 from challenger.telemetry.alerts import Alerts
 from challenger.telemetry.health import Health
 from challenger.telemetry.metrics import MISSED, Metrics, Silent
@@ -35,6 +36,8 @@ class Instruments:
         self.alerts.event(name, about=about, provider=row.provider, model=row.model, **fields)
 
     def missed(self, about: str, state: str, why: str) -> None:
-        """A window closed over work in hand: counted by the ``state`` it was in, and said with what kept it back."""
+        """A window closed over work in hand: counted by the ``state`` it was in, and said with what kept it back. Of what was
+        only drawn nobody knows whether anything was missed: that is counted."""
         self.metrics.count(MISSED, state=state)
-        self.alerts.alert("missed", about=about, state=state, why=why)
+        if state != State.SAMPLED:
+            self.alerts.alert("missed", about=about, state=state, why=why)

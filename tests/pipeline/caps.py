@@ -34,6 +34,7 @@ from challenger.domain import (
     DisputeOpened,
     DisputeOutcome,
     Intent,
+    JobStatus,
     Mode,
     Part,
     State,
@@ -50,7 +51,7 @@ from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Course, Learned
 from challenger.pipeline.obstacles import Patience
 from challenger.pipeline.pursue import Pursuer
-from challenger.protocols.base import Aid, Money, Prospect
+from challenger.protocols.base import Aid, Money, Prospect, Standing
 from challenger.store import migrate, open_store, subject_of
 from challenger.telemetry.alerts import Alerts
 from challenger.telemetry.instruments import Instruments
@@ -97,12 +98,17 @@ class Toy:
     aids: Action | None = None
     closes: int = FOREVER
     as_pinned: bool = True
+    blocks: list[Any] = field(default_factory=list)
 
     async def pinned(self) -> bool:
         return self.as_pinned
 
     async def window(self, commitment: Any) -> Window:
         return Window(0, self.closes, frozen=True)
+
+    async def hydrate(self, commitment: Any) -> Standing:
+        window = Window(0, self.closes, frozen=True)
+        return Standing(self.blocks[-1], commitment, JobStatus.COMMITTED, PROVIDERS[0], h(0), h(0), window, 0)
 
     async def eligibility(self, accusation: Any, lead: int) -> str:
         return self.refused
@@ -181,11 +187,12 @@ class Caps(RuleBasedStateMachine):
         self.caps = dict.fromkeys(("exposure", "provider", "day", "funds"), LOOSE) | {tight: TIGHT}
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
-        self.toy = self.toy_of(KEPT + self.caps["funds"])
-        self.nonce, self.names, self.forks = 0, 0, 0
-        self.number, self.most, self.seconds = 0, dict[str, int](), 0.0
         self.telemetry = Instruments(alerts=Alerts(clock=lambda: self.seconds))
         self.blocks: list[Any] = [block(1)]
+        self.toy = self.toy_of(KEPT + self.caps["funds"])
+        self.toy.blocks = self.blocks
+        self.nonce, self.names, self.forks = 0, 0, 0
+        self.number, self.most, self.seconds = 0, dict[str, int](), 0.0
         self.story: list[list[Any]] = [[]]
         self.owner: dict[bytes, str] = {}
         self.loop.run_until_complete(self._open())

@@ -11,6 +11,7 @@ import pytest
 from challenger.domain import JobClosed, JobStatus, Mode, Wei
 from challenger.pipeline.approval import decide, terms_of
 from challenger.pipeline.backlog import Backlog
+from challenger.pipeline.closing import Closing
 from challenger.service import approve
 from challenger.store import subject_of
 from challenger.store.keep import EVERYTHING
@@ -133,7 +134,16 @@ def test_what_is_told_of_a_case_ends_with_the_case(machine: Caps) -> None:
     (commitment,) = machine.owner
     machine.telemetry.alerts.alert("disagreement", about=subject_of(commitment), why="two endpoints show two inputs")
     machine.telemetry.alerts.alert("endpoint", about="one of them")
-    backlog = Backlog(machine.store, machine.learned, machine.telemetry, reward=Wei(1), workers=1, files=True, margin=0)
+    backlog = Backlog(
+        machine.store,
+        machine.learned,
+        machine.telemetry,
+        reward=Wei(1),
+        workers=1,
+        files=True,
+        margin=0,
+        closing=Closing(machine.store, machine.toy),
+    )
     machine._run(backlog.plan(machine._now()))
     assert standing(machine, "approval") == standing(machine, "disagreement") == [subject_of(commitment)]
     machine._run(machine._grow(JobClosed(at(machine.blocks[-1]), commitment, JobStatus.FRAUD)))

@@ -10,6 +10,7 @@ import pytest
 
 from challenger.domain import Action, ChainEvent, State, UnixTime, Wei
 from challenger.pipeline.backlog import Backlog
+from challenger.pipeline.closing import Closing
 from challenger.pipeline.investigate import Investigator, Pace
 from challenger.pipeline.learned import Course, Learned
 from challenger.pipeline.obstacles import Patience
@@ -94,10 +95,11 @@ def test_the_nearest_deadline_is_told_until_there_is_none() -> None:
 
     async def look(machine: Caps) -> float | None:
         learned = Learned(machine.store, Course(2, 1, 2), ("torch", "numpy"))
-        told = Instruments(metrics)
-        await Backlog(machine.store, learned, told, reward=Wei(1), workers=1, files=True, margin=MARGIN).plan(
-            machine._now()
+        told, closing = Instruments(metrics), Closing(machine.store, machine.toy)
+        backlog = Backlog(
+            machine.store, learned, told, reward=Wei(1), workers=1, files=True, margin=MARGIN, closing=closing
         )
+        await backlog.plan(machine._now())
         return metrics.value(NEAREST_DEADLINE)
 
     async def done(machine: Caps) -> None:
@@ -131,9 +133,10 @@ def test_a_fraud_in_hand_that_endpoints_do_not_show_yet_is_looked_at_again_in_ti
             return now
 
         learned, engine = Learned(store, Course(2, 1, 2), ("torch", "numpy")), cast("Any", None)
-        backlog = Backlog(store, learned, Instruments(), reward=Wei(1), workers=1, files=True, margin=MARGIN)
+        closing, told = Closing(store, machine.toy), Instruments()
+        backlog = Backlog(store, learned, told, reward=Wei(1), workers=1, files=True, margin=MARGIN, closing=closing)
         pace = Pace("torch", "numpy", attempts=5, retry=retry, workers=1, margin=MARGIN, demands=True)
-        await Investigator(store, engine, Behind(), clock, pace, learned, backlog, Instruments()).step()
+        await Investigator(store, engine, Behind(), clock, pace, learned, backlog, closing, told).step()
         async with store.read() as view:
             item = await view.work.item(commitment)
         assert item is not None

@@ -31,6 +31,8 @@ class Contest:
         self.arena = arena
         self.settings = settings
         self.workers = ToyWorkers()
+        #: what the watcher reads the chain from
+        self.rpc = arena.devnet.rpc
         self.before: Callable[[], Awaitable[None]] = _nothing
 
     @property
@@ -42,7 +44,7 @@ class Contest:
         filing = {"correlated_providers": 100} | filing
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
         files = ToyFiles(self.arena.room.read)
-        rpc, engine = self.arena.devnet.rpc, _in_our_own_turn
+        rpc, engine = self.rpc, _in_our_own_turn
         async with opened(settings, rpc=rpc, files=files, workers=self.workers, engine=engine) as app:
             yield app
 

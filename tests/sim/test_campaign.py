@@ -8,14 +8,18 @@ import sys
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from challenger.cli import main
+from challenger.domain import UnixTime
 from challenger.sim.campaign import check as checking
 from challenger.sim.campaign import run
 from challenger.sim.campaign.plan import plan
 from challenger.sim.campaign.play import make_template, play
 from challenger.sim.faults.kinds import Fault
 from challenger.sim.scoreboard import Truth
+from challenger.store import open_store
+from challenger.store.schema import work
 
 ALL = tuple(Fault)
 #: Processes for a campaign: a test run has two already.
@@ -64,6 +68,12 @@ async def test_a_quiet_world_has_nothing_in_the_way_of_any_filing(tmp_path) -> N
     played.world.labels = [label for label in labels if label is not wrong]
     told = (await checking.check(played, tmp_path / "t.sqlite")).broken
     assert [line.split(":")[0] for line in told] == ["filed over a commitment that nobody made"]
+    played.world.labels = labels
+    async with open_store(played.settings.store.url) as store, store.begin(UnixTime(1)) as unit:
+        early = update(work).where(work.c.commitment == honest.job).values(state="expired", updated=1)
+        await unit.connection.execute(early)
+    told = (await checking.check(played, tmp_path / "t.sqlite")).broken
+    assert [line.split(":")[0] for line in told] == ["given up before its window closed", "rows"]
 
 
 @pytest.mark.slow

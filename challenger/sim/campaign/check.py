@@ -35,7 +35,6 @@ from challenger.store.work import Item
 #: Tables that follow from the chain alone.
 CHAIN_TABLES = ("models", "tasks", "commitments", "disputes", "demands")
 _BLAMELESS = (Role.REQUESTER, Role.REGISTRAR, Role.CHALLENGER)
-_RESTING = (State.WITHDRAWN, State.FINALISED, State.LOST, State.FILED_BY_OTHER, State.EXPIRED)
 
 
 @dataclass(slots=True)
@@ -103,6 +102,10 @@ def _filed(
             found.broken.append(f"filed {times} times over one commitment: {job.hex()[:12]}")
         if job not in labels:
             found.broken.append(f"filed over a commitment that nobody made: {job.hex()[:12]}")
+    for job, item in items.items():
+        untouched = job in p.world.market.jobs and not accused[job] and not asked[job]
+        if untouched and item.work.state == State.EXPIRED and item.work.updated < p.world.market.jobs[job].closes:
+            found.broken.append(f"given up before its window closed: {job.hex()[:12]}, {item.work.detail}")
     committed = {e.args["job"]: e for e in events if e.name == "Committed"}
     for job, event in committed.items():
         label = labels.get(job)

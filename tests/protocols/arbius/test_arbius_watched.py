@@ -15,12 +15,13 @@ from challenger.app import App, opened
 from challenger.audit.onchain import audit_chain
 from challenger.chain.hashing import keccak
 from challenger.cli import main
-from challenger.domain import DisputeOpened, DisputeOutcome, Hash32, State, TaskId
+from challenger.domain import CommitmentId, DisputeOpened, DisputeOutcome, Hash32, State, TaskId
 from challenger.protocols.arbius.cid import solution_cid, solution_digest
 from challenger.protocols.arbius.meaning import dispute_of
 from challenger.settings import Settings, load
-from challenger.sim.arbius import order, solve
+from challenger.sim.arbius import order, plain, solve
 from challenger.store import migrate
+from challenger.store.rows import WorkRow
 from replay.artifacts.ipfs.cid import DAG_PB, Cid
 from replay.layout import bundle_root, decode_bundle, encode_bundle, merkle_path, merkle_root
 from replay.sandbox import Completed, Described, Inconclusive, Receipt, ReplayRequest
@@ -127,6 +128,11 @@ async def until(at: Stage, app: App, **wanted: int) -> None:
     raise AssertionError(f"after 60 turns the states are {there}")
 
 
+async def work_on(app: App, commitment: CommitmentId) -> WorkRow | None:
+    async with app.store.read() as view:
+        return await view.work.get(commitment)
+
+
 async def earlier(at: Stage) -> int:
     """Before the watcher comes: contests that show who votes, and how. From which block on."""
     first = (await at.rpc.block("latest")).number
@@ -188,6 +194,37 @@ async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
         assert row is not None
         assert (row.state, row.detail.partition(":")[0]) == (State.CONFIRMED, "value")
         assert not [event for event in await at.events() if isinstance(event, DisputeOpened)]
+
+
+async def test_a_fraud_that_nobody_contests_is_a_miss_that_names_its_gate(tmp_path: Path) -> None:
+    async with stage() as at:
+        commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
+        made = settings(at, tmp_path, 0)
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            await until(at, app, confirmed=1)
+            await turn(at, app)
+            await at.devnet.time_travel(to=(await app.adapter.window(commitment)).closes)
+            await until(at, app, expired=1)
+            row = await work_on(app, commitment)
+            assert "; before that, value: " in row.detail
+
+
+async def test_a_window_made_longer_meanwhile_is_believed_and_what_waits_is_judged(tmp_path: Path) -> None:
+    """No event says so: the index has the old close, the engine the new one."""
+    async with stage(2) as at:
+        commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
+        made = settings(at, tmp_path, 0)
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            while (row := await work_on(app, commitment)) is None or row.state != State.SAMPLED:
+                await app.step()
+                await at.devnet.mine()
+            window = await app.adapter.window(commitment)
+            longer = window.closes - window.opens + 1_000
+            await at.act(0, plain(at.there.engine, "setMinClaimSolutionTime", ("uint256", longer)))
+            await at.devnet.time_travel(to=window.closes + 100)
+            await until(at, app, confirmed=1)
 
 
 async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_is_paid(
