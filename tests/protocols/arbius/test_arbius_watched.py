@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,14 +134,14 @@ async def work_on(app: App, commitment: CommitmentId) -> WorkRow | None:
         return await view.work.get(commitment)
 
 
-async def earlier(at: Stage) -> int:
+async def earlier(at: Stage, voters: Sequence[int] = (4, 5, 6)) -> int:
     """Before the watcher comes: contests that show who votes, and how. From which block on."""
     first = (await at.rpc.block("latest")).number
     for _ in range(4):
         await at.devnet.time_travel(by=10)
         task = TaskId(await at.commit())
         await at.act(7, at.calls.contest(task))
-        for who in (4, 5, 6):
+        for who in voters:
             await at.act(who, at.calls.vote(task, True))
     await at.devnet.time_travel(by=400)
     return first
@@ -194,6 +195,41 @@ async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
         assert row is not None
         assert (row.state, row.detail.partition(":")[0]) == (State.CONFIRMED, "value")
         assert not [event for event in await at.events() if isinstance(event, DisputeOpened)]
+
+
+@pytest.mark.parametrize("beyond", [-10, 40])
+async def test_a_contest_in_the_windows_last_seconds_is_voted_on(tmp_path: Path, beyond: int) -> None:
+    """Alone we would lose for certain, so that the case waits. Somebody contests too late for anything of ours but a vote;
+    we look before the window closes, or after."""
+    async with stage() as at:
+        first = await earlier(at, voters=())
+        commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
+        made = settings(at, tmp_path, first)
+        made = replace(
+            made, filing=replace(made.filing, safety_seconds=60), replay=replace(made.replay, retry_seconds=1)
+        )
+        await migrate.upgrade(made.store.url)
+        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+            while not (row := await work_on(app, commitment)) or not row.detail.startswith("value: "):
+                await turn(at, app)
+            closes = (await app.adapter.window(commitment)).closes
+            await at.devnet.time_travel(to=closes - 50)
+            await app.step()
+            row = await work_on(app, commitment)
+            assert row.state == State.CONFIRMED
+            assert row.detail.startswith("window: too close")
+            assert "; before that, value: " in row.detail
+            await at.devnet.time_travel(to=closes - 20)
+            await at.act(7, at.calls.contest(TaskId(commitment)))
+            await at.devnet.time_travel(to=closes + beyond)
+            whole = await at.staked(3)
+            for _ in range(6):
+                await turn(at, app)
+            assert await at.staked(3) == whole - await at.slash()
+            await at.past_vote(commitment)
+            for _ in range(10):
+                await turn(at, app)
+        assert (await at.adapter.status(dispute_of(TaskId(commitment)))).outcome is DisputeOutcome.CHALLENGER
 
 
 async def test_a_fraud_that_nobody_contests_is_a_miss_that_names_its_gate(tmp_path: Path) -> None:
