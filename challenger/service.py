@@ -296,9 +296,9 @@ class App:
         self.telemetry.alerts.alert("crashed", about=name, error=why)
 
     async def _send(self) -> bool:
-        if self._sender is None or self.held:
+        if self._sender is None:
             return False
-        report = await self._sender.step()
+        report = await self._sender.step(held=bool(self.held))
         for move in report.moved:
             intent = move.intent
             say(

@@ -88,6 +88,8 @@ class Sender:
         self._explain = explain
         self._crossing = crossing
         self._turn = asyncio.Lock()
+        #: the count with what waited when spending was held back, and since when that is
+        self._strangers: tuple[int, UnixTime] | None = None
 
     async def submit(self, intent: Intent, now: UnixTime, *, again: bool = False) -> Row:
         """The row of this intent, made if there is none. An intent that was abandoned, reverted or replaced stays so,
@@ -96,9 +98,12 @@ class Sender:
         self._crossing("intent")
         return row
 
-    async def step(self) -> Report:
+    async def step(self, *, held: bool = False) -> Report:
         """Drives every open row one step. ``EndpointError`` or ``RpcError`` when not even the head can be read; what
-        goes wrong with one row is in the report, and the next step tries again."""
+        goes wrong with one row is in the report, and the next step tries again.
+
+        ``held``: nothing new may be spent, and that may last for as long as strangers' transactions wait. What is signed
+        goes on, and they are outbid once they have had their time."""
         async with self._turn:
             view = await self._look()
             waiting = [row for row in view.rows if row.state is TxState.INTENT]
@@ -106,9 +111,10 @@ class Sender:
             for row in flying:
                 await self._guarded(view, row, self._follow)
             if self._signer is not None:
-                await self._mind_gaps(view, flying)
+                await self._mind_gaps(view, flying, held=held)
             for row in sorted(waiting, key=_by_urgency):
-                await self._guarded(view, row, self._launch)
+                if not held or row.intent.protocol == OWN_PROTOCOL:
+                    await self._guarded(view, row, self._launch)
             return Report(view.head, tuple(view.moved), tuple(view.troubles))
 
     async def _look(self) -> View:
@@ -251,20 +257,27 @@ class Sender:
             await self._outbox.propose(intent, self._account, view.head.time, again=True)
             self._crossing("intent")
 
-    async def _mind_gaps(self, view: View, flying: Sequence[Row]) -> None:
-        """The next nonces of the chain that belong to no open row, though higher ones were signed."""
-        stored = await self._outbox.next_nonce(self._account) or 0
+    async def _mind_gaps(self, view: View, flying: Sequence[Row], *, held: bool) -> None:
+        """The next nonces of the chain that belong to no open row, though higher ones were signed; while ``held`` also those
+        that strangers had waiting when that began."""
+        until, since = await self._outbox.next_nonce(self._account) or 0, NEVER
+        if not held:
+            self._strangers = None
+        elif self._strangers is None:
+            self._strangers = min(await self._chain.nonces(self._account, "pending")), view.head.time
+        if self._strangers is not None:
+            until, since = max(until, self._strangers[0]), self._strangers[1]
         ours = {row.nonce for row in flying}
-        gaps = (nonce for nonce in range(view.taken, stored) if nonce not in ours)
+        gaps = (nonce for nonce in range(view.taken, until) if nonce not in ours)
         for nonce in islice(gaps, self._policy.in_flight):
-            await self._mind_gap(view, nonce, flying)
+            await self._mind_gap(view, nonce, flying, since)
 
-    async def _mind_gap(self, view: View, nonce: int, flying: Sequence[Row]) -> None:
+    async def _mind_gap(self, view: View, nonce: int, flying: Sequence[Row], since: UnixTime) -> None:
         """Reopened when it is that of a transaction of ours that was final and has left the chain, given up when nobody's
         and some wait behind it. What somebody else has waiting there, or an endpoint says so of, has the time that a stuck
         transaction has; then it is outbid."""
         behind = [row for row in flying if row.state in UNMINED and _nonce(row) > nonce]
-        since = min((attempt.signed_at for row in behind for attempt in row.attempts), default=NEVER)
+        since = min([since, *(attempt.signed_at for row in behind for attempt in row.attempts)])
         waited = view.head.time - since >= fees.waits(self._policy.fees, view.slack(nonce))
         if nonce < view.pending and not waited:
             return

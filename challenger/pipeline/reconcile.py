@@ -21,9 +21,14 @@ from challenger.store.rows import HeadRow
 from challenger.store.subjects import subject_of
 from challenger.telemetry.logs import say
 
+#: Seconds of chain time for which one endpoint's word is enough that something waits; then every endpoint must say so.
+_WAITS = 120
+
 
 class Nonces(Protocol):
     async def nonce(self, address: Address, block: str = "latest") -> int: ...
+
+    async def nonces(self, address: Address, block: str = "latest") -> list[int]: ...
 
 
 class Reconciler:
@@ -38,6 +43,7 @@ class Reconciler:
         self._account = account
         self._newest = newest
         self.holding = holding
+        self._since: int | None = None
 
     @classmethod
     async def started(
@@ -79,11 +85,18 @@ class Reconciler:
         newest = self._newest()
         if not self.holding or newest is None or head.number < newest.number:
             return bool(found)
-        if await self._chain.nonce(self._account, "pending") > taken:
-            return bool(found)  # one that nobody here knows may still be mined
+        if await self._waiting(self._account, head, taken):
+            return bool(found)
         say("reconciled", block=head.number, was=self.holding)
         self.holding = ""
         return True
+
+    async def _waiting(self, account: Address, head: Block, taken: int) -> bool:
+        """Whether a transaction that nobody here knows may still be mined. The sender outbids it meanwhile."""
+        if await self._chain.nonce(account, "pending") <= taken:
+            return False
+        self._since = head.time if self._since is None else self._since
+        return head.time - self._since < _WAITS or min(await self._chain.nonces(account, "pending")) > taken
 
 
 async def _other_journal(store: Store, heads: Sequence[HeadRow]) -> str:

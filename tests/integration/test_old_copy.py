@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from challenger.app import opened
+from challenger.chain.rpc import Rpc
+from challenger.chain.signers import from_key
 from challenger.domain import State
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
+from challenger.sim.toy import ToyFiles
+from challenger.sim.world import WATCHER
 from challenger.store.backup import backup, restore
 from tests.integration.test_watcher import Scene, scene
 
@@ -111,3 +117,55 @@ async def test_a_database_that_is_no_copy_waits_for_nothing(tmp_path):
                     await s.world.play()
                 await s.until_quiet(app)
                 await app.publish((await s.devnet.rpc.block("latest")).time)
+
+
+async def filed_once(s: Scene, app) -> None:
+    await s.world.play()
+    await s.until_quiet(app)
+    assert not app.held
+    assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+
+
+async def test_what_a_stranger_left_waiting_under_our_key_does_not_stop_it_for_good(tmp_path):
+    """It may be ours, signed after the copy was made, and has its time; then it is outbid."""
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        key = from_key(s.devnet.accounts[WATCHER].key)
+        cheap = {"maxFeePerGas": 2, "maxPriorityFeePerGas": 1, "gas": 60_000, "value": 0, "data": b"\x01"}
+        for nonce in (0, 1):
+            fields = {"chainId": 31337, "nonce": nonce, "to": "0x" + "77" * 20, **cheap}
+            await s.devnet.rpc.send_raw((await key.sign_transaction(fields)).raw)
+        async with s.watcher(correlated_providers=100) as app:
+            assert app.held
+            await s.turn(app)
+            assert app.held
+            assert await s.devnet.rpc.nonce(key.address) == 0
+            for _ in range(20):
+                await s.turn(app)
+            await filed_once(s, app)
+
+
+class Overcounting:
+    """An endpoint by which one transaction of any account waits."""
+
+    def __init__(self, inner) -> None:
+        self._inner = inner
+
+    async def make_request(self, method, params):
+        answer = await self._inner.make_request(method, params)
+        if method == "eth_getTransactionCount" and params[1] == "pending":
+            return {"result": hex(int(answer["result"], 16) + 1)}
+        return answer
+
+
+async def test_a_false_count_of_what_waits_does_not_stop_it_for_good(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,)) as s:
+        s.settings = replace(s.settings, chain=replace(s.settings.chain, rpc=("http://first", "http://second")))
+        false, honest = Rpc(Overcounting(s.devnet.provider)), s.devnet.rpc
+        async with opened(s.settings, rpc=false, others=[honest], files=ToyFiles(), workers=s.workers) as app:
+            assert app.held
+            for _ in range(20):
+                await s.turn(app)
+            await filed_once(s, app)
+            assert await s.devnet.rpc.nonce(s.devnet.accounts[WATCHER].address) < 20, (
+                "nothing is spent on it again and again"
+            )
