@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from challenger.audit.journal import Recovered
@@ -391,6 +392,11 @@ def _journal(evidence: Evidence) -> Iterator[Finding]:
         if entry.kind == "verdict":
             payload = _payload(entry.payload)
             told[payload.get("id")] = payload
+    for before, entry in pairwise(evidence.journal):
+        next_one = entry.seq == before.seq + 1
+        if entry.seq <= before.seq or (next_one and entry.prev != before.hash):
+            yield Finding("journal", False, f"entry {entry.seq} does not follow entry {before.seq}")
+            return
     for row in evidence.verdicts:
         said = told.get(row.id, {})
         roots = tuple(None if root is None else "0x" + root.hex() for root in (row.output_root, row.state_root))
@@ -405,6 +411,9 @@ def _journal(evidence: Evidence) -> Iterator[Finding]:
     for head in evidence.heads:
         if evidence.journal and head.seq < evidence.journal[-1].seq:
             yield Finding("journal", False, f"the head {head.seq} lies before the entries")
+            return
+        if any(entry.seq == head.seq and entry.hash != head.hash for entry in evidence.journal):
+            yield Finding("journal", False, f"the head {head.seq} is that of another journal")
             return
         if not heads.verify(head.signer, head_message(head.seq, head.hash), head.signature):
             yield Finding("journal", False, f"the head {head.seq} is not signed by {head.signer}")

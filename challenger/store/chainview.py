@@ -25,7 +25,7 @@ from challenger.domain import (
     UnixTime,
 )
 from challenger.store import codec
-from challenger.store.bulk import rows_by
+from challenger.store.bulk import chunks, rows_by
 from challenger.store.codec import subject_bytes
 from challenger.store.rows import CommitmentRow, DemandRow, DisputeRow, ModelRow, TaskRow
 from challenger.store.schema import blocks, commitments, demands, disputes, events, models, tasks
@@ -176,6 +176,14 @@ class ChainView:
     async def block_hashes(self, numbers: Sequence[BlockNumber]) -> dict[BlockNumber, Hash32]:
         """Those of ``numbers`` that the ledger has."""
         return {row.number: row.hash for row in await rows_by(self._connection, blocks, blocks.c.number, numbers)}
+
+    async def blocks_of_events(self, numbers: Sequence[BlockNumber]) -> frozenset[tuple[BlockNumber, Hash32]]:
+        """Number and hash of the blocks at these heights that events of the record are in."""
+        found: set[tuple[BlockNumber, Hash32]] = set()
+        for chunk in chunks(sorted(set(numbers))):
+            query = select(events.c.block, events.c.block_hash).where(events.c.block.in_(chunk)).distinct()
+            found |= {(row.block, row.block_hash) for row in await self._connection.execute(query)}
+        return frozenset(found)
 
     async def head(self) -> Block | None:
         """The highest block in the ledger."""

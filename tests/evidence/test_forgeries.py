@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lives import canonical, checked, failing, life
 
+from challenger.audit.journal import UNSIGNED
 from challenger.chain.proofs import proven_log
 from challenger.domain import CommitmentId, Committed, Hash32
 from challenger.errors import BundleRefused, NoEvidence
@@ -23,6 +25,8 @@ from challenger.evidence.seal import FORMAT, decode, encode
 from challenger.protocols.reference_logs import MarketLogs
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyWorkers
+from challenger.store.journal import link
+from challenger.store.rows import HeadRow
 from replay.layout import encode_bundle
 
 
@@ -122,6 +126,16 @@ def changed(evidence: Evidence, part: str) -> Evidence:
             return replace(evidence, journal=tuple(one for one in evidence.journal if one.kind != "verdict"))
         case "another head":
             return replace(evidence, heads=tuple(head._replace(seq=head.seq + 1) for head in evidence.heads))
+        case "another's head":
+            last = evidence.journal[-1]
+            return replace(evidence, heads=(HeadRow(last.seq, Hash32(x), UNSIGNED, b"", last.time),))
+        case "an entry put between":
+            at = next(at for at, (one, two) in enumerate(pairwise(evidence.journal), 1) if two.seq == one.seq + 1)
+            wrong = evidence.journal[at]._replace(prev=Hash32(x))
+            wrong = wrong._replace(hash=Hash32(link(wrong.prev, wrong.seq, wrong[3:])))
+            return replace(evidence, journal=(*evidence.journal[:at], wrong, *evidence.journal[at + 1 :]))
+        case "another order":
+            return replace(evidence, journal=(evidence.journal[1], evidence.journal[0], *evidence.journal[2:]))
     raise AssertionError(part)
 
 
@@ -150,7 +164,8 @@ FORGED = {
     "another model": "model", "another computed output": "observed", "another difference": "difference", "no difference": "difference",
     "another rate": "sampling", "another policy": "sampling", "no policy": "sampling", "another draw block": "sampling",
     "another secret": "sampling", "another draw": "sampling", "not drawn": "sampling", "another entry": "journal",
-    "no entry": "journal", "another head": "journal",
+    "no entry": "journal", "another head": "journal", "another's head": "journal", "an entry put between": "journal",
+    "another order": "journal",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from lives import checked, failing
 
 from challenger.app import App
@@ -33,6 +34,16 @@ async def wherever_it_was(s: Scene, job: CommitmentId, earlier: int) -> None:
     head = await s.devnet.rpc.block("latest")
     await s.devnet.reorg(head.number - await place(s, job) + 1 + earlier, keep=True)
     s.world.reread()
+
+
+async def all_in_the_chain(s: Scene, raw: bytes) -> bool:
+    """What `verify` says of the file, and what `--rpc` asks besides."""
+    found = await checked(raw)
+    assert failing(found) == []
+    assert found.proved
+    assert found.replayed
+    served = await s.devnet.rpc.blocks([block.number for block in found.blocks])
+    return [block.hash for block in found.blocks] == [block.hash for block in served]
 
 
 async def findings(s: Scene, app: App) -> list[str]:
@@ -76,3 +87,56 @@ async def test_a_draw_that_money_followed_into_another_block_holds(tmp_path: Any
         silent = tuple(entry for entry in evidence.journal if entry.kind != "restored")
         found = await checked(replace(decode(encode(evidence, None)), evidence=replace(evidence, journal=silent)))
         assert failing(found) == ["sampling: it was drawn with another block than promised"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_kept_bundle_is_written_anew_when_its_blocks_are_gone(tmp_path: Any, stopped: bool) -> None:
+    """``stopped``: the watcher that followed the reorganisation is not the one that keeps the evidence."""
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,)) as s:
+        async with s.watcher(correlated_providers=100) as app:
+            await s.world.play()
+            await s.until_quiet(app)
+            while await app.keep_evidence():
+                pass
+            paths = sorted(s.settings.store.evidence.iterdir())
+            before = [path.read_bytes() for path in paths]
+            assert len(paths) == len(s.jobs(Truth.WRONG)) > 1
+            assert all([await all_in_the_chain(s, raw) for raw in before])
+            job = decode(before[0]).evidence.commitment
+            await wherever_it_was(s, job, earlier=0)
+            assert not await all_in_the_chain(s, before[0])
+            await s.until_quiet(app)
+            while not stopped and await app.keep_evidence():
+                pass
+        async with s.watcher(correlated_providers=100) as app:
+            await s.until_quiet(app)
+            while await app.keep_evidence():
+                assert stopped, "what is as the chain has it stays"
+        assert sorted(s.settings.store.evidence.iterdir()) == paths
+        after = [path.read_bytes() for path in paths]
+        assert all([await all_in_the_chain(s, raw) for raw in after])
+        assert after[0] != before[0]
+
+
+async def test_what_cannot_be_had_any_more_stays_in_the_bundle(tmp_path: Any) -> None:
+    async with (
+        scene(tmp_path, seed=3, cheats=(Kind.NUDGE,), by_uri=100) as s,
+        s.watcher(correlated_providers=100) as app,
+    ):
+        await s.world.play()
+        await s.until_quiet(app)
+        while await app.keep_evidence():
+            pass
+        (path, *_) = sorted(s.settings.store.evidence.iterdir())
+        before = decode(path.read_bytes()).evidence
+        assert before.input.data is not None
+        for datum in (s.folder.path / "data").iterdir():
+            datum.unlink()
+        await wherever_it_was(s, before.commitment, earlier=0)
+        await s.until_quiet(app)
+        while await app.keep_evidence():
+            pass
+        assert await all_in_the_chain(s, path.read_bytes())
+        after = decode(path.read_bytes()).evidence
+        assert (after.input, after.output, after.observed) == (before.input, before.output, before.observed)
+        assert after.logs != before.logs
