@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from challenger.chain.asking import Member
 from challenger.chain.complete import CheckedReader
 from challenger.chain.endpoint import connect
 from challenger.chain.follower import Reader
-from challenger.chain.pool import Change, Member, PoolProvider
+from challenger.chain.pool import Change, PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.chain.wakeup import Wakeup
 from challenger.domain import Block, Mode

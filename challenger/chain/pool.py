@@ -14,22 +14,21 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from challenger.chain import wire
-from challenger.chain.health import Health, Resting, best_head
+from challenger.chain.asking import Asking, Member, Unfit, as_it_is, why_of
+from challenger.chain.health import Resting, best_head
 from challenger.chain.refusals import refusal
-from challenger.chain.rpc import Parse, Request, Rpc
+from challenger.chain.rpc import Parse, Request
 from challenger.errors import (
     AnswerTooLarge,
     ChallengerError,
     EndpointError,
-    RangeTooLarge,
     RateLimited,
-    UnknownBlock,
     WrongChain,
 )
 
@@ -39,29 +38,12 @@ _KNOWN = re.compile(r"already known|known transaction|already imported|already e
 _OTHERS_MAY = frozenset({-32601, -32603, -32004})
 
 
-@dataclass(slots=True)
-class Member:
-    """One endpoint: ``rpc`` asks it alone, ``host`` is what makes it independent of another."""
-
-    rpc: Rpc
-    host: str
-    health: Health = field(default_factory=Health)
-
-    @property
-    def name(self) -> str:
-        return self.rpc.name
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """Details for the hook: ``endpoint`` is not used any more, for the reason ``why``; or again, when that is empty."""
 
     endpoint: str
     why: str
-
-
-class _Unfit(Exception):
-    """no answer from one endpoint; the next one may give it"""
 
 
 class PoolProvider:
@@ -85,13 +67,13 @@ class PoolProvider:
         self.members = tuple(members)
         self._chain_id = chain_id
         self._lag = lag
-        self._timeout = timeout
         self._survey = survey
         self._survey_timeout = survey_timeout
         self._resting = resting or Resting()
         self._on_change = on_change
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, decides nothing
+        self._asking = Asking(timeout, clock, self._resting, self._rng)
         self._surveyed = -survey
         self._unfit: set[str] = set()
         #: the endpoint that is read from
@@ -102,21 +84,21 @@ class PoolProvider:
     async def make_request(self, method: Any, params: Any) -> Any:
         if method == _SEND:
             return await self._broadcast(params)
-        return await self.make_read(method, params, _as_it_is)
+        return await self.make_read(method, params, as_it_is)
 
     async def make_batch_request(self, batch_requests: Sequence[Request]) -> Any:
-        return await self.make_batch_read(batch_requests, [_as_it_is] * len(batch_requests))
+        return await self.make_batch_read(batch_requests, [as_it_is] * len(batch_requests))
 
     async def make_read(self, method: Any, params: Any, parse: Parse) -> Any:
         """The answer with its result parsed: an endpoint whose answer ``parse`` refuses (``ValueError``) has failed, and
         the next one is asked. ``UnknownBlock`` is an answer like any other, and passes."""
         if method == "eth_getBlockByNumber" and params[0] == "latest":
             await self.look()
-        return await self._anywhere(lambda member: self._one(member, method, params, parse))
+        return await self._anywhere(lambda member: self._asking.one(member, method, params, parse))
 
     async def make_batch_read(self, requests: Sequence[Request], parses: Sequence[Parse]) -> Any:
         """As ``make_read``; one answer that makes no sense fails the batch."""
-        return await self._anywhere(lambda member: self._many(member, requests, parses))
+        return await self._anywhere(lambda member: self._asking.many(member, requests, parses))
 
     async def make_reads(self, method: Any, params: Any, parse: Parse) -> list[Any]:
         """What each endpoint that is well says, of those that do not refuse. ``EndpointError`` when none answers."""
@@ -125,8 +107,8 @@ class PoolProvider:
 
         async def ask(member: Member) -> list[Any]:
             try:
-                answer = await self._one(member, method, params, parse)
-            except _Unfit:
+                answer = await self._asking.one(member, method, params, parse)
+            except Unfit:
                 return []
             finally:
                 self._tell(member)
@@ -183,7 +165,7 @@ class PoolProvider:
         except TimeoutError:
             health.failed(at, f"no answer within {self._survey_timeout:g} s", self._resting, self._rng)
         except (ChallengerError, aiohttp.ClientError, OSError, ValueError) as error:
-            health.failed(at, _told(error), self._resting, self._rng)
+            health.failed(at, why_of(error), self._resting, self._rng)
         else:
             health.head = (block.number, block.time)
             health.wrong = "" if served == self._chain_id else str(served)
@@ -224,7 +206,7 @@ class PoolProvider:
         for member in self._order():
             try:
                 answer = await attempt(member)
-            except _Unfit:
+            except Unfit:
                 self._tell(member)
                 continue
             except EndpointError:  # it has answered: with too much, or that it knows no such block
@@ -248,99 +230,6 @@ class PoolProvider:
         if waits and len(waits) == sum(not m.health.wrong for m in self.members):
             return RateLimited("every endpoint asks to rest", retry_after=max(0.0, min(waits)), endpoint=told)
         return EndpointError(f"no endpoint answers ({told})")
-
-    async def _one(self, member: Member, method: str, params: Any, parse: Parse) -> Any:
-        width = _width(method, params)
-        span = member.health.span
-        if width and span is not None and width > span.blocks:
-            return {"error": {"code": -32602, "message": f"block range exceeds the {span.blocks} of this endpoint"}}
-        began = self._clock()
-        try:
-            answer = await self._tried(member, member.rpc.provider.make_request(method, params))
-        except AnswerTooLarge as large:
-            if width:
-                raise  # the request's fault: the caller splits it
-            raise self._failed(member, f"{method}: {large.detail}") from None
-        if not _is_answer(answer):
-            raise self._failed(member, f"the answer to {method} is not a JSON-RPC answer")
-        error = None if answer.get("error") is None else refusal(method, answer["error"], member.name)
-        if isinstance(error, RateLimited):
-            raise self._limited(member, error)
-        if isinstance(error, RangeTooLarge) and width:
-            member.health.range_refused(width)
-        if error is not None:
-            return answer
-        found = self._parsed(member, method, answer["result"], parse)
-        if width and span is not None:
-            span.answered(width, self._clock() - began, len(found) if isinstance(found, list) else 0)
-        return {"result": found}
-
-    def _parsed(self, member: Member, method: str, result: Any, parse: Parse) -> Any:
-        try:
-            return parse(result)
-        except ValueError as error:
-            raise self._failed(member, f"nonsense in answer to {method}: {error}") from None
-        except UnknownBlock as error:
-            raise UnknownBlock(error.detail, endpoint=member.name) from None
-
-    async def _many(self, member: Member, requests: Sequence[Request], parses: Sequence[Parse]) -> list[Any]:
-        answers: list[Any] = []
-        batching: Any = getattr(member.rpc.provider, "make_batch_request", None)
-        while len(answers) < len(requests):
-            size = member.health.batch if batching is not None else 0
-            if size < 2:
-                method, params = requests[len(answers)]
-                answers.append(await self._one(member, method, params, parses[len(answers)]))
-                member.health.batch_answered()  # so that larger ones are tried again some day
-                continue
-            chunk = list(requests[len(answers) :][:size])
-            try:
-                found = await self._tried(member, batching(chunk))
-            except AnswerTooLarge:
-                member.health.batch_refused()
-                continue
-            if isinstance(found, dict):
-                error = refusal("batch", found.get("error"), member.name)
-                if isinstance(error, RateLimited):
-                    raise self._limited(member, error)
-                member.health.batch_refused()
-                continue
-            if not isinstance(found, list) or len(found) != len(chunk):
-                raise self._failed(member, "a batch came back with the wrong number of answers")
-            for (method, _), answer in zip(chunk, found, strict=True):
-                if not _is_answer(answer):
-                    raise self._failed(member, f"the answer to {method} is not a JSON-RPC answer")
-                told = answer.get("error")
-                limit = None if told is None else refusal(method, told, member.name)
-                if isinstance(limit, RateLimited):
-                    raise self._limited(member, limit)
-                parse = parses[len(answers)]
-                answers.append(
-                    answer if told is not None else {"result": self._parsed(member, method, answer["result"], parse)}
-                )
-            member.health.batch_answered()
-        return answers
-
-    async def _tried(self, member: Member, request: Awaitable[Any]) -> Any:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await request
-        except RateLimited as error:
-            raise self._limited(member, error) from None
-        except AnswerTooLarge:
-            raise
-        except TimeoutError:
-            raise self._failed(member, f"no answer within {self._timeout:g} s") from None
-        except (ChallengerError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._failed(member, _told(error)) from None
-
-    def _failed(self, member: Member, why: str) -> _Unfit:
-        member.health.failed(self._clock(), why, self._resting, self._rng)
-        return _Unfit(why)
-
-    def _limited(self, member: Member, error: RateLimited) -> _Unfit:
-        member.health.limited(self._clock(), error.detail, error.retry_after, self._resting)
-        return _Unfit(error.detail)
 
     # sends
 
@@ -366,28 +255,10 @@ class PoolProvider:
 
     async def _sent(self, member: Member, params: Any) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = await self._one(member, _SEND, params, _as_it_is)
-        except (_Unfit, AnswerTooLarge):
+            answer: dict[str, Any] = await self._asking.one(member, _SEND, params, as_it_is)
+        except (Unfit, AnswerTooLarge):
             return None
         return answer
-
-
-def _width(method: str, params: Any) -> int:
-    """Blocks of a log query over a range of numbers; 0 for any other request."""
-    if method != "eth_getLogs" or "blockHash" in params[0]:
-        return 0
-    try:
-        return wire.quantity(params[0]["toBlock"]) - wire.quantity(params[0]["fromBlock"]) + 1
-    except (ValueError, KeyError):
-        return 0
-
-
-def _as_it_is(result: Any) -> Any:
-    return result
-
-
-def _is_answer(answer: Any) -> bool:
-    return isinstance(answer, dict) and (answer.get("error") is not None or "result" in answer)
 
 
 def _own_refusal(answer: Any) -> bool:
@@ -402,8 +273,3 @@ def _result(answer: Any) -> Any:
         told = refusal("survey", error, "") if error is not None else ValueError("not a JSON-RPC answer")
         raise told
     return answer["result"]
-
-
-def _told(error: Exception) -> str:
-    # of foreign errors only the kind: the text may hold the full URL, and with it a key
-    return error.detail or str(error) if isinstance(error, ChallengerError) else type(error).__name__

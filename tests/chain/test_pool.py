@@ -10,11 +10,12 @@ import pytest
 from chain_echo import deploy_echo, sign, topic
 from chain_toy import ToyChain, ToyDecoder, ToyLedger, words_of
 
+from challenger.chain.asking import Member
 from challenger.chain.complete import CheckedReader
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.follower import Follower
 from challenger.chain.health import Resting, best_head
-from challenger.chain.pool import Change, Member, PoolProvider
+from challenger.chain.pool import Change, PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.errors import EndpointError, IncompleteLogs, RangeTooLarge, RateLimited, RpcError, WrongChain
 

@@ -13,9 +13,10 @@ from chain_echo import deploy_echo, mined, sign, topic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from challenger.chain.asking import Member
 from challenger.chain.devnet.embedded import EmbeddedDevnet
 from challenger.chain.hashing import keccak
-from challenger.chain.pool import Member, PoolProvider
+from challenger.chain.pool import PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.domain import Address, Block
 from challenger.errors import EndpointError, Expected, RangeTooLarge, UnknownBlock

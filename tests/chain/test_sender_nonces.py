@@ -10,7 +10,8 @@ import rlp
 from sender_stage import GWEI, Stage, Unreliable
 
 from challenger.chain import inclusion, signers
-from challenger.chain.pool import Member, PoolProvider
+from challenger.chain.asking import Member
+from challenger.chain.pool import PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.domain import Address, Call, TxState, Wei
 from challenger.errors import RpcError

@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 
 from challenger.app import App, opened
+from challenger.chain.asking import Member
 from challenger.chain.endpoint import HttpProvider
-from challenger.chain.pool import Member, PoolProvider
+from challenger.chain.pool import PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.domain import Call, Wei
 from challenger.errors import AnswerTooLarge, EndpointError, RateLimited
