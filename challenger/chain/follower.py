@@ -3,7 +3,7 @@
 One ``step`` reads the head, and then does one of three things in one ledger transaction: rewinds to the common ancestor
 after a reorganisation, indexes the next range, or nothing. The newest ``depth`` blocks are all in the ledger, and their
 logs are asked for by block hash, so that an endpoint which lacks the block has to say so; below them, where a gap may
-be of millions, only the blocks that carry logs and the last of each range are fetched.
+be of millions, only the blocks that carry logs, those that the ledger rests on and the last of each range are fetched.
 
 Every answer is checked against the others before anything is kept: headers chain, logs are of exactly those blocks.
 What does not fit is one endpoint speaking for several nodes, and is asked again at the next step.
@@ -51,6 +51,10 @@ class Ledger(Protocol):
 
     async def block_hash(self, number: BlockNumber) -> Hash32 | None:
         """None for a block that the ledger does not hold."""
+        ...
+
+    async def rests_on(self, first: int, last: int) -> Sequence[BlockNumber]:
+        """Blocks of this range whose hashes something in the ledger rests on, beside events."""
         ...
 
     async def apply(self, blocks: Sequence[Block], events: Sequence[ChainEvent], expected: Cursor | None) -> Cursor:
@@ -220,7 +224,8 @@ class Follower:
             else:
                 self._span.answered(width, self._clock() - began, len(logs))
                 break
-        numbers = {log.block for log in logs} | {last}
+        # what was taken from a block that a reorganisation has replaced is void once the ledger has the other one
+        numbers = {log.block for log in logs} | {last, *await self._ledger.rests_on(first, last)}
         if cursor is None and first > 0:
             numbers.add(BlockNumber(first - 1))  # what a reorganisation of the first blocks goes back to
         blocks = await self._reader.blocks(sorted(numbers))

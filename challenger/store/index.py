@@ -67,6 +67,12 @@ class Index:
             block = await view.chain.block(number)
         return None if block is None else block.hash
 
+    async def rests_on(self, first: int, last: int) -> list[BlockNumber]:
+        """The blocks of this range with which draws were made."""
+        query = select(work.c.draw_block).where(work.c.draw_block.between(first, last), work.c.draw_hash.is_not(None))
+        async with self._store.read() as view:
+            return list((await view.connection.execute(query.distinct())).scalars())
+
     async def apply(self, blocks: Sequence[Block], events: Sequence[ChainEvent], expected: Cursor | None) -> Cursor:
         """Adds ``blocks`` (ascending, above ``expected``; those with events and the last of the range at least) and
         their ``events``, and moves the cursor to the last block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from challenger.audit.journal import HeadSigner, Recovered
 from challenger.audit.rows import audit_rows
@@ -27,8 +27,14 @@ SECRET = bytes(range(32))
 AT, DELAY = 10, 2
 
 
+class Log(NamedTuple):
+    block: int
+    block_hash: bytes
+    event: Any
+
+
 class Served:
-    """The chain as an endpoint has it: for the sampler and for the audit."""
+    """The chain as an endpoint has it, and what its logs mean: for the follower, the sampler and the audit."""
 
     name = "toy"
     emitters = topics = ()
@@ -40,15 +46,17 @@ class Served:
     async def blocks(self, which: Sequence[int]) -> list[Block]:
         return [self.canonical[number] for number in which]
 
-    async def block(self, which: str) -> Block:
-        assert which == "latest"
-        return max(self.canonical.values(), key=lambda block: block.number)
+    async def block(self, which: Any) -> Block:
+        return self.canonical[max(self.canonical) if which == "latest" else which]
 
     async def logs(self, _addresses: Any, first: int, last: int, _topics: Any) -> list[Any]:
-        return [event for event in self.shown if first <= event.at.block <= last]
+        return [Log(one.at.block, one.at.block_hash, one) for one in self.shown if first <= one.at.block <= last]
 
-    async def events(self, logs: list[Any], _left_out: Any) -> list[Any]:
-        return logs
+    async def logs_in(self, _addresses: Any, blocks: Sequence[Block], _topics: Any) -> list[Any]:
+        return await self.logs(_addresses, blocks[0].number, blocks[-1].number, _topics)
+
+    async def events(self, logs: Sequence[Any], _left_out: Any) -> list[Any]:
+        return [log.event for log in logs]
 
     async def call(self, _to: Any, _data: bytes) -> bytes:
         return bytes(128)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from drawing import AT, HALF, S, Watch, said, watch
+from drawing import AT, HALF, S, Watch, chosen, said, watch
 from sqlalchemy import update
 
+from challenger.chain.follower import Follower, Options
 from challenger.domain import Block, VerdictKind
 from challenger.store.schema import blocks
-from tests.store.chains import T0, chain
+from tests.store.chains import T0, block, chain
 
 NOT_DRAWN = "replayed although it was not drawn"
 OTHER_HASH = "the draw used a hash that is not the draw block's"
@@ -144,7 +145,26 @@ async def test_nor_by_a_draw_that_the_secret_does_not_give(tmp_path) -> None:
         assert said(await one.audited()) == [NOT_DRAWN]
 
 
-async def _replaced(one: Watch, block: Block) -> None:
+async def _replaced(one: Watch, other: Block) -> None:
     """The ledger's own word of block 12 is another, as after any edit."""
     async with one.store.begin(T0) as unit:
-        await unit.connection.execute(update(blocks).where(blocks.c.number == 12).values(hash=block.hash))
+        await unit.connection.execute(update(blocks).where(blocks.c.number == 12).values(hash=other.hash))
+
+
+@pytest.mark.parametrize("selected", [True, False])
+async def test_a_draw_whose_block_went_while_the_watcher_was_down_is_made_anew(tmp_path, selected) -> None:
+    """So far below the head the index keeps but few blocks, and this is one of them."""
+    async with watch(tmp_path) as one:
+        other = next(b for n in range(100) if chosen(one.job, b := block(12, one.blocks[10], str(n))) == selected)
+        one.blocks = [*one.blocks[:11], other, *chain(13, 90, other)]
+        one.served.__init__(one.blocks, [one.event])  # type: ignore[misc]
+        follower = Follower(one.served, one.index, one.served, Options(start=1, depth=8))
+        while await follower.step():
+            pass
+        row = await one.work()
+        assert (row.state, row.draw_hash) == ("observed", None)
+        await one.sampler.step(one.blocks[-1])
+        row = await one.work()
+        assert (row.draw_hash, row.selected) == (other.hash, selected)
+        await one.publish()
+        assert said(await one.audited()) == []

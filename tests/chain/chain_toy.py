@@ -123,6 +123,7 @@ class ToyLedger:
     events: list[ChainEvent] = field(default_factory=list)
     at: Cursor | None = None
     rewinds: int = 0
+    resting: Sequence[BlockNumber] = ()
 
     async def cursor(self) -> Cursor | None:
         return self.at
@@ -130,6 +131,9 @@ class ToyLedger:
     async def block_hash(self, number: BlockNumber) -> Hash32 | None:
         block = self.blocks.get(number)
         return None if block is None else block.hash
+
+    async def rests_on(self, first: int, last: int) -> Sequence[BlockNumber]:
+        return [one for one in self.resting if first <= one <= last]
 
     async def apply(self, blocks: Sequence[Block], events: Sequence[ChainEvent], expected: Cursor | None) -> Cursor:
         if expected != self.at:

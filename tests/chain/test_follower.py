@@ -273,6 +273,14 @@ async def test_a_lagging_endpoint_is_no_reorg():
     assert one.head.number == 5
 
 
+async def test_in_a_wide_gap_the_blocks_that_something_rests_on_are_fetched():
+    chain = ToyChain()
+    chain.extend([[]] * 100)
+    ledger = ToyLedger(resting=[7, 40, 99])
+    await settle(follower(ToyProvider(chain), ledger, Options(start=1, depth=10)))
+    assert [number for number in ledger.blocks if number < 90] == [0, 7, 40]
+
+
 async def test_an_endpoint_that_lags_into_a_gap_of_the_ledger_is_no_reorg():
     chain, ledger = ToyChain(), ToyLedger()
     chain.extend([[]] * 100)
