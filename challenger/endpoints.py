@@ -100,6 +100,7 @@ async def open_endpoints(
             timeout=chain.timeout,
             rng=rng,
             clock=clock,
+            wall=None if chain.embedded else time.time,
             on_change=changed,
         )
         await pool.start()

@@ -171,6 +171,8 @@ class Follower:
             blocks, logs = await self._far(first, settled, cursor)
         else:
             blocks, logs = await self._near(first, min(head.number, first + self._options.near - 1), cursor)
+        if blocks[-1].time > head.time:
+            raise MixedViews(f"block {blocks[-1].number} is later than the head {head.number}")
         await self._ledger.apply(blocks, await self._decoder.events(logs, self._on_malformed), cursor)
         return True
 

@@ -24,6 +24,7 @@ from challenger.chain.asking import Asking, Member, Unfit, as_it_is, why_of
 from challenger.chain.health import Resting, best_head
 from challenger.chain.refusals import refusal
 from challenger.chain.rpc import Parse, Request
+from challenger.domain import Block
 from challenger.errors import (
     AnswerTooLarge,
     ChallengerError,
@@ -48,7 +49,8 @@ class Change:
 
 class PoolProvider:
     """``lag``: seconds of chain time behind the best head at which an endpoint is read from last. ``timeout``: seconds of
-    one try at one endpoint; ``survey_timeout`` of one look at its head. ``clock`` is monotonic."""
+    one try at one endpoint; ``survey_timeout`` of one look at its head. ``clock`` is monotonic; ``wall`` is this machine's
+    time, None where the chain's time is its own (a devnet)."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class PoolProvider:
         resting: Resting | None = None,
         on_change: Callable[[Change], None] = lambda _change: None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.members = tuple(members)
@@ -72,6 +75,7 @@ class PoolProvider:
         self._resting = resting or Resting()
         self._on_change = on_change
         self._clock = clock
+        self._wall = wall
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, decides nothing
         self._asking = Asking(timeout, clock, self._resting, self._rng)
         self._surveyed = -survey
@@ -94,6 +98,7 @@ class PoolProvider:
         the next one is asked. ``UnknownBlock`` is an answer like any other, and passes."""
         if method == "eth_getBlockByNumber" and params[0] == "latest":
             await self.look()
+            return await self._anywhere(lambda member: self._newest(member, method, params, parse))
         return await self._anywhere(lambda member: self._asking.one(member, method, params, parse))
 
     async def make_batch_read(self, requests: Sequence[Request], parses: Sequence[Parse]) -> Any:
@@ -129,14 +134,51 @@ class PoolProvider:
         self._surveyed = at
         await asyncio.gather(*(self._visit(m, at) for m in self.members if now or at >= m.health.rests_until))
         heads = [m.health.head for m in self.members if m.health.head is not None and not m.health.wrong]
-        best = best_head(heads)
+        best = best_head([head for head in heads if not self._beyond(head[1])] or heads)
+        others = self._just_heard(self.members, at)
         for member in self.members:
             health = member.health
+            if health.head is not None and health.rests_until <= at and self._ahead(health.head[1], others):
+                self._asking.failed(member, self._of_the_future(health.head[1]))
             behind = best[1] - health.head[1] if best is not None and health.head is not None else 0
             health.lags = behind if behind > self._lag else 0
             if health.lags:
                 health.why = f"its head is {behind} s behind"
             self._tell(member)
+
+    async def _newest(self, member: Member, method: str, params: Any, parse: Parse) -> Any:
+        """The newest block of one endpoint. Whose lies ahead of this machine's clock and of all that others have, just asked,
+        has failed: chain time never runs back, and one such block would close every window for good."""
+        seen: list[Block] = []
+
+        def noted(result: Any) -> Any:
+            seen.append(wire.block(result))
+            return parse(result)
+
+        answer = await self._asking.one(member, method, params, noted)
+        if seen and self._beyond(seen[0].time):
+            at = self._clock()
+            others = [m for m in self.members if m is not member and at >= m.health.rests_until]
+            await asyncio.gather(*(self._visit(m, at) for m in others))
+            if self._ahead(seen[0].time, self._just_heard(others, at)):
+                raise self._asking.failed(member, self._of_the_future(seen[0].time))
+        return answer
+
+    def _beyond(self, at: int) -> bool:
+        return self._wall is not None and at > self._wall() + self._lag
+
+    def _just_heard(self, members: Sequence[Member], at: float) -> list[int]:
+        """The times of heads that were asked for at ``at``, but for those that this machine's clock is behind."""
+        heads = [m.health.head for m in members if m.health.rests_until <= at and not m.health.wrong]
+        return [head[1] for head in heads if head is not None and not self._beyond(head[1])]
+
+    def _ahead(self, at: int, others: Sequence[int]) -> bool:
+        """Of this machine's clock, which alone may be wrong, and of somebody who agrees with it."""
+        return self._beyond(at) and bool(others) and at > max(others) + self._lag
+
+    def _of_the_future(self, at: int) -> str:
+        ahead = "" if self._wall is None else f" {at - int(self._wall())} s"
+        return f"its head is{ahead} ahead of this machine's clock, and of what others have"
 
     async def start(self) -> None:
         """The first look. Endpoints that do not answer are said and tried again later; ``WrongChain`` when one serves

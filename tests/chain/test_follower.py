@@ -320,6 +320,24 @@ async def test_logs_of_another_fork_in_a_far_range_are_not_kept():
     assert ledger.at is None
 
 
+async def test_a_block_that_is_later_than_the_head_is_not_kept():
+    """The index's time would be one that has not come."""
+    chain = ToyChain()
+    chain.extend([[b"a"]] * 30)
+
+    class Ahead(ToyProvider):
+        async def make_request(self, method: Any, params: Any) -> Any:
+            answer = await super().make_request(method, params)
+            if method == "eth_getBlockByNumber" and params[0] == hex(28):
+                return {"result": answer["result"] | {"timestamp": hex(2**40)}}
+            return answer
+
+    ledger = ToyLedger()
+    with pytest.raises(MixedViews, match="later than the head"):
+        await settle(follower(Ahead(chain), ledger, Options(depth=2)))
+    assert all(block.time < 2**40 for block in ledger.blocks.values())
+
+
 async def test_another_process_at_the_cursor_is_said():
     chain, ledger = ToyChain(), ToyLedger()
     chain.extend([[b"a"]] * 3)

@@ -32,6 +32,8 @@ class Node:
         self.asked: list[str] = []
         self.batches: list[int] = []
         self.most = 1_000
+        #: seconds that its newest block's time is ahead of the truth
+        self.ahead = 0
 
     async def make_request(self, method: Any, params: Any) -> Any:
         self.asked.append(method)
@@ -42,7 +44,10 @@ class Node:
             return found
         if method == "eth_chainId":
             return {"result": hex(self.id)}
-        return self.chain.answer(method, params)
+        answer = self.chain.answer(method, params)
+        if self.ahead and params[0] == "latest":
+            answer["result"]["timestamp"] = hex(int(answer["result"]["timestamp"], 16) + self.ahead)
+        return answer
 
     async def make_batch_request(self, requests: Any) -> Any:
         self.batches.append(len(requests))
@@ -57,11 +62,12 @@ class World:
         self.chain.extend([[b"w%d" % n] for n in range(height)])
         self.nodes = [Node(self.chain) for _ in range(count)]
         self.now = 100.0
+        self.wall = 1_000.0 + 12 * height
         self.said: list[Change] = []
         members = [Member(Rpc(node, name=f"n{i}", attempts=1), f"host{i}") for i, node in enumerate(self.nodes)]
         self.pool = PoolProvider(
             members, chain_id=CHAIN, survey=1.0, resting=Resting(first=10.0, longest=80.0), on_change=self.said.append,
-            clock=lambda: self.now, rng=random.Random(1),
+            clock=lambda: self.now, wall=lambda: self.wall, rng=random.Random(1),
         )  # fmt: skip
         self.rpc = Rpc(self.pool, attempts=1, name="pool")
 
@@ -173,6 +179,52 @@ def test_one_that_invents_a_head_makes_nobody_late():
     assert best_head([(10, 100), (9_999, 99_999), (11, 112)]) == (11, 112)
     assert best_head([(10, 100), (11, 112)]) == (11, 112)
     assert best_head([]) is None
+
+
+@pytest.mark.parametrize("ahead", [61, 10**7, 2**62])
+@pytest.mark.parametrize("surveyed", [False, True])
+async def test_a_head_of_the_future_is_nobodys_time(ahead: int, surveyed: bool):
+    """Chain time never runs back: one such answer would have closed every window for good."""
+    w = World()
+    await w.pool.start()
+    truth = (await w.rpc.block("latest")).time
+    w.nodes[0].ahead = ahead
+    if surveyed:
+        w.now += 6
+    assert (await w.rpc.block("latest")).time == truth
+    assert [c.endpoint for c in w.said] == ["n0"]
+    assert "ahead" in w.said[0].why
+    w.now += 6
+    assert (await w.rpc.block("latest")).time == truth
+    w.nodes[0].ahead = 0
+    w.now += 100
+    await w.head()
+    assert w.said[-1] == Change("n0", "")
+
+
+async def test_a_head_of_the_future_makes_nobody_late():
+    w = World()
+    w.nodes[1].ahead = 10**7
+    await w.pool.start()
+    await w.head()
+    assert w.pool.current is w.pool.members[0]
+    assert [c.endpoint for c in w.said] == ["n1"]
+
+
+async def test_this_machines_clock_alone_condemns_nobody():
+    w = World()
+    w.wall = 0.0
+    await w.pool.start()
+    for _ in range(3):
+        w.now += 6
+        assert await w.head() == 20
+    assert w.said == []
+    w.nodes[1].fault = down
+    w.nodes[0].ahead = 10**7
+    w.wall = 1_240.0
+    w.now += 6
+    assert await w.head() == 20, "nobody is there to say otherwise"
+    assert [c.endpoint for c in w.said] == ["n1"]
 
 
 async def test_another_chain_is_refused_at_the_start_and_left_out_later():
