@@ -39,7 +39,7 @@ from challenger.domain import (
     UnixTime,
     Wei,
 )
-from challenger.errors import EndpointError, MalformedLog
+from challenger.errors import MalformedLog
 from challenger.protocols.arbius.cid import output_root
 from challenger.protocols.arbius.inputs import Inputs
 from challenger.protocols.arbius.logs import EngineLogs, Heard
@@ -288,7 +288,7 @@ def task_of(dispute: DisputeId) -> TaskId:
 async def _call_data(reader: Reader, tx_hash: Hash32) -> bytes:
     def parse(answer: Any) -> bytes:
         if answer is None:
-            raise EndpointError("it serves a log and does not know its transaction", transaction="0x" + tx_hash.hex())
+            raise ValueError(f"it does not know its transaction 0x{tx_hash.hex()}, of which it serves a log")
         if wire.hash32(wire.field(answer, "hash")) != tx_hash:
             raise ValueError("the answer is another transaction")
         return wire.blob(wire.field(answer, "input"))

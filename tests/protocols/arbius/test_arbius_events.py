@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from arbius_stage import INPUT, RIGHT, WRONG, Stage, accuse, stage
 
+from challenger.chain.asking import Member
 from challenger.chain.codec import encode_deploy
 from challenger.chain.follower import Malformed
 from challenger.chain.hashing import keccak
+from challenger.chain.pool import PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.contracts import double
 from challenger.domain import (
@@ -281,8 +283,27 @@ async def test_a_transaction_that_is_not_served_is_asked_for_again() -> None:
         await at.commit()
         ordered = at.adapter._logs.topic("TaskSubmitted")
         log = next(log for log in await logs_of(at) if log.topics[0] == ordered)
-        with pytest.raises(EndpointError, match="does not know its transaction"):
+        with pytest.raises(EndpointError, match="it does not know its transaction"):
             await at.adapter.events([log._replace(tx_hash=Hash32(b"\x07" * 32))], lambda _: None)
+
+
+async def test_a_transaction_that_one_endpoint_has_forgotten_another_serves() -> None:
+    """Nodes keep logs for longer than they find transactions by their hashes."""
+
+    class Forgets(Refuses):
+        async def make_request(self, method: Any, params: Any) -> Any:
+            if method == "eth_getTransactionByHash":
+                return {"result": None}
+            return await super().make_request(method, params)
+
+    async with stage() as at:
+        await at.commit()
+        ends = (Forgets(at.devnet.provider), at.devnet.provider)
+        members = [Member(Rpc(one, name=str(n), attempts=1), str(n)) for n, one in enumerate(ends)]
+        chain = Rpc(PoolProvider(members, chain_id=at.there.chain), attempts=1)
+        adapter = ArbiusAdapter(chain, at.there.chain, at.there.engine, token_price=Wei(1))
+        (opened,) = [e for e in await adapter.events(await logs_of(at), lambda _: None) if isinstance(e, TaskOpened)]
+        assert opened.input_data.endswith(INPUT)
 
 
 # the identifiers, the seam, the contract itself
