@@ -39,6 +39,7 @@ from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyFiles
 from challenger.sim.wallet import Wallet
 from challenger.store import migrate, open_store
+from challenger.store.engine import create_engine
 from challenger.store.heads import verify
 from challenger.store.schema import audits, metadata, transactions
 from tests.acceptance.test_check import place
@@ -252,7 +253,7 @@ async def test_nothing_is_filed_for_what_was_audited(tmp_path, fresh):
     after."""
     async with small(tmp_path, Kind.NUDGE, Kind.OLDER) as s:
         s.settings = replace(s.settings, store=replace(s.settings.store, url=fresh()))
-        async with s.watcher() as app:
+        async with s.watcher(engine=create_engine) as app:
             await s.until_quiet(app)
             assert (await s.states(app)) == {State.OBSERVED: 6}
             for when in ("open", "closed"):

@@ -47,7 +47,8 @@ class Scene:
 
     @asynccontextmanager
     async def watcher(self, stop=None, engine=passing, **filing):
-        """``engine``: by default SQLite in the loop's own turn, which is a third cheaper than a thread of its own."""
+        """``engine``: by default SQLite in the loop's own turn, which is a third cheaper than a thread of its own, and is not
+        for a test in which another writes to the same file meanwhile: each would wait for the other."""
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
         given = {"rpc": self.devnet.rpc, "files": ToyFiles(), "workers": self.workers}
         async with opened(settings, **given, stop=stop, engine=engine) as app:
