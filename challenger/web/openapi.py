@@ -110,7 +110,7 @@ def _body(route: Route) -> Schema:
                 "description": one.about,
                 "maxLength": one.longest,
                 "minLength": int(one.required),
-                "pattern": "^[ -~\\n]*$",
+                "pattern": one.pattern,
             }
             for one in route.body
         },

@@ -31,6 +31,7 @@ class Field:
     about: str
     longest: int = 2_000
     required: bool = False
+    pattern: str = "^[ -~\\n]*$"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from challenger.web.problems import Problem
 from challenger.web.respond import answer
 from challenger.web.table import Field, Route, Scope
 
-_IDS = re.compile("[0-9]{1,18}(,[0-9]{1,18})*")
+_IDS = "[0-9]{1,18}(,[0-9]{1,18})*"
 
 
 def person_of(request: web.Request) -> str:
@@ -77,7 +77,7 @@ async def pause(store: Store, person: str, reason: str) -> Paused:
 async def resume(store: Store, settings: Settings, ids: str, model: str, person: str, note: str) -> Resumed:
     """Of the pauses ``ids``, which are all that were shown, lifts those of ``model`` (EVERYTHING: of all filing; empty: all).
     Raises Problem 400 where ``ids`` are none, 404 when none is in force, 409 when another one is."""
-    if not _IDS.fullmatch(ids):
+    if not re.fullmatch(_IDS, ids):
         raise Problem(400, "ids are the numbers of the pauses that were shown, with commas between", parameter="ids")
     try:
         async with reached(settings) as (_, now):
@@ -131,6 +131,7 @@ _SHOWN = Field(
     "ids",
     "the numbers of all pauses that were shown to be in force, with commas between: when another is by now, nothing is lifted",
     required=True,
+    pattern=f"^{_IDS}$",
 )
 _WHICH = (Parameter("commitment", HASH_KIND, "which commitment", place="path"),)
 
