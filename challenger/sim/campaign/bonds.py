@@ -19,6 +19,7 @@ from challenger.chain.codec import Event, EventDecoder
 from challenger.chain.devnet.node import Node
 from challenger.contracts import artifact
 from challenger.domain import Action, Address, TxState, Wei
+from challenger.sampling import past
 from challenger.sim.deploy import MarketParams
 
 #: A challenge or a demand, and the commitment that it is about, of which ours is one of each at most.
@@ -92,17 +93,9 @@ class Bonds:
 # what the watcher knew
 
 
-class Entry(Protocol):
-    """Of the journal."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
+class Entry(past.Entry, Protocol):
     @property
     def subject(self) -> str: ...
-    @property
-    def payload(self) -> str: ...
 
 
 def signatures(entries: Iterable[Entry]) -> list[tuple[int, Wei]]:

@@ -4,7 +4,8 @@ others vote is followed to the end. The model is a toy: it answers a text with i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,19 @@ safety_seconds = 30
     return load(config, {})
 
 
+@asynccontextmanager
+async def watching(at: Stage, folder: Path, votes_from: int, safety: int = 30, retry: int = 60) -> AsyncIterator[App]:
+    made = settings(at, folder, votes_from)
+    made = replace(
+        made,
+        filing=replace(made.filing, safety_seconds=safety),
+        replay=replace(made.replay, retry_seconds=retry),
+    )
+    await migrate.upgrade(made.store.url)
+    async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        yield app
+
+
 async def turn(at: Stage, app: App) -> None:
     await app.step()
     await app.gather()
@@ -156,9 +170,7 @@ async def test_the_wrong_ones_of_a_bulk_are_contested_and_won(tmp_path: Path) ->
         await at.devnet.time_travel(by=10)
         wrong = {tasks[1], tasks[2]}
         await solve(at.wallets[2], at.there, tasks, [cheap if task in wrong else honest for task in tasks])
-        made = settings(at, tmp_path, first)
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, first) as app:
             await until(at, app, disputing=2, replayed=2)
             contested = [event for event in await at.events() if isinstance(event, DisputeOpened)]
             ours = [event for event in contested if event.challenger == at.wallets[3].address]
@@ -185,9 +197,7 @@ async def test_a_lone_challenger_files_nothing(tmp_path: Path) -> None:
     """Nobody was ever seen to vote: the fraud is found and confirmed, and the gate says why it is not contested."""
     async with stage() as at:
         commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
-        made = settings(at, tmp_path, 0)
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, 0) as app:
             await until(at, app, confirmed=1)
             await until(at, app, confirmed=1)
             async with app.store.read() as view:
@@ -204,12 +214,7 @@ async def test_a_contest_in_the_windows_last_seconds_is_voted_on(tmp_path: Path,
     async with stage() as at:
         first = await earlier(at, voters=())
         commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
-        made = settings(at, tmp_path, first)
-        made = replace(
-            made, filing=replace(made.filing, safety_seconds=60), replay=replace(made.replay, retry_seconds=1)
-        )
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, first, safety=60, retry=1) as app:
             while not (row := await work_on(app, commitment)) or not row.detail.startswith("value: "):
                 await turn(at, app)
             closes = (await app.adapter.window(commitment)).closes
@@ -235,9 +240,7 @@ async def test_a_contest_in_the_windows_last_seconds_is_voted_on(tmp_path: Path,
 async def test_a_fraud_that_nobody_contests_is_a_miss_that_names_its_gate(tmp_path: Path) -> None:
     async with stage() as at:
         commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
-        made = settings(at, tmp_path, 0)
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, 0) as app:
             await until(at, app, confirmed=1)
             await turn(at, app)
             await at.devnet.time_travel(to=(await app.adapter.window(commitment)).closes)
@@ -250,9 +253,7 @@ async def test_a_window_made_longer_meanwhile_is_believed_and_what_waits_is_judg
     """No event says so: the index has the old close, the engine the new one."""
     async with stage(2) as at:
         commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
-        made = settings(at, tmp_path, 0)
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, 0) as app:
             while (row := await work_on(app, commitment)) is None or row.state != State.SAMPLED:
                 await app.step()
                 await at.devnet.mine()
@@ -272,9 +273,7 @@ async def test_the_count_of_a_contest_that_we_voted_on_is_asked_for_until_ours_i
         commitment = await at.commit(answer("Bob"), data=b'{"prompt":"Ada"}')
         task = TaskId(commitment)
         await at.act(7, at.calls.contest(task))
-        made = settings(at, tmp_path, first)
-        await migrate.upgrade(made.store.url)
-        async with opened(made, rpc=at.rpc, files=Anywhere(), workers=Backwards()) as app:
+        async with watching(at, tmp_path, first) as app:
             slash = await at.slash()
             whole = await at.staked(3)
             for _ in range(30):
