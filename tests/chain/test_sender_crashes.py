@@ -174,6 +174,7 @@ async def chaos(place: Stage, seed: int, before: float, after: float, lag: float
     st.sampled_from([0.0, 0.3]),
     st.sampled_from([0.0, 0.8]),
 )
+@pytest.mark.slow
 async def test_faults_at_random_neither_lose_an_intent_nor_mine_it_twice(
     seed: int, before: float, after: float, lag: float, deaths: float
 ) -> None:

@@ -100,6 +100,7 @@ def test_killed_at_every_pair(tmp_path: Path, kind: str) -> None:
     assert pairs * parts >= (2_000 if parts == 1 else 1_500)
 
 
+@pytest.mark.slow
 def test_every_name_is_crossed_or_excused(tmp_path: Path) -> None:
     seen = set()
     for kind in KINDS:

@@ -118,6 +118,7 @@ async def test_a_kept_bundle_is_written_anew_when_its_blocks_are_gone(tmp_path: 
         assert after[0] != before[0]
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_had_any_more_stays_in_the_bundle(tmp_path: Any) -> None:
     async with (
         scene(tmp_path, seed=3, cheats=(Kind.NUDGE,), by_uri=100) as s,

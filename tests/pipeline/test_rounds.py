@@ -172,6 +172,7 @@ def test_each_has_its_look_although_those_before_it_come_due_again(crowd: Crowd)
     assert max(crowd.toy.looked_at.values()) <= 3
 
 
+@pytest.mark.slow
 def test_each_has_its_look_although_what_is_being_filed_fails_and_fails(crowd: Crowd) -> None:
     """Forty seals that revert whenever they are tried, each tried again in a while: first in each round, and not alone."""
     failing = found(crowd, FEW, 40, closes=10_000)

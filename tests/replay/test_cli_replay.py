@@ -126,17 +126,21 @@ def test_verify_without_a_usable_input_is_inconclusive_and_not_fraud(model, comm
     assert (code, said["verdict"], said["reason"]) == (1, "INCONCLUSIVE", "input-rejected")
 
 
+@pytest.mark.slow
+def test_selftest_lists_what_this_machine_cannot_have_and_fails_for_it_by_name_alone(capsys):
+    code, told = verdict(capsys, "selftest")
+    assert (code, told["failures"]) == (0, {})
+    assert set(told["answers"]) | set(told["absent"]) == set(BACKENDS)
+    for name in told["absent"]:
+        assert verdict(capsys, "selftest", "--backend", name)[0] == 1
+
+
 def test_selftest_and_bench_print_tables(model, capsys):
     assert main(["selftest", "--backend", "numpy"]) == 0
     shown = capsys.readouterr().out
     assert "linear/hi/corner/512" in shown
     assert "WRONG" not in shown
     assert "isolation: network" in shown
-    code, told = verdict(capsys, "selftest")
-    assert (code, told["failures"]) == (0, {})
-    assert set(told["answers"]) | set(told["absent"]) == set(BACKENDS)
-    for name in told["absent"]:
-        assert verdict(capsys, "selftest", "--backend", name)[0] == 1
     code, timed = verdict(capsys, "bench", model, "--backend", "numpy", "--size", "3", "--repeat", "2")
     assert code == 0
     found = timed["backends"]["numpy"]

@@ -276,6 +276,7 @@ def test_known_answers_with_other_instruction_sets(march, tmp_path):
     assert done.stdout.strip() == f"{VARIANTS[march]} []"
 
 
+@pytest.mark.slow
 def test_a_library_is_built_once_and_a_folder_that_cannot_be_written_does_not_matter(tmp_path):
     code = "from replay.kernels.native_build import build\nprint(build()[0])\nassert build()[0].exists()"
     cache, blocked = tmp_path / "cache", tmp_path / "file"

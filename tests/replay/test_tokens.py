@@ -113,6 +113,7 @@ def test_a_member_given_twice_is_refused():
         tokens.read_tokenizer(doubled.encode())
 
 
+@pytest.mark.slow
 async def test_a_hostile_tokenizer_ends_at_the_limits_of_its_worker(tmp_path):
     limits = Limits(memory_bytes=1 << 30, cpu_seconds=30, wall_seconds=30)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,11 +17,10 @@ GIB = 1 << 30
 async def _resident(process: psutil.Process) -> int:
     """Bytes of memory that the process and its children take together, shared pages counted once."""
     total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_full_info().pss
-        except psutil.Error:  # it ended meanwhile
-            continue
+    with suppress(psutil.NoSuchProcess):  # any of them may end while it is looked at, the first one too
+        for one in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += one.memory_full_info().pss
     return total
 
 
