@@ -55,13 +55,15 @@ class InlineDevnet(EmbeddedDevnet):
 
 @dataclass
 class Life:
-    """``kind``: what the provider does. ``crossed``: every crossing of every watcher so far."""
+    """``kind``: what the provider does. ``in_turn``: as in ``watcher.fork``. ``crossed``: every crossing of every watcher
+    so far."""
 
     kind: Kind
     folder: Path
     devnet: InlineDevnet
     world: World
     settings: Settings
+    in_turn: bool = False
     crossed: list[list[Crossed]] = field(default_factory=list)
 
     @property
@@ -82,7 +84,7 @@ class Life:
         self.folder = folder
 
     def watchers(self, count: int) -> list[Driven]:
-        return [fork(self.settings) for _ in range(count)]
+        return [fork(self.settings, in_turn=self.in_turn) for _ in range(count)]
 
 
 async def begin(folder: Path, kind: Kind) -> Life:

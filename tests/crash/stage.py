@@ -45,10 +45,12 @@ def main() -> None:
     parser.add_argument("--points", default="distinct", help="all, distinct, or names, comma-separated")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th point, from the K-th on")
     parser.add_argument("--seconds", default="0", help="second deaths for each first: a number of samples, or all")
+    parser.add_argument("--in-turn", action="store_true", help="SQLite in the watcher's own turn, not in a thread")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     life = asyncio.run(begin(options.folder, Kind[options.kind]))
+    life.in_turn = options.in_turn
     gc.collect()
     gc.freeze()  # what is here now is shared by all copies
     whole = _wait(_branch(lambda: _ending(life, options.folder / "whole", [])))

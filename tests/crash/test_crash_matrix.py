@@ -1,6 +1,7 @@
 """``kill -9`` at every crash point of one commitment's life, and at every pair: one challenge, none missed.
 
-The README's test takes the moments around the money; ``slow`` every point and a sample of pairs; ``full`` every pair.
+The README's test takes the moments around the money, with SQLite in a thread as a watcher has it; ``slow`` every point
+and a sample of pairs; ``full`` every pair.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def test_killed_around_the_money(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_every_point_and_at_some_pairs(tmp_path: Path, kind: str) -> None:
-    found = stage(tmp_path, kind, "--seconds", "1", "--jobs", "2")
+    found = stage(tmp_path, kind, "--seconds", "1", "--jobs", "2", "--in-turn")
     pairs = sum("second" in one for one in found)
     print(f"{kind}: {len(found) - 1 - pairs} points, {pairs} pairs")
     assert len(found) - 1 - pairs >= 60
@@ -93,7 +94,7 @@ def test_killed_at_every_point_and_at_some_pairs(tmp_path: Path, kind: str) -> N
 def test_killed_at_every_pair(tmp_path: Path, kind: str) -> None:
     """Every pair of crossings that leave different states: a death before a commit leaves what the one before it left."""
     part, parts = PART
-    found = stage(tmp_path, kind, "--seconds", "all", "--jobs", "2", "--part", f"{part}/{parts}")
+    found = stage(tmp_path, kind, "--seconds", "all", "--jobs", "2", "--in-turn", "--part", f"{part}/{parts}")
     pairs = sum("second" in one for one in found)
     print(f"{kind}: {len(found) - 1 - pairs} points, {pairs} pairs")
     # a part has every N-th point, with all of its pairs: some have fewer than others
@@ -105,7 +106,7 @@ def test_every_name_is_crossed_or_excused(tmp_path: Path) -> None:
     seen = set()
     for kind in KINDS:
         (tmp_path / kind).mkdir()
-        seen |= crossed(stage(tmp_path / kind, kind, "--points", "setting"))
+        seen |= crossed(stage(tmp_path / kind, kind, "--points", "setting", "--in-turn"))
     arrows = {f"work:{old}->{new}" for old, news in TRANSITIONS.items() for new in news if new in UNSPENT}
     arrows |= {f"work:{old}->{State.WON}" for old in (State.FILED, State.UNAVAILABLE)}
     arrows |= {"work:expired->withdrawn", "work:inconclusive->filed_by_other", "work:filing->unavailable"}

@@ -73,10 +73,12 @@ class Pool:
         if (found := by_nonce.get(tx.nonce)) is not None and found.hash == tx.hash:
             del by_nonce[tx.nonce]
             del self._arrivals[tx.hash]
+            if not by_nonce:  # who waits for nothing is not asked for a nonce at every block
+                del self._waiting[tx.sender]
 
     def drop_stale(self, nonce_of: Callable[[bytes], int]) -> None:
         """Forgets what the chain's nonces have overtaken."""
-        for sender, by_nonce in self._waiting.items():
+        for sender, by_nonce in list(self._waiting.items()):
             nonce = nonce_of(sender)
             for tx in [tx for tx in by_nonce.values() if tx.nonce < nonce]:
                 self.remove(tx)

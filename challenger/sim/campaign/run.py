@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from challenger.sim.campaign.check import Findings, check
@@ -71,7 +71,7 @@ def world(seed: int, faults: Sequence[Fault], *, all_of: bool) -> Outcome:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what a watcher in trouble says is checked in its record
     try:
-        return asyncio.run(_world(seed, faults, all_of=all_of))
+        return asyncio.run(_world(seed, faults, _empty(), all_of=all_of))
     finally:
         logging.disable(before)
 
@@ -106,11 +106,19 @@ def _all(seeds: Sequence[int], one: Callable[[int], Outcome], processes: int) ->
         pool.shutdown(cancel_futures=True)  # whoever stops waits for no world that has not begun
 
 
-async def _world(seed: int, faults: Sequence[Fault], *, all_of: bool) -> Outcome:
+@cache
+def _empty() -> bytes:
+    """A database of the present schema with nothing in it: made once in a process."""
+    with _folder() as folder:
+        asyncio.run(make_template(folder / "template.sqlite"))
+        return (folder / "template.sqlite").read_bytes()
+
+
+async def _world(seed: int, faults: Sequence[Fault], empty: bytes, *, all_of: bool) -> Outcome:
     began = time.monotonic()
     with _folder() as folder:
         template = folder / "template.sqlite"
-        await make_template(template)
+        await asyncio.to_thread(template.write_bytes, empty)
         played = await play(plan(seed, faults, all_of=all_of), folder, template)
         findings = await check(played, template)
     return Outcome(
