@@ -52,6 +52,17 @@ def agrees(ledger: ToyLedger, chain: ToyChain, options: Options, highest: int = 
     assert all(number in ledger.blocks for number in dense)
 
 
+def reach(ledger: ToyLedger, chain: ToyChain, start: int) -> int:
+    """The lowest block that a reorganisation may leave: the ledger has it, or nothing yet. Ranges far below the head
+    leave only their last block in it, also where the first of them begins."""
+    kept = [
+        number
+        for number, block in ledger.blocks.items()
+        if chain.blocks[number : number + 1] and chain.blocks[number].block == block
+    ]
+    return min(kept, default=max(0, start - 1))
+
+
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("extend"), blocks_of_words),
@@ -80,8 +91,7 @@ def test_any_history_of_reorgs_ends_in_the_clean_index(
             if operation == "extend":
                 chain.extend(details[0])
             elif operation == "reorg":
-                # as deep as the ledger reaches below the start, and no deeper
-                chain.reorg(min(details[0], len(chain.blocks) - 1 - max(0, start - 1)), details[1])
+                chain.reorg(min(details[0], len(chain.blocks) - 1 - reach(ledger, chain, start)), details[1])
             elif operation == "steps":
                 for _ in range(details[0]):
                     await one.step()
