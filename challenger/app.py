@@ -96,6 +96,7 @@ async def opened(
     engine: Callable[[URL, float], AsyncEngine] = create_engine,
     entropy: Callable[[int], bytes] = secrets.token_bytes,
     monotonic: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
     replaying: Replaying | None = None,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[App]:
@@ -105,8 +106,8 @@ async def opened(
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers``
     for the artefact store and the replay pool; ``crossing`` is told of every persisted transition, ``engine`` makes the
     database's connections, ``entropy`` the epochs' secrets; ``monotonic`` is the clock of what takes time here, and tells
-    when an endpoint that failed is tried again; ``replaying``: that chain is a recording. Raises ConfigError,
-    WrongChain, WrongContract, EndpointError or StoreError, one line each.
+    when an endpoint that failed is tried again; ``wall`` is this machine's date; ``replaying``: that chain is a recording.
+    Raises ConfigError, WrongChain, WrongContract, EndpointError or StoreError, one line each.
     """
     addresses(settings)
     chain = settings.chain
@@ -115,7 +116,7 @@ async def opened(
     async with AsyncExitStack() as stack:
         spread = random.Random(entropy(16))  # noqa: S311 - spreads retries, decides nothing
         endpoints = await stack.enter_async_context(
-            open_endpoints(settings, telemetry, rpc, others, clock=monotonic, rng=spread)
+            open_endpoints(settings, telemetry, rpc, others, clock=monotonic, wall=wall, rng=spread)
         )
         signer = load_signer(settings)
         account = None if signer is None else signer.address
@@ -155,6 +156,7 @@ async def opened(
             crossing,
             entropy,
             monotonic,
+            wall,
             replaying,
         )
 
@@ -173,6 +175,7 @@ async def _wire(
     crossing: Hook | None,
     entropy: Callable[[int], bytes],
     monotonic: Callable[[], float],
+    wall: Callable[[], float],
     replaying: Replaying | None,
 ) -> App:
     rpc, chain, filing = endpoints.rpc, settings.chain, settings.filing
@@ -182,7 +185,8 @@ async def _wire(
     account = None if signer is None else signer.address
     local = signer if isinstance(signer, LocalSigner) else None
 
-    clock = ChainClock(rpc, telemetry, stale=None if chain.embedded else settings.telemetry.stale_seconds)
+    stale = None if chain.embedded else settings.telemetry.stale_seconds
+    clock = ChainClock(rpc, telemetry, stale=stale, wall=wall)
     lead = filing.safety_seconds
     speaks, options = protocol_of(settings)
     engine = speaks.engine(Means(files, workers, settings.replay.fetch_bytes, settings.replay.input_bytes), options)

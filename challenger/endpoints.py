@@ -69,10 +69,12 @@ async def open_endpoints(
     others: Sequence[Rpc] = (),
     *,
     clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Endpoints]:
     """Starts with those that answer. ``rpc`` stands in for the first endpoint, ``others`` for the next ones; ``clock``
-    (monotonic seconds) and ``rng`` say when one that failed is tried again. Raises ConfigError, WrongChain when one serves another chain, EndpointError when none answers."""
+    (monotonic seconds) and ``rng`` say when one that failed is tried again, ``wall`` (this machine's date) whose head is of
+    the future. Raises ConfigError, WrongChain when one serves another chain, EndpointError when none answers."""
     chain = settings.chain
     given = [] if rpc is None else [rpc, *others]
     async with AsyncExitStack() as stack:
@@ -100,7 +102,7 @@ async def open_endpoints(
             timeout=chain.timeout,
             rng=rng,
             clock=clock,
-            wall=None if chain.embedded else time.time,
+            wall=None if chain.embedded else wall,
             on_change=changed,
         )
         await pool.start()

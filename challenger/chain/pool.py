@@ -133,12 +133,13 @@ class PoolProvider:
             return
         self._surveyed = at
         await asyncio.gather(*(self._visit(m, at) for m in self.members if now or at >= m.health.rests_until))
-        heads = [m.health.head for m in self.members if m.health.head is not None and not m.health.wrong]
-        best = best_head([head for head in heads if not self._beyond(head[1])] or heads)
-        others = self._just_heard(self.members, at)
+        heads = [(m, m.health.head) for m in self.members if m.health.head is not None and not m.health.wrong]
+        heard = [(m, head) for m, head in heads if m.health.rests_until <= at]
+        ahead = [m for m, head in heard if self._ahead(head[1], [other[1] for o, other in heard if o is not m])]
+        best = best_head([head for m, head in heard if m not in ahead] or [head for _, head in heads])
         for member in self.members:
             health = member.health
-            if health.head is not None and health.rests_until <= at and self._ahead(health.head[1], others):
+            if health.head is not None and member in ahead:
                 self._asking.failed(member, self._of_the_future(health.head[1]))
             behind = best[1] - health.head[1] if best is not None and health.head is not None else 0
             health.lags = behind if behind > self._lag else 0
@@ -160,21 +161,27 @@ class PoolProvider:
             at = self._clock()
             others = [m for m in self.members if m is not member and at >= m.health.rests_until]
             await asyncio.gather(*(self._visit(m, at) for m in others))
-            if self._ahead(seen[0].time, self._just_heard(others, at)):
+            if self._ahead(seen[0].time, self._heard(others, at)):
                 raise self._asking.failed(member, self._of_the_future(seen[0].time))
         return answer
 
     def _beyond(self, at: int) -> bool:
         return self._wall is not None and at > self._wall() + self._lag
 
-    def _just_heard(self, members: Sequence[Member], at: float) -> list[int]:
-        """The times of heads that were asked for at ``at``, but for those that this machine's clock is behind."""
+    def _heard(self, members: Sequence[Member], at: float) -> list[int]:
+        """The times of the heads of those who answered at ``at``."""
         heads = [m.health.head for m in members if m.health.rests_until <= at and not m.health.wrong]
-        return [head[1] for head in heads if head is not None and not self._beyond(head[1])]
+        return [head[1] for head in heads if head is not None]
 
     def _ahead(self, at: int, others: Sequence[int]) -> bool:
-        """Of this machine's clock, which alone may be wrong, and of somebody who agrees with it."""
-        return self._beyond(at) and bool(others) and at > max(others) + self._lag
+        """Of this machine's clock, which alone may be wrong, and of somebody who agrees with it; unless most say the same:
+        then the clock is behind, and so is who agrees with it."""
+        if self._wall is None or not self._beyond(at):
+            return False
+        now, lag = self._wall(), self._lag
+        agree = any(now - lag <= other <= now + lag and other < at - lag for other in others)
+        same = 1 + sum(other >= at - lag for other in others)
+        return agree and 2 * same <= len(others) + 1
 
     def _of_the_future(self, at: int) -> str:
         ahead = "" if self._wall is None else f" {at - int(self._wall())} s"

@@ -152,9 +152,10 @@ class Pursuer:
         async with self._store.read() as view:
             disputes = await view.chain.disputes(commitment=commitment, challenger=account)
             demands = await view.chain.demands(commitment=commitment, demander=account)
-        fraud = item.work.confirmation is not None or bool(disputes)  # one taken over has no verdicts
-        ours: list[DisputeRow] | list[DemandRow] = disputes if fraud else demands
+        ours: list[DisputeRow] | list[DemandRow] = disputes or demands
         if item.work.state == State.FILED:
+            if item.work.confirmation is not None:  # it was not a demand that we saw mined
+                ours = disputes
             if not ours:
                 # what we saw mined left the chain: filed again as the chain stands now
                 return await self._move(item, head.time, State.FILING, item.work.detail)

@@ -227,6 +227,34 @@ async def test_this_machines_clock_alone_condemns_nobody():
     assert [c.endpoint for c in w.said] == ["n1"]
 
 
+@pytest.mark.parametrize("surveyed", [False, True])
+async def test_a_clock_that_is_behind_and_a_node_that_lags_do_not_outvote_two(surveyed: bool):
+    w = World(count=3)
+    await w.pool.start()
+    w.nodes[2].chain = ToyChain()
+    w.nodes[2].chain.extend([[b"w%d" % n] for n in range(10)])
+    w.wall = (await w.rpc.block("latest")).time - 61.0
+    if surveyed:
+        w.now += 6
+    for _ in range(3):
+        assert await w.head() == 20
+        w.now += 6
+    assert [c.endpoint for c in w.said] == ["n2"]
+    assert "behind" in w.said[0].why
+
+
+async def test_a_clock_that_is_behind_does_not_agree_with_a_node_that_is_stuck():
+    w = World(count=2, height=70)
+    await w.pool.start()
+    w.nodes[1].chain = ToyChain()
+    w.nodes[1].chain.extend([[b"w%d" % n] for n in range(20)])  # ten minutes behind
+    w.wall = (await w.rpc.block("latest")).time - 90.0
+    for _ in range(3):
+        w.now += 6
+        assert await w.head() == 70
+    assert [c.endpoint for c in w.said] == ["n1"]
+
+
 async def test_another_chain_is_refused_at_the_start_and_left_out_later():
     w = World()
     w.nodes[1].id = 6

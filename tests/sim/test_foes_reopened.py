@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from challenger.chain.rpc import Rpc
-from challenger.domain import CommitmentId, Part, State
+from challenger.domain import CommitmentId, DemandId, DemandOutcome, Part, State
 from challenger.protocols.reference_calls import PARTS
 from challenger.service import approve as lift
 from challenger.sim.foes.arena import BLOCK, Deal, sample
@@ -274,3 +274,38 @@ async def test_what_is_made_final_in_the_first_block_that_allows_it_is_a_miss_al
             ),
         }
         assert await missed(app) == (["0x" + one.job.hex()] if judged else []), "what was only drawn is counted"
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_fraud_whose_answer_leaves_the_chain_is_filed_or_its_demand_claimed(tmp_path, template, comes_back):
+    """The input that our demand brought shows a fraud, filing is paused, and a reorganisation takes the answer away."""
+    async with contest(tmp_path, template, answer_period=300) as c, c.watcher() as app:
+        a = c.arena
+        (one,) = await a.serve([Deal(await a.party("cheat"), sample(1), CHEAT, hides_input=True)])
+        await a.until(lambda: bool(a.market.demands), lambda: c.turn(app))
+        await paused(app)
+        demand = DemandId(a.open_demand(Part.INPUT))
+        answer_by = a.market.demands[demand].answer_by
+        await a.answer(a.requester, demand, sample(1))
+        since = await a.blocks.head()
+        await c.until_quiet(app)
+        assert (await state(app, one.job))[0] is State.CONFIRMED
+        depth = (await a.blocks.head()).number - since.number + 1
+        sender = bytes.fromhex(a.requester.address[2:])
+        a.devnet.node.rewrite(depth, depth + 1, lambda tx: comes_back or tx.sender != sender)
+        await lift(app.store, await app.clock(), "", "ada", "back")
+        if not comes_back:
+            await a.blocks.travel(answer_by)
+        for _ in range(30):  # the arena's own history is of the chain before
+            await app.step()
+            await app.gather()
+            await app.investigate()
+            await a.blocks.tick()
+        async with app.store.read() as view:
+            disputes = await view.chain.disputes(commitment=one.job)
+        assert [row.challenger for row in disputes] == [c.account] * comes_back
+        if comes_back:
+            assert (await state(app, one.job))[0] is State.DISPUTING
+        else:
+            assert (await app.adapter.demand_status(demand)).outcome is DemandOutcome.LOST
+            assert (await state(app, one.job))[0] is State.WITHDRAWN

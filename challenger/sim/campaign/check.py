@@ -22,7 +22,7 @@ from challenger.chain.follower import Follower, Options
 from challenger.domain import NEVER, Action, CommitmentId, State, UnixTime
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.sim.campaign.bonds import signatures
-from challenger.sim.campaign.plan import MARGIN
+from challenger.sim.campaign.plan import MARGIN, MOMENTARY, REDO
 from challenger.sim.campaign.play import Played
 from challenger.sim.scoreboard import Label, Truth
 from challenger.store import schema
@@ -155,8 +155,8 @@ def hindered(p: Played, committed_at: int, closes: int) -> frozenset[str]:
     """What stood in the way until less than the margin was left; empty: nothing did, and it had to be filed."""
     last = frozenset({"window"}) if closes - committed_at < MARGIN else frozenset()
     for time, gates in p.hindered:
-        if committed_at - 60 <= time < closes and gates and closes - time < MARGIN:
-            last |= gates
+        if committed_at - 60 <= time < closes:
+            last |= {gate for gate in gates if closes - time < (REDO if gate in MOMENTARY else MARGIN)}
     return last | ({"exposure"} if p.plan.tight else frozenset())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from challenger.app import App, opened
@@ -34,10 +35,16 @@ class FaultyWorkers(ToyWorkers):
 
 
 class Life:
-    """One account's watcher over all its processes. ``bugs``: what escaped that must not."""
+    """One account's watcher over all its processes. ``wall``: its machine's date. ``bugs``: what escaped that must not."""
 
     def __init__(
-        self, settings: Settings, providers: list[FaultyProvider], files: ToyFiles, engine: Engine, seed: int
+        self,
+        settings: Settings,
+        providers: list[FaultyProvider],
+        files: ToyFiles,
+        engine: Engine,
+        seed: int,
+        wall: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.providers = providers
@@ -45,6 +52,7 @@ class Life:
         self.troubles: Counter[str] = Counter()
         self.starts = 0
         self._engine = engine
+        self._wall = wall
         self._files = files
         self._workers = FaultyWorkers(engine)
         self._secrets = random.Random(f"secrets {seed}")  # noqa: S311  a simulated watcher's
@@ -86,6 +94,7 @@ class Life:
                     engine=lambda url, _: inline.engine(url, self._engine.gate),
                     entropy=self._secrets.randbytes,
                     monotonic=self._engine.clock,
+                    wall=self._wall,
                 )
             )
         except ChallengerError as error:

@@ -18,6 +18,10 @@ RULES = MarketParams(window=1_500, answer_period=300, ruling_period=900)
 #: Seconds that the watcher needs, once nothing stands in its way, from a commitment to a challenge that is mined: the
 #: draw, two tries of a worker that died, seal and challenge, and the longest it waits between two looks.
 MARGIN = 660
+#: Seconds that it needs to do again what a fault of one moment has undone.
+REDO = 240
+#: Faults that stand in nobody's way once they are over, but undo what was done.
+MOMENTARY = (Fault.CRASH, Fault.DROPPED, Fault.REORG, Fault.SKEW)
 _GWEI = 10**9
 
 

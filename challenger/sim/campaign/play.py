@@ -36,6 +36,9 @@ _MOST_BLOCKS = 600
 _ATTEMPTS = 9
 #: A lease runs by the real clock, which nothing else here does: longer than any world takes.
 _LEASE = 3_600.0
+#: Seconds by which a skewed machine's date may be wrong, and for how many blocks it is.
+_ERRORS = (-7_200, -300, -100, -70, 70, 300, 7_200)
+_ASTRAY = 40
 _WAITING = (State.OBSERVED, State.SAMPLED, State.REPLAYED, State.CONFIRMED, State.FILING, State.UNAVAILABLE)
 #: Independent endpoints that must show the same case, and how many must be well for a filing to be due.
 _NEED = 2
@@ -80,6 +83,7 @@ class Director:
                 node.chain.surge = 20
             elif one.fault is Fault.SKEW:
                 node.force_next(node.next_time() + dice.randint(1, 5) * BLOCK)
+                engine.misread(engine.dice("date").choice(_ERRORS), _ASTRAY)
             elif one.fault is Fault.DROPPED:
                 for tx in [tx for tx in node.pool if tx.sender == p.account]:
                     node.pool.remove(tx)
@@ -108,7 +112,8 @@ class Director:
         p, engine = self._p, self._p.engine
         active = [one for one in engine.episodes if one.at(engine.height)]
         troubled = {one.where for one in active if one.fault in OF_ENDPOINTS}
-        found = [str(one.fault) for one in active if one.fault not in OF_ENDPOINTS]
+        # of a leap of fees it is the fee that counts, below
+        found = [str(one.fault) for one in active if one.fault not in (*OF_ENDPOINTS, Fault.SPIKE)]
         if ENDPOINTS - len(troubled) < _NEED:
             found.append("quorum")
         if any(one.fault is Fault.LYING for one in active):
@@ -159,7 +164,14 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     engine = Engine(plan.seed, plan.episodes)
     providers = [FaultyProvider(devnet.node, engine, number) for number in range(ENDPOINTS)]
     room = DataRoom(made.path / "data", ADDRESS)
-    life = Life(settings, providers, ToyFiles(room.read), engine, plan.seed)
+    life = Life(
+        settings,
+        providers,
+        ToyFiles(room.read),
+        engine,
+        plan.seed,
+        lambda: devnet.node.head_time + engine.clock_error,
+    )
     played = Played(
         plan, world, devnet, life, settings, engine, bytes.fromhex(account.address[2:]), Bonds(account.address, RULES)
     )

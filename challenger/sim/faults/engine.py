@@ -33,6 +33,7 @@ class Engine:
         self._dice: dict[str, random.Random] = {}
         self._seconds = 0.0
         self._until_death: int | None = None
+        self._error, self._error_until = 0, 0
 
     def dice(self, concern: str) -> random.Random:
         """The same numbers for the same seed and concern, whatever the other concerns draw."""
@@ -53,6 +54,15 @@ class Engine:
                 self.injected[fault] += 1
                 return one
         return None
+
+    @property
+    def clock_error(self) -> int:
+        """Seconds by which the machine's date is wrong; ahead when positive."""
+        return self._error if self.height < self._error_until else 0
+
+    def misread(self, seconds: int, blocks: int) -> None:
+        """The machine's date is wrong by ``seconds`` for that many blocks."""
+        self._error, self._error_until = seconds, self.height + blocks
 
     def clock(self) -> float:
         """Simulated seconds that have gone by."""

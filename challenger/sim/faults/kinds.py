@@ -26,7 +26,7 @@ class Fault(StrEnum):
     SPIKE = "spike"  # base fee × 20
     CENSOR = "censor"  # blocks that exclude our transactions
     REORG = "reorg"  # of depth 1 to 12, with and without keeping our transactions
-    SKEW = "skew"  # the chain's clock jumps
+    SKEW = "skew"  # the chain's clock jumps, and the date of the watcher's machine is wrong
     OUTAGE = "outage"  # the database answers nothing
     SLOW_DISK = "slow-disk"  # commits take seconds, in which blocks come
     FULL_DISK = "full-disk"  # nothing can be written
