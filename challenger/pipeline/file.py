@@ -28,7 +28,7 @@ from challenger.domain import (
     TxState,
     UnixTime,
 )
-from challenger.errors import Expected, StaleRow
+from challenger.errors import Expected, StaleRow, StoreError, TakenOver
 from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
 from challenger.pipeline.closing import Closing, Outlook, kept, late
 from challenger.pipeline.gates import Limits
@@ -115,11 +115,25 @@ class Filer:
         pinned = await self._adapter.pinned()
         # what closes last comes first: should a reorganisation have taken room back, it gives way to the others
         ours = reversed(self._under_way.waiting(filing))
-        moved = await self._look_at(self._under_way, ours, self._carry_on, head, pinned=pinned)
+        troubles: list[Exception] = []
+        moved = await self._look_at(self._under_way, ours, self._carry_on, head, troubles, pinned=pinned)
         rest = await self._obstacles.in_order(self._waiting.waiting(others), head.time)
-        return await self._look_at(self._waiting, rest, self._consider, head, pinned=pinned) or moved
+        moved |= await self._look_at(self._waiting, rest, self._consider, head, troubles, pinned=pinned)
+        if troubles:
+            raise troubles[0]
+        return moved
 
-    async def _look_at(self, sweep: Sweep, items: Iterable[Item], look: Look, head: Block, *, pinned: bool) -> bool:
+    async def _look_at(
+        self,
+        sweep: Sweep,
+        items: Iterable[Item],
+        look: Look,
+        head: Block,
+        troubles: list[Exception],
+        *,
+        pinned: bool,
+    ) -> bool:
+        """``troubles``: where a mistake of our own goes, which is one case's trouble until all others had their looks."""
         moved = False
         for item in sweep.turns(items):
             before = self._obstacles.asked
@@ -130,6 +144,10 @@ class Filer:
             except Expected as error:
                 with suppress(StaleRow):
                     await self._wait(item, head.time, str(error))
+            except (StoreError, TakenOver):
+                raise  # everybody's trouble
+            except Exception as error:  # noqa: BLE001 - raised when all have had their looks
+                troubles.append(error)
             sweep.looked(asked=self._obstacles.asked > before, wished=self.wished)
         return moved or not sweep.over
 

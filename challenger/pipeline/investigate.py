@@ -129,7 +129,7 @@ class Investigator:
                 await self._handle(item)
         else:
             await _together(self._handle(item) for item in urgent)
-        given_up = await self._overdue.look(plan.late, now)
+        given_up = await self._overdue.look(plan.late, now, busy=bool(urgent))
         moved = bool(urgent or given_up or plan.shed or plan.back)
         if not moved:
             self._idle.rest()
@@ -261,7 +261,9 @@ class Investigator:
                 await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
             elif not self._settled(item, verdict, tries):
                 # later and later: an outage of minutes must not use up all tries
-                again = look_again(now, self._until(item, verdict), tries, self._pace.retry)
+                until = self._until(item, verdict)
+                # the index may know an earlier close than the chain: never one try upon the other
+                again = max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
                 await unit.work.note(commitment, State.SAMPLED, next_try=again, **facts)
             else:
                 kind = verdict.kind is VerdictKind.UNAVAILABLE

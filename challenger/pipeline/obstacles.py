@@ -273,12 +273,7 @@ class Obstacles:
             accused = await view.verdicts.accused(item.commitment.model, since) - cleared
             # what is fetched again after the look, and found away again, was looked at too
             known = await view.verdicts.withheld(item.commitment.model, hour, before) if looked else frozenset()
-            away = await view.work.items([State.UNAVAILABLE], limit=10_000)
-        withheld = {
-            i.commitment.provider
-            for i in away
-            if i.commitment.model == item.commitment.model and i.work.updated > since
-        }
+            withheld = await view.work.withholding(item.commitment.model, since)
         count = len(accused | (withheld - known))
         if any(pause.resumed_at is None for pause in pauses):
             return max(count, self._limits.correlated_providers)

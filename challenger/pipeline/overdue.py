@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from challenger.domain import BlockNumber, State, UnixTime
-from challenger.errors import Expected, StaleRow
+from challenger.errors import Expected, StaleRow, StoreError
 from challenger.pipeline.backlog import withheld
 from challenger.pipeline.closing import Closing, kept, late
 from challenger.pipeline.schedule import soon
@@ -16,8 +16,8 @@ from challenger.store.subjects import subject_of
 from challenger.store.work import Waiting
 from challenger.telemetry.instruments import Instruments
 
-#: Of so many the chain is asked in one turn, a request or two each: other work waits meanwhile.
-_LOOKS = 16
+#: Of so many the chain is asked in one turn, a request or two each; of fewer where other work waits meanwhile.
+_LOOKS, _FEW = 16, 3
 
 
 class Overdue:
@@ -29,11 +29,13 @@ class Overdue:
         self._telemetry = telemetry
         self._retry = retry
 
-    async def look(self, rows: Sequence[Waiting], now: UnixTime) -> bool:
+    async def look(self, rows: Sequence[Waiting], now: UnixTime, *, busy: bool) -> bool:
         """What nothing can open again is over; what something may waits and says so; what the chain has open by a close that
-        the index does not know is in the next plan. True when there is more to do at once."""
+        the index does not know is in the next plan. ``busy``: something waits that can still be saved. True when there is
+        more to do at once."""
         moved = False
-        for row in rows[:_LOOKS]:
+        troubles: list[Exception] = []
+        for row in rows[: _FEW if busy else _LOOKS]:
             try:
                 at = await self._closing.look(row.commitment, now)
                 if at.why:
@@ -46,7 +48,14 @@ class Overdue:
             except Expected as error:
                 await self._stays(row, f"window: it closed by the index; the chain does not say so: {error}", now)
                 break  # of the others it would say no more
+            except StoreError:
+                raise  # everybody's trouble
+            except Exception as error:  # noqa: BLE001 - a mistake of our own is one row's trouble: raised after the others
+                troubles.append(error)
+                continue
             moved = True
+        if troubles:
+            raise troubles[0]
         return moved
 
     async def _expired(self, row: Waiting, on: BlockNumber, now: UnixTime) -> None:

@@ -25,6 +25,7 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, StaleRow
 from challenger.pipeline.closing import kept, late
+from challenger.pipeline.turns import Sweep
 from challenger.store.engine import Store
 from challenger.store.rows import DemandRow, DisputeRow
 from challenger.store.subjects import subject_of
@@ -88,6 +89,7 @@ class Pursuer:
         self._adapter = adapter
         self._account = account
         self._withdrawals = 0
+        self._open = Sweep()
         self._closed = _Watermark(depth)
 
     async def step(self, head: Block) -> bool:
@@ -96,11 +98,11 @@ class Pursuer:
             return moved
         async with self._store.read() as view:
             filed = await view.work.items([State.FILED, State.DISPUTING], limit=10_000)
-        for item in filed:
-            try:
+        for item in self._open.turns(self._open.waiting(filed)):
+            with suppress(StaleRow, Expected):  # looked at again; the sender's troubles are reported by the sender
                 moved |= await self._follow(item, head, self._account)
-            except (StaleRow, Expected):
-                continue  # looked at again in the next step; the sender's troubles are reported by the sender
+            self._open.looked(asked=item.work.state == State.DISPUTING, wished=False)
+        moved |= not self._open.over
         moved |= await self._beside(head, self._account)
         return await self._collect(head, self._account) or moved
 

@@ -200,6 +200,15 @@ class Work:
         rows = await self._connection.execute(query.order_by(commitments.c.closes).limit(limit))
         return [Waiting(*row) for row in rows]
 
+    async def withholding(self, model: ModelId, since: UnixTime) -> frozenset[Address]:
+        """Providers of ``model`` whose data was found away after ``since`` and is."""
+        joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
+        query = select(commitments.c.provider).distinct().select_from(joined)
+        query = query.where(
+            work.c.state == State.UNAVAILABLE.value, work.c.updated > since, commitments.c.model == model
+        )
+        return frozenset((await self._connection.execute(query)).scalars())
+
     async def some(self, ids: Sequence[CommitmentId]) -> list[Item]:
         """The work on these commitments, in their order; those that the chain does not show (now) are left out."""
         found: dict[CommitmentId, Item] = {}

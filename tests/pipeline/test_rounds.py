@@ -38,12 +38,13 @@ ONE_LOOK = 15
 
 @dataclass
 class Counting(Toy):
-    """Counts each request; those in ``refused_ones`` may not be disputed."""
+    """Counts each request; those in ``refused_ones`` may not be disputed, upon those in ``broken_ones`` we have a bug."""
 
     requests: int = 0
     at_wish: dict[bytes, int] = field(default_factory=dict)
     looked_at: Counter[bytes] = field(default_factory=Counter)
     refused_ones: set[bytes] = field(default_factory=set)
+    broken_ones: set[bytes] = field(default_factory=set)
 
     def __getattribute__(self, name: str) -> Any:
         if name in ASKED:
@@ -55,6 +56,8 @@ class Counting(Toy):
         return "not now" if accusation.commitment in self.refused_ones else ""
 
     async def open_dispute(self, accusation: Any) -> Any:
+        if accusation.commitment in self.broken_ones:
+            raise KeyError("a member that is not there")
         self.at_wish[accusation.commitment] = self.requests
         return await super().open_dispute(accusation)
 
@@ -191,6 +194,21 @@ def test_each_has_its_look_although_what_is_being_filed_fails_and_fails(crowd: C
     tried = crowd._run(crowd._rows())
     assert len(tried) == 40
     assert all(row.version > 3 for row in tried), "and they were tried again meanwhile"
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_case_upon_which_we_have_a_bug_keeps_no_other_waiting(crowd: Crowd, under_way: bool) -> None:
+    (broken,) = found(crowd, MANY, 1, closes=10_000)
+    if under_way:
+        crowd.look()
+        for row in crowd._waiting():
+            crowd._run(crowd._close(row, TxState.ABANDONED))
+        crowd.time()
+    crowd.toy.broken_ones = {broken}
+    (other,) = found(crowd, FEW, 1, closes=90_000)
+    with pytest.raises(KeyError):  # told, and not before the other had its look
+        crowd._run(crowd.filer.step(crowd.blocks[-1]))
+    assert wishes(crowd) == [subject_of(other)]
 
 
 def test_when_all_have_had_their_look_the_loop_may_rest(crowd: Crowd) -> None:
