@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import update
@@ -16,6 +17,7 @@ from challenger.sim.campaign import check as checking
 from challenger.sim.campaign import run
 from challenger.sim.campaign.plan import plan
 from challenger.sim.campaign.play import make_template, play
+from challenger.sim.faults.engine import Engine
 from challenger.sim.faults.kinds import Fault
 from challenger.sim.scoreboard import Truth
 from challenger.store import open_store
@@ -83,11 +85,41 @@ def test_the_command_prints_worlds_and_says_how_to_see_one_again(capsys, monkeyp
     assert told["worlds"] == 1
     assert told["inside"] == told["on_time"] > 0
     assert told["broken"] == []
-    monkeypatch.setattr(checking, "MARGIN", -1)  # every commitment had to be filed, whatever stood in the way
-    code = main(["sim", "--seed", "2", "--faults", "censor,full-disk,outage", "--processes", "1"])
+    # as if our own decisions followed from the chain alone
+    monkeypatch.setattr(checking, "CHAIN_TABLES", ("commitments", "work"))
+    assert main(["sim", "--seed", "2", "--faults", "censor,full-disk,outage", "--processes", "1"]) == 1
     said = capsys.readouterr()
-    assert "holds" in said.out or "BROKEN" in said.out
-    assert (code == 1) == ("again: challenger sim --seed 2 --faults censor,outage,full-disk" in said.err)
+    assert "BROKEN" in said.out
+    assert "index: table work is not that of a clean index" in said.err
+    assert "again: challenger sim --seed 2 --faults censor,full-disk,outage" in said.err
+
+
+@pytest.mark.slow
+async def test_what_is_done_to_a_chain_is_done(tmp_path) -> None:
+    await make_template(tmp_path / "t.sqlite")
+    faults = (Fault.SKEW, Fault.DROPPED, Fault.SPIKE, Fault.CENSOR, Fault.REORG)
+    made = plan(3, faults, all_of=True)
+    played = await play(made, tmp_path, tmp_path / "t.sqlite")
+    assert {fault: played.engine.injected[fault] > 0 for fault in faults} == dict.fromkeys(faults, True)
+    asked = [one.depth for one in made.episodes if one.fault is Fault.REORG]
+    assert sum(played.reorgs.values()) == len(asked)
+    assert max(played.reorgs) <= max(asked)
+    headers = [block.header for block in played.devnet.node.chain.blocks]
+    gaps = {int(b.timestamp - a.timestamp) for a, b in pairwise(headers)}
+    assert gaps & {24, 36, 48, 60, 72}, "the chain's clock jumps"
+    leaps = [b.base_fee_per_gas / a.base_fee_per_gas for a, b in pairwise(headers[1:])]
+    assert max(leaps) > 15
+    assert (await checking.check(played, tmp_path / "t.sqlite")).broken == []
+
+
+def test_a_machines_date_is_wrong_for_a_while() -> None:
+    engine = Engine(1, ())
+    engine.height = 10
+    engine.misread(-300, 40)
+    seen = {}
+    for engine.height in (10, 49, 50):
+        seen[engine.height] = engine.clock_error
+    assert seen == {10: -300, 49: -300, 50: 0}
 
 
 def test_a_wrong_list_of_faults_is_a_usage_error(capsys) -> None:

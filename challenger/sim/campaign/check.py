@@ -33,7 +33,7 @@ from challenger.store.unit import View
 from challenger.store.work import Item
 
 #: Tables that follow from the chain alone.
-CHAIN_TABLES = ("models", "tasks", "commitments", "disputes", "demands")
+CHAIN_TABLES = ("events", "models", "tasks", "commitments", "disputes", "demands")
 _BLAMELESS = (Role.REQUESTER, Role.REGISTRAR, Role.CHALLENGER)
 
 
