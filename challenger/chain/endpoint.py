@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +21,8 @@ from challenger.errors import AnswerTooLarge, ConfigError, EndpointError, RateLi
 
 #: Bytes of one answer, decompressed. A log range that exceeds it is split.
 MAX_ANSWER = 64 * 2**20
+#: Seconds of rest that an endpoint may ask for.
+_LONGEST_REST = 3_600.0
 
 
 def mask_url(url: str) -> str:
@@ -69,14 +74,15 @@ class HttpProvider(AsyncHTTPProvider):
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 raw = await self._body(response)
-                status, retry_after = response.status, response.headers.get("Retry-After")
+                status, told = response.status, response.headers
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or type(error.os_error).__name__
             raise EndpointError(f"cannot connect: {reason}", endpoint=self.name) from None
         except (aiohttp.ClientError, OSError) as error:
             raise EndpointError(f"the connection failed: {type(error).__name__}", endpoint=self.name) from None
-        if status == 429 or (status == 503 and retry_after is not None):
-            raise RateLimited(f"HTTP {status}", retry_after=_seconds(retry_after), endpoint=self.name)
+        if status == 429 or (status == 503 and "Retry-After" in told):
+            rest = _seconds(told.get("Retry-After"), told.get("Date"))
+            raise RateLimited(f"HTTP {status}", retry_after=rest, endpoint=self.name)
         try:
             answer = wire.parse_json(raw)
         except ValueError:
@@ -116,10 +122,25 @@ async def connect(url: str, *, chain_id: int | None = None, **options: Any) -> A
         yield rpc
 
 
-def _seconds(value: str | None) -> float | None:
-    """``Retry-After`` in its seconds form; the date form, and what is no time at all, is read as no hint."""
+def _seconds(value: str | None, date: str | None) -> float | None:
+    """``Retry-After`` in seconds, from either of its forms. A moment is held against the answer's own ``date``, so that a
+    clock that is wrong on either side does no harm; against this machine's where there is none. What is no time at all is
+    no hint."""
     try:
         seconds = -1.0 if value is None else float(value)
     except ValueError:
+        until = _moment(value)
+        if until is None:
+            return None
+        since = _moment(date)
+        seconds = max(0.0, until - (time.time() if since is None else since))
+    return min(seconds, _LONGEST_REST) if math.isfinite(seconds) and seconds >= 0.0 else None
+
+
+def _moment(value: str | None) -> float | None:
+    """Of an HTTP date (RFC 9110, 5.6.7), in GMT where it names no zone; None for anything else."""
+    try:
+        parsed = parsedate_to_datetime(value or "")
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return min(seconds, 3600.0) if math.isfinite(seconds) and seconds >= 0.0 else None

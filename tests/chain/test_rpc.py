@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -279,7 +281,7 @@ async def test_what_is_nested_deeper_than_any_answer_is_no_recursion_error_later
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [("30", 30.0), ("0", 0.0), ("9999", 3600.0), ("nan", None), ("inf", None), ("-5", None), ("Fri, 1 Jan 2027", None)],
+    [("30", 30.0), ("0", 0.0), ("9999", 3600.0), ("nan", None), ("inf", None), ("-5", None), ("soon", None)],
 )
 async def test_a_rest_that_is_no_time_is_no_hint(told: str, seconds: float | None):
     answer = lambda _request, _body: web.Response(status=429, headers={"Retry-After": told})  # noqa: E731
@@ -287,6 +289,50 @@ async def test_a_rest_that_is_no_time_is_no_hint(told: str, seconds: float | Non
         with pytest.raises(RateLimited) as caught:
             await rpc.chain_id()
     assert caught.value.retry_after == seconds
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where local time is no HTTP date's."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+async def rest_asked_for(**headers: str) -> float | None:
+    answer = lambda _request, _body: web.Response(status=429, headers=headers)  # noqa: E731
+    async with http(answer) as url, connect(url, attempts=1) as rpc:
+        with pytest.raises(RateLimited) as caught:
+            await rpc.chain_id()
+    return caught.value.retry_after
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("Fri, 01 Jan 2027 00:00:30 GMT", 30.0),
+        ("Friday, 01-Jan-27 00:00:30 GMT", 30.0),  # the obsolete forms that RFC 9110 has still read
+        ("Fri Jan  1 00:00:30 2027", 30.0),
+        ("Fri, 01 Jan 2027 00:00:00 GMT", 0.0),
+        ("Thu, 31 Dec 2026 23:59:59 GMT", 0.0),
+        ("Sat, 02 Jan 2027 00:00:00 GMT", 3600.0),
+        ("Fri, 01 Jan 2027", None),
+        ("Fri, 41 Jan 2027 00:00:30 GMT", None),
+        ("Fri, 01 Jan 2027 00:00:30 +99999999999999999999", None),
+    ],
+)
+@pytest.mark.usefixtures("far_from_greenwich")
+async def test_a_rest_until_a_date_is_counted_from_the_answers_own(told: str, seconds: float | None):
+    assert await rest_asked_for(**{"Date": "Fri, 01 Jan 2027 00:00:00 GMT", "Retry-After": told}) == seconds
+
+
+async def test_a_rest_until_a_date_is_counted_from_our_clock_where_the_answer_has_no_date():
+    until = formatdate(time.time() + 1_000, usegmt=True)
+    waits = await rest_asked_for(**{"Date": "today", "Retry-After": until})
+    assert waits is not None
+    assert 900 < waits <= 1_000
 
 
 @given(st.binary(max_size=60) | st.text('[]{}",:\\\\a1 ', max_size=60).map(str.encode))

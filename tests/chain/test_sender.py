@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chain_echo import mined, sign
 from sender_stage import GWEI, POLICY, Stage, Unreliable, stage
 
 from challenger.chain import signers
@@ -13,7 +14,7 @@ from challenger.chain.fees import FeePolicy
 from challenger.chain.sender import Sender
 from challenger.chain.signers import SignedTx, SignerLied
 from challenger.domain import Call, Hash32, TxState, UnixTime, Wei
-from challenger.errors import ConfigError, EndpointError, StaleRow
+from challenger.errors import ConfigError, EndpointError, RpcError, StaleRow
 from challenger.sim.wallet import Wallet
 
 S = TxState
@@ -328,3 +329,61 @@ async def test_one_that_ran_out_of_gas_is_told_apart_and_has_more_at_the_next_tr
     await sender.submit(await place.intent(1), UnixTime(0), again=True)
     await place.finish(sender)
     assert await place.states(1) == [S.FINAL]
+
+
+# Called with nothing: reverts while its only slot holds anything. Called with 32 bytes: stores them there.
+GATE_RUNTIME = bytes.fromhex(
+    "36600b57"  # if calldatasize goto 0x0b
+    "600054601357" "00"  # if sload(0) goto 0x13; stop
+    "5b60003560005500"  # 0x0b: sstore(0, calldata[0:32]); stop
+    "5b60006000fd"  # 0x13: revert(0, 0)
+)  # fmt: skip
+GATE_CREATION = bytes.fromhex("601980600b6000396000f3") + GATE_RUNTIME
+
+
+async def test_a_revert_that_the_end_of_its_block_does_not_show_is_told_as_an_earlier_transaction(place: Stage) -> None:
+    """A stranger shuts the gate in front of ours and opens it again behind."""
+    await place.devnet.automine(True)
+    stranger = place.devnet.accounts[5]
+    created = (await mined(place.devnet, sign(stranger, 0, data=GATE_CREATION))).created
+    await place.devnet.automine(False)
+    assert created is not None
+    gate = Call(created, b"", Wei(0))
+    sender = await place.sender()
+    await sender.submit(replace(await place.intent(1), call=gate), UnixTime(0))
+    await sender.step()
+    for nonce, (value, tip) in enumerate([(1, 15 * GWEI), (0, 1)], start=1):
+        fields = {"maxPriorityFeePerGas": tip, "maxFeePerGas": 90 * GWEI}
+        await place.devnet.rpc.send_raw(sign(stranger, nonce, gate.to, value.to_bytes(32, "big"), **fields))
+    await place.finish(sender)
+    row = await place.row(1)
+    assert row.state is S.REVERTED
+    assert row.error == "it would not revert at the end of its block: another transaction came first"
+
+
+async def test_a_revert_whose_state_is_forgotten_has_no_known_reason(place: Stage) -> None:
+    await place.propose(1)
+    sender = await place.sender()
+    await sender.submit(replace(await place.intent(1), subject="twin"), UnixTime(0))
+    await sender.step()  # both pass the simulation, one comes first
+    sender = await place.sender(node=Pruned(place.devnet.rpc))
+    reports = await place.finish(sender)
+    ends = {m.intent.subject: (m.new, m.detail) for report in reports for m in report.moved}
+    assert ends["epoch/1"][0] is S.FINAL
+    assert ends["twin"] == (S.REVERTED, "reason not known: missing trie node")
+
+
+class Pruned(Unreliable):
+    """Has the newest state and no other."""
+
+    def __getattr__(self, name: str) -> object:
+        real = super().__getattr__(name)
+        if name != "call":
+            return real
+
+        async def newest(to: object, data: object, block: object = "latest", **kwargs: object) -> object:
+            if block != "latest":
+                raise RpcError("missing trie node")
+            return await real(to, data, block, **kwargs)  # type: ignore[operator]
+
+        return newest

@@ -35,7 +35,7 @@ NEVER = {
         *("orphaned", "restored", "draw-orphaned", "taken-back", "rewound", "index:rewind"),
         *("work:filed->filing", "work:filing->confirmed"),
     },
-    "needs endpoints that contradict each other (tests/pipeline/test_agree.py)": {"endpoints-disagree"},
+    "needs endpoints that contradict each other (tests/integration/test_endpoints_disagree.py)": {"endpoints-disagree"},
     "needs an old copy of the database (tests/integration/test_old_copy.py)": {"adopted"},
     "needs a transaction that fails (tests/chain/test_sender_crashes.py)": {
         "tx:abandoned",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 from sqlalchemy import select
 
 from challenger.domain import State, VerdictKind
 from challenger.pipeline.clock import ChainClock
-from challenger.pipeline.learned import action_of
+from challenger.pipeline.learned import SAFETY, action_of
+from challenger.settings import Settings
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.store.schema import journal
+from challenger.store.subjects import subject_of
 from challenger.telemetry.instruments import Instruments
+from challenger.telemetry.metrics import LEAST_SLACK, PREDICTED_MISSES, SLACK_AT_FILING
 from tests.integration.test_watcher import scene
 
 
@@ -32,7 +38,8 @@ async def learned(app, rows, times: int, seconds: float) -> None:
 
 async def entries(app, kind: str) -> list:
     async with app.store.read() as view:
-        return (await view.connection.execute(select(journal).where(journal.c.kind == kind))).all()
+        wanted = select(journal).where(journal.c.kind == kind).order_by(journal.c.seq)
+        return (await view.connection.execute(wanted)).all()
 
 
 async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path):
@@ -101,13 +108,100 @@ async def test_after_a_long_absence_what_can_be_saved_comes_first_and_what_canno
             assert states[State.SAMPLED] == states[State.OBSERVED] == 0
 
 
-async def test_windows_that_closed_while_away_expire_and_the_miss_is_said(tmp_path):
-    async with scene(tmp_path, cheats=()) as s:
+async def test_after_an_absence_what_has_least_slack_is_replayed_first_and_what_is_late_last(tmp_path):
+    """Not what was committed first: one model's confirmations were slow, so that its replays have to be over sooner."""
+    async with scene(tmp_path, cheats=(), round_size=2) as s:
         async with s.watcher() as app:
             await s.world.play()
             await drawn(s, app)
             async with app.store.read() as view:
-                closes = max(row.closes for row in await view.work.waiting([State.SAMPLED]))
+                rows = await view.work.waiting([State.SAMPLED])
+            committed = [row.commitment for row in sorted(rows, key=lambda row: row.closes)]
+            slow = next(row.model for row in rows if row.commitment == committed[-1])
+            async with app.store.begin(await app.clock()) as unit:
+                for _ in range(20):
+                    await app.learned.add(unit, action_of("confirm", slow, "numpy"), 200.0)
+            await app.learned.refresh()
+            begins = sorted(row.closes - app.learned.now.ahead(row.model).total() for row in rows)
+        await s.world.blocks.travel(int(begins[2]) + 1)  # too late for some, by prediction, though every window is open
+        async with s.watcher() as app:
+            await app.step()
+            now = await app.clock()
+            while await app.investigate():
+                pass
+            assert await app.clock() == now < min(row.closes for row in rows)
+            left = {subject_of(r.commitment): r.closes - now - app.learned.now.ahead(r.model).total() for r in rows}
+            replayed = [entry.subject for entry in await entries(app, "replayed")]
+            assert (await s.states(app))[State.REPLAYED] == len(replayed) == len(rows) == len(left)
+        saved = [one for one in replayed if left[one] >= 0]
+        assert replayed[: len(saved)] == saved, "what is late by prediction waits for all that is not"
+        assert 0 < len(saved) < len(replayed)
+        for part in (saved, replayed[len(saved) :]):
+            assert [left[one] for one in part] == sorted(left[one] for one in part)
+        assert saved != [subject_of(one) for one in committed if subject_of(one) in saved]
+
+
+async def test_a_reorganisation_that_was_lived_through_is_reckoned_with_afterwards(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,), tasks=5, round_size=5) as s:
+        async with s.watcher() as app:
+            await s.world.blocks.tick(20)
+            while await app.step():
+                pass
+            await app.investigate()
+            model = next(iter(s.world.models.values()))
+            before = app.learned.now.ahead(model)
+            await s.devnet.reorg(4, keep=True)
+            while await app.step():
+                pass
+            await app.investigate()
+            lived = 4 * 12
+            async with app.store.read() as view:
+                assert (await view.latencies.all())["depth"] == (1, lived)
+            assert SAFETY * lived > before.depth
+            assert app.learned.now.ahead(model) == replace(before, depth=SAFETY * lived)
+        async with s.watcher() as app:  # what was learned is no secret of a process
+            await s.world.play()
+            while not await s.accused():
+                await s.turn(app, people=False)
+            (filed,) = [json.loads(entry.payload) for entry in await entries(app, "slack")]
+            assert filed["depth"] == int(SAFETY * lived)
+
+
+async def test_slack_at_filing_is_measured(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE, Kind.OLDER), tasks=6, round_size=3) as s:
+        s.settings = measured(s.settings)
+        async with s.watcher(correlated_providers=100) as app:
+            metrics = app.telemetry.metrics
+            assert metrics.value(SLACK_AT_FILING, "_count", action="challenge") == 0
+            assert metrics.value(LEAST_SLACK) is None
+            await s.world.play()
+            while len(await s.accused()) < len(s.jobs(Truth.WRONG)):
+                await s.turn(app, people=False)
+            told = [json.loads(entry.payload)["seconds"] for entry in await entries(app, "slack")]
+            assert len(told) == len(await s.accused()) == len(s.jobs(Truth.WRONG)) > 1
+            assert min(told) > 0
+            assert metrics.value(SLACK_AT_FILING, "_count", action="challenge") == len(told)
+            assert metrics.value(SLACK_AT_FILING, "_sum", action="challenge") == sum(told)
+            assert metrics.value(LEAST_SLACK) == min(told)
+            assert metrics.value(PREDICTED_MISSES) == 0
+
+
+def measured(settings: Settings) -> Settings:
+    """With metrics, on a port that is free."""
+    return replace(settings, telemetry=replace(settings.telemetry, metrics="127.0.0.1:0"))
+
+
+async def test_windows_that_closed_while_away_expire_and_the_miss_is_said(tmp_path):
+    async with scene(tmp_path, cheats=()) as s:
+        s.settings = measured(s.settings)
+        async with s.watcher() as app:
+            await s.world.play()
+            await drawn(s, app)
+            async with app.store.read() as view:
+                rows = await view.work.waiting([State.SAMPLED])
+            closes = max(row.closes for row in rows)
+            await app.investigate()
+            assert app.telemetry.metrics.value(PREDICTED_MISSES) == 0
         await s.world.blocks.travel(closes - 5)
         async with s.watcher() as app:
             await app.step()
@@ -115,7 +209,8 @@ async def test_windows_that_closed_while_away_expire_and_the_miss_is_said(tmp_pa
             for _ in range(3):
                 await app.investigate()
             assert ("predicted-miss", "") not in app.telemetry.alerts.active(), "few are said one by one"
-            assert any(name == "predicted-miss" for name, _ in app.telemetry.alerts.active())
+            foretold = [about for name, about in app.telemetry.alerts.active() if name == "predicted-miss"]
+            assert app.telemetry.metrics.value(PREDICTED_MISSES) == len(foretold) > 0
         await s.world.blocks.travel(closes + 5)
         async with s.watcher() as app:
             await app.step()
@@ -125,6 +220,7 @@ async def test_windows_that_closed_while_away_expire_and_the_miss_is_said(tmp_pa
             assert states[State.SAMPLED] == 0
             expired = await entries(app, "expired")
             assert len(expired) == states[State.EXPIRED]
+            assert app.telemetry.metrics.value(PREDICTED_MISSES) == 0
 
 
 async def test_an_idle_round_reads_nothing_and_a_new_block_wakes_it(tmp_path):

@@ -31,8 +31,9 @@ FOREVER = 10**9
 _MAX_REQUEST = 8 * 2**20
 _PART = 2**20
 _PAGE = b"<html><body><h1>Bad gateway</h1></body></html>"
-#: ``Retry-After`` in all its forms: none, seconds, a date, and what is neither.
-RETRY_AFTER = (None, "0", "30", "Wed, 21 Oct 2065 07:28:00 GMT", "soon")
+#: ``Retry-After`` in all its forms: none, seconds, a date (long past: one to come would be a rest of an hour), and what is
+#: neither.
+RETRY_AFTER = (None, "0", "30", "Wed, 21 Oct 2015 07:28:00 GMT", "soon")
 
 
 @dataclass(frozen=True, slots=True)
