@@ -112,8 +112,7 @@ async def connect(url: str, *, chain_id: int | None = None, **options: Any) -> A
     # Rpc bounds every request in time
     limits = aiohttp.ClientTimeout(total=None, connect=None)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32), timeout=limits) as session:
-        provider = HttpProvider(url, session)
-        await provider.cache_async_session(session)
+        provider = HttpProvider(url, session)  # not in web3's cache of sessions, which logs the URL as it is
         rpc = Rpc(provider, name=provider.name, **options)
         if chain_id is not None and (served := await rpc.chain_id()) != chain_id:
             raise WrongChain(

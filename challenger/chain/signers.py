@@ -13,9 +13,12 @@ import getpass
 import hashlib
 import json
 import os
+import signal
 import stat
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -166,9 +169,23 @@ def _asked(path: Path) -> str:
     if not sys.stdin.isatty():
         raise KeyUnusable("nobody is at the terminal to type the passphrase: set [signer] passphrase_file", path=path)
     try:
-        return getpass.getpass(f"Passphrase of {path}: ")
+        with _interruptible():
+            return getpass.getpass(f"Passphrase of {path}: ")
     except EOFError:
         raise KeyUnusable("no passphrase was typed", path=path) from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the question: an event loop's own way with it waits until the question is answered."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _signer(key: bytes, where: str) -> LocalSigner:

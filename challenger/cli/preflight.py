@@ -122,8 +122,8 @@ def _places(settings: Settings) -> list[Address]:
 
 
 async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> str:
-    """Every endpoint must show the code that this version knows, of a protocol that is only reported on any; ``terms`` is
-    told what holds there."""
+    """Every endpoint must show the code that this version knows, and the same as the others; of a protocol that is only
+    reported on any; ``terms`` is told what holds there."""
     from challenger.parts import adapter_of, protocol_of
 
     places = _places(settings)
@@ -140,8 +140,17 @@ async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> 
         raise Expected("no endpoint to ask: see the rows above")
     adapter = None
     for rpc in rpcs:
-        adapter = adapter_of(settings, rpc)
-        await adapter.check()
+        first, adapter = adapter, adapter_of(settings, rpc)
+        try:
+            await adapter.check()
+        except WrongContract as error:  # of several endpoints a person has to know which
+            raise WrongContract(error.detail, **error.context, endpoint=rpc.name) from error
+        if first is not None and first.pins != adapter.pins:
+            others = first.pins.items() ^ adapter.pins.items()
+            where = ", ".join(sorted({place for place, _ in others}))
+            raise WrongContract(
+                "two endpoints show different code: find out which is wrong", address=where, endpoint=rpc.name
+            )
     assert adapter is not None
     terms.append(adapter.terms)
     return f"{settings.protocol.name}: code as expected; {adapter.terms.said}"

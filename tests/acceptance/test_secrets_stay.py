@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from eth_account import Account
 
 from challenger.chain.hashing import keccak
 from challenger.cli import main
-from challenger.hardening import no_core_dumps
+from tests.acceptance.traces import forms, private, traces
 
 KEY = keccak(b"the key whose traces are looked for")
 PASSPHRASE = "unmistakable passphrase 4711"
@@ -33,20 +32,7 @@ COMMANDS = (
 )
 
 
-def forms(secret: bytes) -> list[bytes]:
-    """As it may be written: raw, hex of either case, base64, a number, escapes."""
-    number = str(int.from_bytes(secret)).encode()
-    text = [secret.hex().encode(), secret.hex().upper().encode(), base64.b64encode(secret), number]
-    return [secret, *text, base64.urlsafe_b64encode(secret), repr(secret)[2:-1].encode()]
-
-
 NEEDLES = [*forms(KEY), *forms(KEY[:12]), *forms(PASSPHRASE.encode()), TOKEN.encode()]
-
-
-def private(path: Path, content: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text(content)
-    return path
 
 
 def signer(folder: Path, kind: str) -> str:
@@ -112,9 +98,8 @@ notify = ["json://{TOKEN}:{TOKEN}@127.0.0.1:9/{TOKEN}"{', "tgram://' + TOKEN + '
     config_text = config.read_bytes()
     config.unlink()
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-    for needle in NEEDLES:
-        assert needle not in said
-        assert needle not in written
+    assert traces(NEEDLES, said) == []
+    assert traces(NEEDLES, written) == []
     assert b"[signer]" in config_text
 
 
@@ -131,12 +116,48 @@ def test_without_a_terminal_a_keystore_without_its_passphrase_is_one_line(
     assert "nobody is at the terminal" in rows["signer"]
 
 
+_HARDENED = """
+import ctypes, json, resource, sys
+from pathlib import Path
+from challenger.errors import ChallengerError
+from challenger.parts import load_signer
+from challenger.settings import load
+libc, hard = ctypes.CDLL(None), resource.getrlimit(resource.RLIMIT_CORE)[1]
+told = {}
+for file in sys.argv[1:]:
+    settings = load(Path(file))
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
+    before = libc.prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE
+    try:
+        load_signer(settings)
+        ended = ""
+    except ChallengerError as error:
+        ended = type(error).__name__
+    told[file] = [before, ended, resource.getrlimit(resource.RLIMIT_CORE)[0], libc.prctl(3, 0, 0, 0, 0)]
+print(json.dumps([hard, told]))
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's switch is Linux's")
-def test_a_process_with_a_key_leaves_no_core() -> None:
-    code = (
-        "import ctypes, resource; from challenger.hardening import no_core_dumps; assert no_core_dumps() == []; "
-        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+def test_a_process_that_was_given_a_key_leaves_no_core(tmp_path: Path) -> None:
+    """Wherever the key comes from, and where it cannot be used as well: its passphrase was in memory by then."""
+    kinds = {"key file": "", "environment": "", "keystore": "", "external": "", "wrong passphrase": "KeyUnusable"}
+    files = {}
+    for kind in (*kinds, "none"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        file = folder / "challenger.toml"
+        table = "" if kind == "none" else f"[signer]\n{signer(folder, kind)}\n"
+        file.write_text(f'[chain]\nmarket = "0x{"cd" * 20}"\nchain_id = 1\n{table}')
+        files[kind] = str(file)
+    done = subprocess.run(
+        [sys.executable, "-c", _HARDENED, *files.values()],
+        env=os.environ | {"THE_KEY": KEY.hex()},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "0"]
-    assert callable(no_core_dumps)
+    hard, told = json.loads(done.stdout)
+    assert told.pop(files["none"]) == [1, "", hard, 1], "without a key a dump does no harm, and helps"
+    assert told == {files[kind]: [1, ended, 0, 0] for kind, ended in kinds.items()}
