@@ -261,22 +261,22 @@ class Investigator:
                 await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
             elif not self._settled(item, verdict, tries):
                 # later and later: an outage of minutes must not use up all tries
-                until = self._until(item, verdict)
-                # the index may know an earlier close than the chain: never one try upon the other
-                again = max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
-                await unit.work.note(commitment, State.SAMPLED, next_try=again, **facts)
+                await unit.work.note(commitment, State.SAMPLED, next_try=self._next(item, verdict, now, tries), **facts)
             else:
                 kind = verdict.kind is VerdictKind.UNAVAILABLE
                 await unit.work.move(
                     commitment, State.SAMPLED, State.UNAVAILABLE if kind else State.INCONCLUSIVE, **facts
                 )
 
-    def _until(self, item: Item, verdict: Verdict) -> UnixTime:
-        """Until when another try makes sense: a demand, or the rest of the way to a challenge, must still fit."""
+    def _next(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> UnixTime:
+        """When to judge again, so that a demand, or the rest of the way to a challenge, still fits; and never one try upon
+        the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row = item.commitment
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            return demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
-        return UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
+            until = demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
+            return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
+        until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
+        return max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
 
     def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker

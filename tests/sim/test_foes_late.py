@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from challenger.domain import DemandId, DemandOutcome, Part, State, TxState
 from challenger.sim.foes.arena import Deal, sample
 from challenger.sim.foes.baits import Bait, last_bit
 from challenger.sim.foes.forwarder import OnPayment
+from challenger.sim.toy import ToyWorkers
 from challenger.sim.wallet import ActorFailed
+from replay.sandbox import Inconclusive, Reason
 from tests.sim.foes_stage import contest, state
 from tests.sim.test_foes_rivals import accuse
 
@@ -72,6 +76,36 @@ async def test_an_answer_that_leaves_the_chain_for_good_is_claimed_as_none(tmp_p
             await a.blocks.tick()
         assert (await app.adapter.demand_status(demand)).outcome is DemandOutcome.LOST
         assert (await state(app, one.job))[0] is State.WITHDRAWN
+
+
+class Dying(ToyWorkers):
+    """Workers that die until the chain's time is ``well``."""
+
+    def __init__(self, arena) -> None:
+        super().__init__()
+        self.arena, self.well, self.deaths = arena, 0, 0
+
+    async def replay(self, request):
+        if await self.arena.blocks.now() < self.well:
+            self.deaths += 1
+            return Inconclusive(Reason.CRASHED, "signal 9")
+        return await super().replay(request)
+
+
+async def test_workers_that_die_do_not_use_up_all_tries_where_time_seems_short(tmp_path, template):
+    """By what was learned (a deep reorganisation) a challenge would be late; the window is open for twenty minutes."""
+    async with contest(tmp_path, template, window=1_500) as c:
+        a = c.arena
+        c.workers = Dying(a)
+        c.settings = replace(c.settings, replay=replace(c.settings.replay, attempts=9))
+        async with c.watcher() as app:
+            async with app.store.begin(await app.clock()) as unit:
+                await app.learned.add(unit, "depth", 1_450.0)
+            (one,) = await a.serve([Deal(await a.party("cheat"), sample(1), CHEAT)])
+            c.workers.well = await a.blocks.now() + 400
+            await a.until(lambda: bool(c.filed()), lambda: c.turn(app))
+            assert c.once(one.job)
+            assert 3 <= c.workers.deaths < 9
 
 
 async def test_a_false_root_is_filed_though_its_output_is_withheld(tmp_path, template):
