@@ -7,7 +7,7 @@ import asyncio
 import getpass
 from typing import Any
 
-from challenger.cli.common import ether, print_json, print_table, settings_of, utc, whole_of
+from challenger.cli.common import ether, print_json, print_table, settings_of, short, utc, whole_of
 from challenger.domain import CommitmentId
 from challenger.errors import NotInRecord
 from challenger.settings import Settings, addresses
@@ -71,7 +71,7 @@ def _show(rows: list[dict[str, Any]], whole: str, *, as_json: bool) -> None:
         columns = ["commitment", "action", "provider", "differs", "bond", "reward", "closes", "left", "decision"]
         cells = [
             (
-                "0x" + r["commitment"].hex(),
+                short(r["commitment"]),
                 r["action"] + (f" of {r['part']}" if r["part"] else ""),
                 r["provider"],
                 r["differs"],
@@ -84,3 +84,6 @@ def _show(rows: list[dict[str, Any]], whole: str, *, as_json: bool) -> None:
             for r in rows
         ]
         print_table(f"Waiting for a person (amounts in {whole})", columns, cells)
+        print("\nBy these ids `challenger approve ID` and `challenger refuse ID` know them:")
+        for row in rows:  # whole, and not folded into a cell: they are copied from here
+            print(f"0x{row['commitment'].hex()}")

@@ -42,9 +42,11 @@ async def test_a_person_lists_approves_and_refuses(tmp_path, capsys, monkeypatch
         assert all("a person must decide" in row["decision"] and int(row["bond"]) > 0 for row in rows.values())
         code, out, _ = await said("approvals")
         assert code == 0
-        lines = {one: line for line in out.splitlines() for one in rows if one in line}
+        table, ids = out.split("know them:\n")
+        lines = {one: line for line in table.splitlines() for one in rows if one[:10] in line}
         assert set(lines) == set(rows)
         assert all("a person must decide" in line and "challenge" in line for line in lines.values())
+        assert set(ids.splitlines()) == set(rows), "whole, to be copied"
 
         yes, no = sorted(wrong)
         code, out, err = await said("approve", yes, "--note", "both roots, on another machine")
