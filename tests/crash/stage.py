@@ -1,7 +1,7 @@
 """The crash matrix: one life, killed at each crossing, and killed again at each crossing after that.
 
-Run as a process of its own (``python -m tests.crash.stage FOLDER KIND …``), since it forks: the world is built once, and
-every trial is a copy of it by ``fork`` with a copy of the record. What it finds is told line by line as JSON.
+Run as a process of its own (``python -m tests.crash.stage FOLDER STORY …``), since it forks: a story's world is built once,
+and every trial is a copy of it by ``fork`` with a copy of the record. What it finds is told line by line as JSON.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from challenger.sim.scenario import Kind
-from tests.crash.life import Life, begin, check, live
+from tests.crash.judge import check
+from tests.crash.life import Life, begin, live
+from tests.crash.stories import STORIES
 from tests.crash.watcher import Crossed
 
 #: Blocks that pass, with everybody else going on, before a watcher that died at an odd crossing is started again.
@@ -41,56 +42,78 @@ def distinct(crossed: Sequence[Crossed]) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("kind", choices=[kind.name for kind in Kind])
-    parser.add_argument("--points", default="distinct", help="all, distinct, or names, comma-separated")
+    parser.add_argument(
+        "stories", nargs="+", metavar="STORY[=POINTS]", help=f"with its own points: {', '.join(STORIES)}"
+    )
+    parser.add_argument("--points", default="distinct", help="all, distinct, none, or NAMEs or NAME#Ks with commas")
+    parser.add_argument("--both", action="store_true", help="before the named transitions too, not only after them")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th point, from the K-th on")
     parser.add_argument("--seconds", default="0", help="second deaths for each first: a number of samples, or all")
     parser.add_argument("--in-turn", action="store_true", help="SQLite in the watcher's own turn, not in a thread")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    life = asyncio.run(begin(options.folder, Kind[options.kind]))
+    for story in options.stories:
+        name, _, points = story.partition("=")
+        (options.folder / name).mkdir()
+        # a copy of this process: what one story did to it is not there in the next one
+        for found in _wait(_branch(partial(_story, name, points or options.points, options))):
+            _tell({"story": name} | found)
+
+
+def _story(name: str, points: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    folder = options.folder / name
+    life = asyncio.run(begin(folder, STORIES[name]()))
     life.in_turn = options.in_turn
     gc.collect()
     gc.freeze()  # what is here now is shared by all copies
-    whole = _wait(_branch(lambda: _ending(life, options.folder / "whole", [])))
-    _tell({"crossed": whole["crossed"][0], "error": whole["error"]})
+    whole = _wait(_branch(lambda: _ending(life, folder / "whole", [])))
+    told = [{"crossed": whole["crossed"][0], "error": whole["error"]}]
     if whole["error"]:
-        return
+        return told
     reference = [(tuple(names), moment) for names, moment in whole["crossed"][0]]
     part, parts = map(int, options.part.split("/"))
-    firsts = _chosen(options.points, reference)[part - 1 :: parts]
+    firsts = _chosen(points, reference, both=options.both)[part - 1 :: parts]
     running: list[tuple[int, int]] = []
     while firsts or running:
         while firsts and len(running) < options.jobs:
-            running.append(_branch(partial(_first, life, options, firsts.pop(0))))
-        for found in _wait(running.pop(0)):
-            _tell(found)
+            running.append(_branch(partial(_first, life, folder, options, firsts.pop(0))))
+        told += _wait(running.pop(0))
+    return told
 
 
-def _chosen(points: str, crossed: Sequence[Crossed]) -> list[int]:
-    """All, the distinct ones, or those after which the named transition is there: its last crossing in this life."""
+def _chosen(points: str, crossed: Sequence[Crossed], *, both: bool) -> list[int]:
+    """All, the distinct ones, or those around the named transitions: NAME#K is the K-th crossing of that name in this
+    life, NAME its last."""
     if points == "all":
         return list(range(len(crossed)))
     if points == "distinct":
         return distinct(crossed)
-    last = {name: number for number, (names, moment) in enumerate(crossed) if moment == "after" for name in names}
-    return sorted({last[name] for name in points.split(",")})
+    if points == "none":
+        return []
+    chosen = set()
+    for point in points.split(","):
+        name, _, count = point.partition("#")
+        for moment in ("before", "after") if both else ("after",):
+            found = [number for number, (names, at) in enumerate(crossed) if name in names and at == moment]
+            assert len(found) >= int(count or 1), f"{point} is never crossed"
+            chosen.add(found[int(count or 0) - 1])
+    return sorted(chosen)
 
 
-def _first(life: Life, options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
+def _first(life: Life, folder: Path, options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
     """Everything that begins with a death at crossing ``number``."""
-    here = options.folder / str(number)
+    here = folder / str(number)
     life.moved_to(here)
-    died = live(life, life.watchers(1), [number], to_the_end=False)
+    died = live(life, life.watchers(0), [number], to_the_end=False)
     assert died == 1, f"no crossing {number}: the life is another one"
     point = life.crossed[-1][-1]
     absent = _ABSENT if number % 2 else 0
-    alone = _wait(_branch(lambda: _ending(life, options.folder / f"{number}-alone", [], absent)))
+    alone = _wait(_branch(lambda: _ending(life, folder / f"{number}-alone", [], absent)))
     found = [{"first": point, "number": number, "error": alone["error"]}]
     if not alone["error"]:
         for second in _seconds(options, number, [tuple(one) for one in alone["crossed"][-1]]):
-            place = options.folder / f"{number}-{second}"
+            place = folder / f"{number}-{second}"
             pair = _wait(_branch(partial(_ending, life, place, [second], absent)))
             after = alone["crossed"][-1][second]
             found.append({"first": point, "second": after, "number": [number, second], "error": pair["error"]})
@@ -111,7 +134,7 @@ def _ending(life: Life, folder: Path, deaths: list[int], absent: int = 0) -> dic
     """On from here to the end, with these deaths, in a copy of the record; then the judgement."""
     life.moved_to(folder)
     try:
-        died = live(life, life.watchers(len(deaths) + 1), deaths, absent=absent)
+        died = live(life, life.watchers(len(deaths)), deaths, absent=absent)
         assert died == len(deaths), f"it died {died} times"
         check(life)
     except Exception:  # noqa: BLE001 - told, with the number of the trial

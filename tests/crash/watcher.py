@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from challenger.app import App, opened
+from challenger.filings import decided, waiting
 from challenger.settings import Settings
 from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.store import inline
+from challenger.store.backup import backup
 from challenger.store.crossing import Hook, Moment
 from challenger.store.engine import create_engine
 
@@ -37,21 +39,27 @@ class Driven:
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
 
-    async def start(self, url: str, store_url: str, heads: str, dies_at: int | None) -> bool | None:
-        """``dies_at``: the number of the crossing at which it kills itself, from 0. None when it died at once: nothing
-        is said to it before it answers, so that its death leaves nothing unread, which would look like an error."""
+    async def start(
+        self, url: str, store_url: str, heads: str, dies_at: int | None, copies: tuple[str, str] | None
+    ) -> bool | None:
+        """``dies_at``: the number of the crossing at which it kills itself, from 0; ``copies``: after which crossings it
+        copies its record, and where to. None when it died at once: nothing is said to it before it answers, so
+        that its death leaves nothing unread, which would look like an error."""
         self.reader, self.writer = await asyncio.open_connection(sock=self.sock)
-        self._tell({"rpc": url, "store": store_url, "heads": heads, "dies_at": dies_at})
+        self._tell({"rpc": url, "store": store_url, "heads": heads, "dies_at": dies_at, "copies": copies})
         return await self._answer()
 
     async def turn(self) -> bool | None:
         """One turn of everything: True when something moved, None when it is dead."""
-        self._tell("turn")
-        return await self._answer()
+        return await self.told("turn")
 
     async def publish(self) -> bool | None:
         """Publishes the journal's head; None when it is dead."""
-        self._tell("publish")
+        return await self.told("publish")
+
+    async def told(self, what: str) -> bool | None:
+        """Does ``what``, as ``_does`` has it: True when something moved, None when it is dead."""
+        self._tell(what)
         return await self._answer()
 
     async def stop(self) -> None:
@@ -115,7 +123,7 @@ def _live(sock: socket.socket, settings: Settings, *, in_turn: bool) -> int:
         sock.sendall(json.dumps(what).encode() + b"\n")
 
     try:
-        asyncio.run(_serve(lines, tell, _aimed(settings, said), _hook(tell, said["dies_at"]), in_turn=in_turn))
+        asyncio.run(_serve(lines, tell, _aimed(settings, said), _hook(tell, said), in_turn=in_turn))
     except BaseException as error:  # noqa: BLE001 - its last words
         tell({"error": repr(error)})
         return 1
@@ -127,13 +135,16 @@ def _aimed(settings: Settings, said: dict[str, Any]) -> Settings:
     return replace(settings, chain=replace(settings.chain, rpc=(said["rpc"],)), store=store)
 
 
-def _hook(tell: Callable[[dict[str, Any]], None], dies_at: int | None) -> Hook:
+def _hook(tell: Callable[[dict[str, Any]], None], said: dict[str, Any]) -> Hook:
+    copied, target = said["copies"] or ("", "")
     count = 0
 
     def hook(names: tuple[str, ...], moment: Moment) -> None:
         nonlocal count
         tell({"crossed": names, "moment": moment})
-        if count == dies_at:
+        if copied in names and moment is Moment.AFTER:
+            backup(said["store"], Path(target), force=True)
+        if count == said["dies_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
 
@@ -146,20 +157,33 @@ async def _serve(
     engine = (lambda url, _: inline.engine(url)) if in_turn else create_engine
     async with opened(settings, files=ToyFiles(), workers=ToyWorkers(), crossing=hook, engine=engine) as app:
         tell({"moved": True})
-        while True:
-            match json.loads(lines.readline() or '"stop"'):
-                case "turn":
-                    tell({"moved": await _turn(app)})
-                case "publish":
-                    await app.publish((await app.rpc.block("latest")).time)
-                    tell({"moved": True})
-                case _:
-                    break
+        while (what := json.loads(lines.readline() or '"stop"')) != "stop":
+            tell({"moved": await _does(app, what)})
     tell({"moved": False})
+
+
+async def _does(app: App, what: str) -> bool:
+    match what:
+        case "turn":
+            return await _turn(app)
+        case "publish":
+            await app.publish((await app.rpc.block("latest")).time)
+            return True
+        case "approve":  # a person lifts whatever is paused
+            return await app.approve("", "ada", "looked at") > 0
+        case "decide":  # a person's word in mode confirm on all that wants one
+            asked = [one for one in await waiting(app.store, app.settings) if one.decision != "approved"]
+            for one in asked:
+                await decided(app.store, app.settings, one.commitment, approved=True, person="ada", note="")
+            return bool(asked)
+        case _:
+            raise ValueError(what)
 
 
 async def _turn(app: App) -> bool:
     moved = await app.step()
     await app.gather()
     moved |= await app.investigate()
-    return moved | await app.step()
+    moved |= await app.step()
+    await app.telemetry.alerts.deliver()
+    return moved
