@@ -199,6 +199,8 @@ class Rival(Story):
 
     async def happen(self, life: Life, watcher: Driven) -> Came:
         node, given_up = life.devnet.node, Call(life.account, b"", Wei(0))
+        if not self.told and await _seen(life, "Challenged") is not None:
+            self.told, self.ends = True, State.WITHDRAWN  # blocks passed while nobody watched: ours is first, and wins
         if self.told:
             if node.censored and _waits(life, given_up):
                 node.censored = frozenset()
