@@ -129,7 +129,7 @@ def test_killed_at_every_point_where_more_happens(tmp_path: Path, story: str) ->
     found = stage(tmp_path, story, "--seconds", "4", "--jobs", "2", "--in-turn", "--part", f"{part}/{parts}")
     pairs = sum("second" in one for one in found)
     print(f"{story}: {len(found) - 1 - pairs} points, {pairs} pairs")
-    assert pairs * parts >= 100
+    assert pairs >= (100 if parts == 1 else 1)
 
 
 @pytest.mark.slow
