@@ -187,7 +187,14 @@ class App:
         """What it wishes for is sent at once: whatever else there is to do has time."""
         if self._filer is None:
             return False
-        moved = await self._filer.step(head)
+        try:
+            moved = await self._filer.step(head)
+        except TakenOver:
+            raise
+        except Exception:
+            if self._filer.wished:  # by a case that had no part in the trouble
+                await self._send()
+            raise
         return (await self._send() or moved) if self._filer.wished else moved
 
     async def publish(self, now: UnixTime, *, every: int = 1) -> None:

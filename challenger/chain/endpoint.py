@@ -132,7 +132,9 @@ def _seconds(value: str | None, date: str | None) -> float | None:
         if until is None:
             return None
         since = _moment(date)
-        seconds = max(0.0, until - (time.time() if since is None else since))
+        seconds = until - (time.time() if since is None else since)
+        if seconds <= 0.0:  # dates have whole seconds: it may have been less than one
+            return None
     return min(seconds, _LONGEST_REST) if math.isfinite(seconds) and seconds >= 0.0 else None
 
 

@@ -135,7 +135,7 @@ class PoolProvider:
         await asyncio.gather(*(self._visit(m, at) for m in self.members if now or at >= m.health.rests_until))
         heads = [(m, m.health.head) for m in self.members if m.health.head is not None and not m.health.wrong]
         heard = [(m, head) for m, head in heads if m.health.rests_until <= at]
-        ahead = [m for m, head in heard if self._ahead(head[1], [other[1] for o, other in heard if o is not m])]
+        ahead = [m for m, head in heard if self._ahead(head[1], self._elsewhere(m, [one for one, _ in heard]))]
         best = best_head([head for m, head in heard if m not in ahead] or [head for _, head in heads])
         for member in self.members:
             health = member.health
@@ -161,27 +161,33 @@ class PoolProvider:
             at = self._clock()
             others = [m for m in self.members if m is not member and at >= m.health.rests_until]
             await asyncio.gather(*(self._visit(m, at) for m in others))
-            if self._ahead(seen[0].time, self._heard(others, at)):
+            heard = [m for m in others if m.health.rests_until <= at and not m.health.wrong]
+            if self._ahead(seen[0].time, self._elsewhere(member, heard)):
                 raise self._asking.failed(member, self._of_the_future(seen[0].time))
         return answer
 
     def _beyond(self, at: int) -> bool:
         return self._wall is not None and at > self._wall() + self._lag
 
-    def _heard(self, members: Sequence[Member], at: float) -> list[int]:
-        """The times of the heads of those who answered at ``at``."""
-        heads = [m.health.head for m in members if m.health.rests_until <= at and not m.health.wrong]
-        return [head[1] for head in heads if head is not None]
+    @staticmethod
+    def _elsewhere(member: Member, heard: Sequence[Member]) -> list[int]:
+        """The times of the heads that other hosts than the ``member``'s have, one each: keys of one operator are one voice."""
+        times: dict[str, int] = {}
+        for one in heard:
+            if one.host != member.host and one.health.head is not None:
+                times[one.host] = max(one.health.head[1], times.get(one.host, 0))
+        return list(times.values())
 
     def _ahead(self, at: int, others: Sequence[int]) -> bool:
-        """Of this machine's clock, which alone may be wrong, and of somebody who agrees with it; unless most say the same:
-        then the clock is behind, and so is who agrees with it."""
+        """Of this machine's clock, and of most others; or of one who agrees with that clock, unless most have the same head:
+        then the clock is behind, and so is who agrees with it. The clock alone condemns nobody."""
         if self._wall is None or not self._beyond(at):
             return False
-        now, lag = self._wall(), self._lag
-        agree = any(now - lag <= other <= now + lag and other < at - lag for other in others)
-        same = 1 + sum(other >= at - lag for other in others)
-        return agree and 2 * same <= len(others) + 1
+        now, lag, voices = self._wall(), self._lag, len(others) + 1
+        below = [other for other in others if other < at - lag]
+        agree = any(abs(other - now) <= 2 * lag for other in below)
+        same = 1 + sum(abs(other - at) <= lag for other in others)
+        return 2 * len(below) > voices or (agree and 2 * same <= voices)
 
     def _of_the_future(self, at: int) -> str:
         ahead = "" if self._wall is None else f" {at - int(self._wall())} s"

@@ -28,7 +28,7 @@ from challenger.domain import (
     TxState,
     UnixTime,
 )
-from challenger.errors import Expected, StaleRow, StoreError, TakenOver
+from challenger.errors import Expected, NeverFiled, StaleRow, StoreError, TakenOver
 from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
 from challenger.pipeline.closing import Closing, Outlook, kept, late
 from challenger.pipeline.gates import Limits
@@ -139,12 +139,17 @@ class Filer:
             before = self._obstacles.asked
             try:
                 moved |= await look(item, head, pinned=pinned)
+            except TakenOver:
+                raise
+            except NeverFiled as error:
+                # nothing was written and nothing sent; told here, so that no other mistake hides it
+                self._telemetry.alerts.alert("planted-filing", why=str(error))
             except StaleRow:
                 pass  # the chain moved the row meanwhile
             except Expected as error:
                 with suppress(StaleRow):
                     await self._wait(item, head.time, str(error))
-            except (StoreError, TakenOver):
+            except StoreError:
                 raise  # everybody's trouble
             except Exception as error:  # noqa: BLE001 - raised when all have had their looks
                 troubles.append(error)

@@ -276,7 +276,8 @@ class Investigator:
             until = demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
-        return max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
+        at_leisure = max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
+        return at_leisure if until <= now else min(at_leisure, until)  # not made late by our own wait
 
     def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from challenger.domain import BlockNumber, State, UnixTime
-from challenger.errors import Expected, StaleRow, StoreError
+from challenger.errors import Expected, StaleRow, StoreError, TakenOver
 from challenger.pipeline.backlog import withheld
 from challenger.pipeline.closing import Closing, kept, late
 from challenger.pipeline.schedule import soon
@@ -43,6 +43,8 @@ class Overdue:
                     continue
                 if not at.open:
                     await self._expired(row, at.on, now)
+            except TakenOver:
+                raise
             except StaleRow:
                 continue  # the chain moved it meanwhile
             except Expected as error:
@@ -52,6 +54,7 @@ class Overdue:
                 raise  # everybody's trouble
             except Exception as error:  # noqa: BLE001 - a mistake of our own is one row's trouble: raised after the others
                 troubles.append(error)
+                await self._stays(row, f"window: it closed; internal: {type(error).__name__}", now)
                 continue
             moved = True
         if troubles:

@@ -23,7 +23,7 @@ from challenger.domain import (
     TxState,
     UnixTime,
 )
-from challenger.errors import Expected, StaleRow
+from challenger.errors import Expected, StaleRow, StoreError, TakenOver
 from challenger.pipeline.closing import kept, late
 from challenger.pipeline.turns import Sweep
 from challenger.store.engine import Store
@@ -98,13 +98,25 @@ class Pursuer:
             return moved
         async with self._store.read() as view:
             filed = await view.work.items([State.FILED, State.DISPUTING], limit=10_000)
+        troubles: list[Exception] = []
         for item in self._open.turns(self._open.waiting(filed)):
-            with suppress(StaleRow, Expected):  # looked at again; the sender's troubles are reported by the sender
+            try:
                 moved |= await self._follow(item, head, self._account)
+            except TakenOver:
+                raise
+            except (StaleRow, Expected):
+                pass  # looked at again; the sender's troubles are reported by the sender
+            except StoreError:
+                raise  # everybody's trouble
+            except Exception as error:  # noqa: BLE001 - a mistake of our own is one case's trouble: raised after the others
+                troubles.append(error)
             self._open.looked(asked=item.work.state == State.DISPUTING, wished=False)
         moved |= not self._open.over
         moved |= await self._beside(head, self._account)
-        return await self._collect(head, self._account) or moved
+        moved |= await self._collect(head, self._account)
+        if troubles:
+            raise troubles[0]
+        return moved
 
     async def _closed_by_others(self, head: Block) -> bool:
         async with self._store.read() as view:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -253,6 +254,36 @@ async def test_a_clock_that_is_behind_does_not_agree_with_a_node_that_is_stuck()
         w.now += 6
         assert await w.head() == 70
     assert [c.endpoint for c in w.said] == ["n1"]
+
+
+@pytest.mark.parametrize("ahead", [150, 10**7])
+async def test_a_clock_that_is_ahead_saves_no_head_of_the_future(ahead: int):
+    """Or a chain that has made no block for a while: no head is near the clock, and most have another one."""
+    w = World(count=3)
+    await w.pool.start()
+    truth = (await w.rpc.block("latest")).time
+    w.wall = truth + 70.0
+    w.nodes[0].ahead = ahead
+    assert (await w.rpc.block("latest")).time == truth
+    assert [c.endpoint for c in w.said] == ["n0"]
+    w.now += 6
+    assert (await w.rpc.block("latest")).time == truth
+
+
+@pytest.mark.parametrize("alike", ["one host", "two stories"])
+async def test_two_heads_of_the_future_are_no_majority(alike: str):
+    w = World(count=3)
+    await w.pool.start()
+    truth = (await w.rpc.block("latest")).time
+    if alike == "one host":  # two keys of one operator
+        first = w.pool.members[0]
+        w.pool.members = (first, replace(w.pool.members[1], host=first.host), w.pool.members[2])
+    w.nodes[0].ahead = 3_600
+    w.nodes[1].ahead = 3_600 if alike == "one host" else 7_200
+    for _ in range(2):
+        assert (await w.rpc.block("latest")).time == truth
+        w.now += 6
+    assert {c.endpoint for c in w.said} == {"n0", "n1"}
 
 
 async def test_another_chain_is_refused_at_the_start_and_left_out_later():

@@ -315,8 +315,8 @@ async def rest_asked_for(**headers: str) -> float | None:
         ("Fri, 01 Jan 2027 00:00:30 GMT", 30.0),
         ("Friday, 01-Jan-27 00:00:30 GMT", 30.0),  # the obsolete forms that RFC 9110 has still read
         ("Fri Jan  1 00:00:30 2027", 30.0),
-        ("Fri, 01 Jan 2027 00:00:00 GMT", 0.0),
-        ("Thu, 31 Dec 2026 23:59:59 GMT", 0.0),
+        ("Fri, 01 Jan 2027 00:00:00 GMT", None),  # less than a second, perhaps
+        ("Thu, 31 Dec 2026 23:59:59 GMT", None),
         ("Sat, 02 Jan 2027 00:00:00 GMT", 3600.0),
         ("Fri, 01 Jan 2027", None),
         ("Fri, 41 Jan 2027 00:00:30 GMT", None),

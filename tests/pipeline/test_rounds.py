@@ -45,11 +45,18 @@ class Counting(Toy):
     looked_at: Counter[bytes] = field(default_factory=Counter)
     refused_ones: set[bytes] = field(default_factory=set)
     broken_ones: set[bytes] = field(default_factory=set)
+    broken_disputes: set[int] = field(default_factory=set)
+    advanced: Counter[int] = field(default_factory=Counter)
 
     def __getattribute__(self, name: str) -> Any:
         if name in ASKED:
             self.requests += 1
         return super().__getattribute__(name)
+
+    async def advance(self, dispute: Any) -> None:
+        self.advanced[dispute] += 1
+        if dispute in self.broken_disputes:
+            raise KeyError("a member that is not there")
 
     async def eligibility(self, accusation: Any, lead: int) -> str:
         self.looked_at[accusation.commitment] += 1
@@ -209,6 +216,23 @@ def test_a_case_upon_which_we_have_a_bug_keeps_no_other_waiting(crowd: Crowd, un
     with pytest.raises(KeyError):  # told, and not before the other had its look
         crowd._run(crowd.filer.step(crowd.blocks[-1]))
     assert wishes(crowd) == [subject_of(other)]
+
+
+def test_a_dispute_upon_which_we_have_a_bug_keeps_no_other_waiting(crowd: Crowd) -> None:
+    found(crowd, MANY, 3, closes=50_000)
+    for _ in range(12):
+        crowd.look()
+        if crowd._waiting():
+            crowd.all_mined()
+        crowd.time()
+        crowd.pursue()
+    assert len(crowd.toy.advanced) == 3, "all are disputed by now"
+    for broken in list(crowd.toy.advanced):
+        crowd.toy.broken_disputes = {broken}
+        before = Counter(crowd.toy.advanced)
+        with pytest.raises(KeyError):
+            crowd.pursue()
+        assert Counter(crowd.toy.advanced) - before == Counter(dict.fromkeys(before, 1))
 
 
 def test_when_all_have_had_their_look_the_loop_may_rest(crowd: Crowd) -> None:
