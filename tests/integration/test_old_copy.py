@@ -41,6 +41,23 @@ def put_back(s: Scene, copy: Path, *, plain: bool) -> None:
     s.folder.database.write_bytes(copy.read_bytes())
 
 
+async def files_nothing_twice(s, app, wrong: Counter[bytes]) -> None:
+    """What a watcher on an old copy does, to the end: every one of ``wrong`` was challenged once, whenever."""
+    assert app.held, "an old copy is recognised"
+    for _ in range(6):
+        await s.turn(app, people=False)
+    assert not app.held
+    assert await s.accused() <= wrong
+    await s.until_quiet(app)
+    await s.world.blocks.travel(s.world.last_demand())
+    await s.until_quiet(app)
+    assert await s.accused() == wrong
+    states = await s.states(app)
+    assert states[State.WITHDRAWN] == len(wrong) + len(s.jobs(Truth.WITHHELD)), states
+    demands = Counter(event.args["job"] for event in await s.events() if event.name == "Demanded")
+    assert max(demands.values()) == 1, "nor is anything demanded twice"
+
+
 @pytest.mark.parametrize(
     ("moment", "plain"),
     [
@@ -59,19 +76,7 @@ async def test_while_disputes_are_open(tmp_path, moment, plain):
             await app.publish((await s.devnet.rpc.block("latest")).time)
         put_back(s, made[moment], plain=plain)
         async with s.watcher(correlated_providers=100) as app:
-            assert app.held, "an old copy is recognised"
-            for _ in range(6):
-                await s.turn(app, people=False)
-            assert not app.held
-            assert await s.accused() <= wrong
-            await s.until_quiet(app)
-            await s.world.blocks.travel(s.world.last_demand())
-            await s.until_quiet(app)
-            assert await s.accused() == wrong
-            states = await s.states(app)
-            assert states[State.WITHDRAWN] == len(wrong) + len(s.jobs(Truth.WITHHELD)), states
-            demands = Counter(event.args["job"] for event in await s.events() if event.name == "Demanded")
-            assert max(demands.values()) == 1, "nor is anything demanded twice"
+            await files_nothing_twice(s, app, wrong)
 
 
 @pytest.mark.slow

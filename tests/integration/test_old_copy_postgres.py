@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from challenger.domain import State
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.store.heads import verify
+from tests.integration.test_old_copy import files_nothing_twice
 from tests.integration.test_watcher import scene
 from tests.store.conftest import fresh_postgres, postgres
 
@@ -51,16 +51,4 @@ async def test_while_disputes_are_open(tmp_path, fresh_postgres, moment):
         # the copy holds the lease of the one that was copied: it stands by until that has run out
         async with s.watcher(asyncio.Event(), correlated_providers=100) as app:
             assert (await verify(app.store)).entries < before
-            assert app.held, "an old copy is recognised"
-            for _ in range(6):
-                await s.turn(app, people=False)
-            assert not app.held
-            assert await s.accused() <= wrong
-            await s.until_quiet(app)
-            await s.world.blocks.travel(s.world.last_demand())
-            await s.until_quiet(app)
-            assert await s.accused() == wrong
-            states = await s.states(app)
-            assert states[State.WITHDRAWN] == len(wrong) + len(s.jobs(Truth.WITHHELD)), states
-            demands = Counter(event.args["job"] for event in await s.events() if event.name == "Demanded")
-            assert max(demands.values()) == 1, "nor is anything demanded twice"
+            await files_nothing_twice(s, app, wrong)
