@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from challenger.domain import UnixTime
 from challenger.errors import ConfigError, NoDatabase, NotMigrated
@@ -39,6 +40,7 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _MODE = "challenger_mode"
+_T = TypeVar("_T")
 
 
 def normalise(url: str) -> URL:
@@ -73,18 +75,27 @@ def create_engine(
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
     engine = create_async_engine(url, connect_args=dict(connect_args or {}))
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin on its own
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
-        cursor.execute("PRAGMA cache_size = -65536")
-        cursor.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MiB: an index would copy hot pages at every commit
-        cursor.execute("PRAGMA temp_store = MEMORY")
-        cursor.close()
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _connect(dialect: Any, _record: Any, args: Any, kwargs: Any) -> Any:
+        def connected() -> Any:
+            connection = dialect.connect(*args, **kwargs)
+            connection.isolation_level = None  # the driver must not begin on its own
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
+            cursor.execute("PRAGMA cache_size = -65536")
+            cursor.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MiB: an index would copy hot pages at every commit
+            cursor.execute("PRAGMA temp_store = MEMORY")
+            cursor.close()
+            return connection
+
+        async def close(connection: Any) -> None:
+            await greenlet_spawn(connection.close)
+
+        # a task cancelled here would leave a connection that nobody closes, and its thread
+        return await_(uninterrupted(greenlet_spawn(connected), undo=close))
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
@@ -103,6 +114,31 @@ def create_engine(
                 connection.run_async(lambda driver: asyncio.shield(driver.rollback()))
 
     return engine
+
+
+async def dispose(engine: AsyncEngine) -> None:
+    """Closes the engine's connections, uninterrupted: cut short, it is told by the pool as an error, with its
+    traceback, to whoever pressed Ctrl-C."""
+    await uninterrupted(engine.dispose())
+
+
+async def uninterrupted(
+    act: Coroutine[Any, Any, _T], undo: Callable[[_T], Coroutine[Any, Any, None]] | None = None
+) -> _T:
+    """What ``act`` gives. A cancellation meanwhile is raised when it is over, and what was given undone."""
+    acting = asyncio.ensure_future(act)
+    cancelled: asyncio.CancelledError | None = None
+    while not acting.done():
+        try:
+            await asyncio.shield(acting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    given = acting.result()
+    if cancelled is None:
+        return given
+    if undo is not None:
+        await uninterrupted(undo(given))
+    raise cancelled
 
 
 class Store:
@@ -182,7 +218,7 @@ class Store:
                     yield connection
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await dispose(self._engine)
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 import migrations
 from challenger.errors import ConfigError, StoreError
-from challenger.store.engine import WRITE_LOCK, create_engine, normalise
+from challenger.store.engine import WRITE_LOCK, create_engine, dispose, normalise
 from challenger.store.faults import translated
 
 
@@ -77,4 +77,4 @@ async def _on_connection(url: str, action: Any) -> str | None:
                 reached: str | None = await connection.run_sync(action)
                 return reached
     finally:
-        await engine.dispose()
+        await dispose(engine)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+import pytest
+
 from challenger.domain import Action, Call, Cursor, Intent, State
 from challenger.store import Store, heads, open_store
+from challenger.store.migrate import current
+from challenger.store.schema import HEAD
 
 from .chains import ME, T0, chain, committed, h
 
@@ -82,6 +86,34 @@ async def test_readers_see_a_snapshot_while_a_writer_writes(url: str) -> None:
             assert await view.settings.get("key") == "old"
         async with store.read() as view:
             assert await view.settings.get("key") == "new"
+
+
+@pytest.mark.parametrize("turns", range(0, 12, 2))
+async def test_a_cancelled_closing_closes_and_tells_no_error(url: str, caplog, turns: int) -> None:
+    async def opened_and_closed() -> None:
+        store = await stack.enter_async_context(open_store(url))
+        closing = asyncio.ensure_future(store.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled() or closing.result() is None
+
+    async with AsyncExitStack() as stack:
+        await opened_and_closed()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize("later", range(0, 40, 5))
+async def test_a_cancelled_migration_tells_no_error(url: str, caplog, later: int) -> None:
+    asked = asyncio.ensure_future(current(url))
+    # not a wait for anything: each is cancelled a little later in its course than the one before
+    await asyncio.wait([asked], timeout=later / 1500)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert asked.cancelled() or asked.result() == HEAD
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(url: str) -> None:
