@@ -159,6 +159,7 @@ async def begin(folder: Path, story: Story) -> Life:
         settings,
         replay=replace(settings.replay, retry_seconds=12),
         store=replace(settings.store, heads_every=10),
+        filing=replace(settings.filing, lease_seconds=3_600.0),  # one that stands still at a crossing renews none
     )
     record = folder / "record"
     record.mkdir()
@@ -178,10 +179,19 @@ def _answers(cheats: tuple[Kind, ...]) -> Scenario:
 
 
 def live(
-    life: Life, watchers: Sequence[Driven], deaths: Sequence[int], *, to_the_end: bool = True, absent: int = 0
+    life: Life,
+    watchers: Sequence[Driven],
+    deaths: Sequence[int],
+    *,
+    to_the_end: bool = True,
+    absent: int = 0,
+    standing: Callable[[], None] | None = None,
 ) -> int:
     """Plays on until all is over, with a death at each of these crossings, one watcher after the other; how many came.
-    ``to_the_end`` False: stops at the last death. ``absent``: blocks that pass before the first watcher starts."""
+    ``to_the_end`` False: stops at the last death. ``absent``: blocks that pass before the first watcher starts.
+    ``standing`` is called at each crossing, at which the watcher stands still until it returns."""
+    for one in watchers:
+        one.standing = standing
     return asyncio.run(_live(life, watchers, deaths, to_the_end=to_the_end, absent=absent))
 
 

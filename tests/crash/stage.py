@@ -109,9 +109,11 @@ def _first(life: Life, folder: Path, options: argparse.Namespace, number: int) -
     assert died == 1, f"no crossing {number}: the life is another one"
     point = life.crossed[-1][-1]
     absent = _ABSENT if number % 2 else 0
-    alone = _wait(_branch(lambda: _ending(life, folder / f"{number}-alone", [], absent)))
+    every = partial(_everywhere, life, folder, number) if options.seconds == "all" else None
+    alone = _wait(_branch(lambda: _ending(life, folder / f"{number}-alone", [], absent, every)))
     found = [{"first": point, "number": number, "error": alone["error"]}]
-    if not alone["error"]:
+    found += [{"first": point, **pair} for pair in alone["pairs"]]
+    if not alone["error"] and every is None:
         for second in _seconds(options, number, [tuple(one) for one in alone["crossed"][-1]]):
             place = folder / f"{number}-{second}"
             pair = _wait(_branch(partial(_ending, life, place, [second], absent)))
@@ -123,24 +125,48 @@ def _first(life: Life, folder: Path, options: argparse.Namespace, number: int) -
 
 def _seconds(options: argparse.Namespace, first: int, crossed: Sequence[Crossed]) -> Iterator[int]:
     possible = distinct(crossed)
-    if options.seconds == "all":
-        yield from possible
-        return
     dice = random.Random(f"{options.seed} {first}")
     yield from sorted(dice.sample(possible, min(int(options.seconds), len(possible))))
 
 
-def _ending(life: Life, folder: Path, deaths: list[int], absent: int = 0) -> dict[str, Any]:
-    """On from here to the end, with these deaths, in a copy of the record; then the judgement."""
+def _everywhere(life: Life, folder: Path, first: int, found: list[dict[str, Any]]) -> None:
+    """Where the watcher stands still: the life goes on in a copy, as after its death here, to the end. What a killed
+    process leaves behind is its files, and those are copied as they are; so the way from the first death to the second
+    is gone once for all that follow it, and not once for each."""
+    crossed = life.crossed[-1]
+    number = len(crossed) - 1
+    if number not in distinct(crossed):
+        return
+    pair = _wait(_branch(partial(_in_a_copy, life, folder / f"{first}-{number}")))
+    found.append({"second": crossed[number], "number": [first, number], "error": pair["error"]})
+
+
+def _in_a_copy(life: Life, folder: Path) -> dict[str, Any]:
+    asyncio._set_running_loop(None)  # that loop is of the process of which this is a copy
+    return _ending(life, folder, [])
+
+
+def _ending(
+    life: Life,
+    folder: Path,
+    deaths: list[int],
+    absent: int = 0,
+    every: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> dict[str, Any]:
+    """On from here to the end, with these deaths, in a copy of the record; then the judgement. ``every`` is called where
+    the watcher stands still, and adds to the pairs."""
+    pairs: list[dict[str, Any]] = []
     life.moved_to(folder)
     try:
-        died = live(life, life.watchers(len(deaths)), deaths, absent=absent)
+        standing = None if every is None else partial(every, pairs)
+        died = live(life, life.watchers(len(deaths)), deaths, absent=absent, standing=standing)
         assert died == len(deaths), f"it died {died} times"
         check(life)
     except Exception:  # noqa: BLE001 - told, with the number of the trial
-        return {"crossed": life.crossed, "error": f"{folder}: {traceback.format_exc(limit=-4)}"}
+        error = f"{folder}: {traceback.format_exc(limit=-4)}"
+        return {"crossed": life.crossed, "error": error, "pairs": pairs}
     shutil.rmtree(folder)
-    return {"crossed": life.crossed, "error": ""}
+    return {"crossed": life.crossed, "error": "", "pairs": pairs}
 
 
 def _branch(work: Callable[[], Any]) -> tuple[int, int]:

@@ -31,11 +31,13 @@ Crossed = tuple[tuple[str, ...], str]
 
 @dataclass
 class Driven:
-    """One watcher process, seen from the stage. ``crossed``: what it has told, in order."""
+    """One watcher process, seen from the stage. ``crossed``: what it has told, in order. ``standing``: what the stage does
+    while it stands still at each of them."""
 
     pid: int
     sock: socket.socket
     crossed: list[Crossed] = field(default_factory=list)
+    standing: Callable[[], None] | None = None
     reader: asyncio.StreamReader | None = None
     writer: asyncio.StreamWriter | None = None
 
@@ -46,7 +48,10 @@ class Driven:
         copies its record, and where to. None when it died at once: nothing is said to it before it answers, so
         that its death leaves nothing unread, which would look like an error."""
         self.reader, self.writer = await asyncio.open_connection(sock=self.sock)
-        self._tell({"rpc": url, "store": store_url, "heads": heads, "dies_at": dies_at, "copies": copies})
+        stands = self.standing is not None
+        self._tell(
+            {"rpc": url, "store": store_url, "heads": heads, "dies_at": dies_at, "copies": copies, "stands": stands}
+        )
         return await self._answer()
 
     async def turn(self) -> bool | None:
@@ -89,6 +94,10 @@ class Driven:
             said = json.loads(line)
             if "crossed" in said:
                 self.crossed.append((tuple(said["crossed"]), said["moment"]))
+            elif "stands" in said:
+                assert self.standing is not None
+                self.standing()
+                self._tell("on")
             elif "error" in said:
                 raise AssertionError(f"the watcher failed: {said['error']}")
             else:
@@ -123,7 +132,7 @@ def _live(sock: socket.socket, settings: Settings, *, in_turn: bool) -> int:
         sock.sendall(json.dumps(what).encode() + b"\n")
 
     try:
-        asyncio.run(_serve(lines, tell, _aimed(settings, said), _hook(tell, said), in_turn=in_turn))
+        asyncio.run(_serve(lines, tell, _aimed(settings, said), _hook(lines, tell, said), in_turn=in_turn))
     except BaseException as error:  # noqa: BLE001 - its last words
         tell({"error": repr(error)})
         return 1
@@ -135,7 +144,7 @@ def _aimed(settings: Settings, said: dict[str, Any]) -> Settings:
     return replace(settings, chain=replace(settings.chain, rpc=(said["rpc"],)), store=store)
 
 
-def _hook(tell: Callable[[dict[str, Any]], None], said: dict[str, Any]) -> Hook:
+def _hook(lines: Any, tell: Callable[[dict[str, Any]], None], said: dict[str, Any]) -> Hook:
     copied, target = said["copies"] or ("", "")
     count = 0
 
@@ -146,6 +155,9 @@ def _hook(tell: Callable[[dict[str, Any]], None], said: dict[str, Any]) -> Hook:
             backup(said["store"], Path(target), force=True)
         if count == said["dies_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if said["stands"]:
+            tell({"stands": True})
+            lines.readline()  # until the stage says "on"
         count += 1
 
     return hook
