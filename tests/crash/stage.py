@@ -117,8 +117,7 @@ def _first(life: Life, folder: Path, options: argparse.Namespace, number: int) -
         for second in _seconds(options, number, [tuple(one) for one in alone["crossed"][-1]]):
             place = folder / f"{number}-{second}"
             pair = _wait(_branch(partial(_ending, life, place, [second], absent)))
-            after = alone["crossed"][-1][second]
-            found.append({"first": point, "second": after, "number": [number, second], "error": pair["error"]})
+            found.append({"first": point} | _pair([number, second], alone["crossed"][-1][second], pair))
     shutil.rmtree(here)
     return found
 
@@ -138,7 +137,12 @@ def _everywhere(life: Life, folder: Path, first: int, found: list[dict[str, Any]
     if number not in distinct(crossed):
         return
     pair = _wait(_branch(partial(_in_a_copy, life, folder / f"{first}-{number}")))
-    found.append({"second": crossed[number], "number": [first, number], "error": pair["error"]})
+    found.append(_pair([first, number], crossed[number], pair))
+
+
+def _pair(number: list[int], second: Crossed, ended: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a second death: ``then`` is what was crossed after it."""
+    return {"second": second, "number": number, "then": ended["crossed"][-1], "error": ended["error"]}
 
 
 def _in_a_copy(life: Life, folder: Path) -> dict[str, Any]:

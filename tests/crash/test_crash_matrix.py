@@ -109,6 +109,20 @@ def test_killed_where_more_happens(tmp_path: Path, lives: dict[str, str]) -> Non
             assert {(story, point.partition("#")[0], moment) for moment in ("before", "after")} <= deaths
 
 
+@pytest.mark.slow
+def test_what_stands_still_leaves_what_a_death_leaves(tmp_path: Path) -> None:
+    """Second deaths by SIGKILL, and copies made where the watcher stands still, go on through the same crossings."""
+
+    def then(seconds: str) -> dict[tuple[int, int], Any]:
+        (tmp_path / seconds).mkdir()
+        found = stage(tmp_path / seconds, "NUDGE", "--points", "work:filing->filed", "--seconds", seconds, "--in-turn")
+        return {tuple(one["number"]): one["then"] for one in found if "second" in one}
+
+    killed, copied = then("8"), then("all")
+    assert len(killed) == 8
+    assert killed.items() <= copied.items()
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_every_pair(tmp_path: Path, kind: str) -> None:

@@ -90,8 +90,7 @@ async def test_readers_see_a_snapshot_while_a_writer_writes(url: str) -> None:
 
 @pytest.mark.parametrize("turns", range(0, 12, 2))
 async def test_a_cancelled_closing_closes_and_tells_no_error(url: str, caplog, turns: int) -> None:
-    async def opened_and_closed() -> None:
-        store = await stack.enter_async_context(open_store(url))
+    async with open_store(url) as store:
         closing = asyncio.ensure_future(store.close())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -99,9 +98,6 @@ async def test_a_cancelled_closing_closes_and_tells_no_error(url: str, caplog, t
         closing.cancel()
         await asyncio.wait([closing])
         assert closing.cancelled() or closing.result() is None
-
-    async with AsyncExitStack() as stack:
-        await opened_and_closed()
     assert [record.getMessage() for record in caplog.records] == []
 
 
