@@ -13,8 +13,9 @@ from typing import Protocol
 from challenger.domain import Hash32, ModelId, Part, Verdict
 from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
+from challenger.silence import Silence
 from challenger.substitution import Substitution
-from replay.artifacts import ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
+from replay.artifacts import SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
 from replay.errors import LayoutError
 from replay.generate import asks
 from replay.kernels.spec import SPEC_VERSION
@@ -73,9 +74,9 @@ class Replays(Protocol):
         outside. ``claim``: the committed output, which may save time and decides nothing."""
         ...
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | None:
-        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; None when
-        nothing can be had. Raises OwnDisk and FetchRefused, which are nobody's withholding."""
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | Silence | None:
+        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
+        answers there; None when nothing can be had. Raises OwnDisk and FetchRefused, which are nobody's withholding."""
         ...
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
@@ -122,9 +123,9 @@ class Engine:
             receipt.output,
         )
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | None:
-        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; None when
-        nothing can be had.
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | Silence | None:
+        """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
+        answers there; None when it is said that there is nothing.
 
         A full disk of our own raises OwnDisk, an address or size that our settings forbid FetchRefused: neither is
         anybody's withholding.
@@ -138,7 +139,7 @@ class Engine:
         except ArtifactError as error:
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
-            return _in_its_place(error)
+            return Silence(error.uri, error.meanwhile) if error.reason in SILENT else _in_its_place(error)
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
         """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``

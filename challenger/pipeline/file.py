@@ -195,6 +195,7 @@ class Filer:
             until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
             again: dict[str, Any] = {
                 "attempts": 1,
+                "detail": f"{item.work.detail}; {reason}",
                 "next_try": look_again(head.time, until, _REFETCH, self._patience.retry),
             }
             async with self._store.begin(head.time) as unit:
@@ -483,6 +484,8 @@ class Filer:
         changes: dict[str, Any] = {"next_try": now + wait if wait else 0}
         if withheld(item) is None:
             changes["detail"] = why
+        elif new is State.EXPIRED:  # the part goes first: there the detail names it
+            changes["detail"] = f"{item.work.detail}; {why}"
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, on=on, **changes)
             if without is not None:

@@ -38,6 +38,7 @@ from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import PASSING, Observer
 from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
+from challenger.silence import unheard
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
@@ -50,6 +51,8 @@ from challenger.telemetry.metrics import READMITTED, REPLAY_SECONDS, SHED, VERDI
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Commitments whose data is fetched in one turn; rows moved in one transaction.
 _PAGE = 100
+#: Looks at a silent server for which there is room before the last moment of a demand.
+_LOOKS = 8
 _BATCH = 500
 
 
@@ -259,7 +262,7 @@ class Investigator:
                 rest = {"attempts": 0, "next_try": NEVER if verdict.kind is VerdictKind.VALID else 0}
                 await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | rest)
                 await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
-            elif not self._settled(item, verdict, tries):
+            elif not self._settled(item, verdict, now, tries):
                 # later and later: an outage of minutes must not use up all tries
                 await unit.work.note(commitment, State.SAMPLED, next_try=self._next(item, verdict, now, tries), **facts)
             else:
@@ -273,17 +276,30 @@ class Investigator:
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row = item.commitment
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            until = demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
+            until = self._last_look(item) if unheard(verdict.detail) else self._demand_by(item)
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
         at_leisure = max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
         return at_leisure if until <= now else min(at_leisure, until)  # not made late by our own wait
 
-    def _settled(self, item: Item, verdict: Verdict, tries: int) -> bool:
-        """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; a worker
-        that failed gets all of them; a reason that cannot change with time gets one."""
+    def _demand_by(self, item: Item) -> UnixTime:
+        row = item.commitment
+        return demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
+
+    def _last_look(self, item: Item) -> UnixTime:
+        """Until when silence that may be ours is borne: as long as a demand fits twice, and a few looks."""
+        ahead = self._learned.now.demand(item.commitment.model)
+        twice = max(int(ahead.inclusion + ahead.depth), _LOOKS * self._pace.retry)
+        return UnixTime(self._demand_by(item) - twice)
+
+    def _settled(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> bool:
+        """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; silence,
+        when others answered each time, or when there is no time to wait for that. A worker that failed gets all tries; a
+        reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            return tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
+            twice = tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
+            ours = unheard(verdict.detail) or unheard(item.work.detail)
+            return twice and (not ours or now >= self._last_look(item))
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 
     # the confirmation

@@ -13,6 +13,7 @@ from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict
 from challenger.errors import FetchRefused
 from challenger.pipeline.engine import ModelFacts, Replays
 from challenger.pipeline.judge import inconclusive, judge, unavailable
+from challenger.silence import Silence
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
@@ -104,7 +105,7 @@ async def verdict_on(engine: Replays, question: Question, backend: str, *, fresh
 
 
 async def _verdict(engine: Replays, asked: Question, backend: str, *, fresh: bool) -> Verdict:
-    data: bytes | Substitution | None = asked.input
+    data: bytes | Substitution | Silence | None = asked.input
     if not data and asked.input_uri:
         data = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)
     if not isinstance(data, bytes):
@@ -123,7 +124,7 @@ async def _verdict(engine: Replays, asked: Question, backend: str, *, fresh: boo
     return verdict
 
 
-def _away(part: Part, lay: Substitution | None) -> Verdict:
+def _away(part: Part, lay: Substitution | Silence | None) -> Verdict:
     """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody."""
     return unavailable(part.value if lay is None else lay.detail(part))
 

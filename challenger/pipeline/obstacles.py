@@ -26,6 +26,7 @@ from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
+from challenger.silence import host_of_silence, unheard
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
 from challenger.store.rows import CommitmentRow, TaskRow
@@ -154,6 +155,8 @@ class Obstacles:
     ) -> str:
         row, lead = item.commitment, self._patience.lead
         commitment = CommitmentId(row.commitment)
+        if part is not None and (why := await self._unreached(item, head.time)):
+            return why
         if why := await self._shut(item, head.time, self._adapter.capability, pinned=pinned):
             return why
         if accusation is not None:
@@ -192,6 +195,8 @@ class Obstacles:
         """What speaks against a bond that was let through and is not signed yet, so that what may have changed since is
         asked again. The caps too: the room that they had may have been made by a settlement that a reorganisation has
         taken back."""
+        if part is not None and (why := await self._unreached(item, head.time)):
+            return why
         if why := await self._shut(item, head.time, pinned=pinned):
             return why
         commitment = CommitmentId(item.work.commitment)
@@ -229,6 +234,17 @@ class Obstacles:
         if not refused and bond:
             refused = worthless(self._limits, self._stakes(aid.prospect, gas))
         return refused or await self._quorum.refusal(item.commitment, head)
+
+    async def _unreached(self, item: Item, now: UnixTime) -> str:
+        """Of silence that may be ours: that other hosts are silent too. One alone is believed to be away in the end."""
+        if not unheard(item.work.detail):
+            return ""
+        since = UnixTime(max(0, now - self._patience.correlated_seconds))
+        async with self._store.read() as view:
+            silent = {host_of_silence(detail) for detail in await view.work.silent(since)}
+        if len(silent) < 2:
+            return ""
+        return f"route: {len(silent)} hosts are silent and none answered meanwhile: our own line may be down"
 
     async def _shut(self, item: Item, now: UnixTime, capability: Capability = Capability.OPEN, *, pinned: bool) -> str:
         """What keeps everything back that concerns this model, of whatever it is a filing: asked first, for no endpoint

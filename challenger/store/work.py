@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Join, Select, Update, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import (
@@ -27,6 +27,7 @@ from challenger.domain import (
     may_move,
 )
 from challenger.errors import IllegalMove, StaleRow
+from challenger.silence import UNHEARD
 from challenger.store.bulk import chunks
 from challenger.store.journal import Entry, Journal, canonical
 from challenger.store.rows import CommitmentRow, WorkRow
@@ -64,6 +65,8 @@ _DONE = tuple(
         State.DISPUTING,
     )
 )
+#: Where work is whose data was, or is being, demanded.
+_DEMANDED = State.FILING, State.FILED, State.DISPUTING, State.WON, State.LOST, State.EXPIRED, State.WITHDRAWN
 
 _FIRST = BlockNumber(0)
 
@@ -201,13 +204,30 @@ class Work:
         return [Waiting(*row) for row in rows]
 
     async def withholding(self, model: ModelId, since: UnixTime) -> frozenset[Address]:
-        """Providers of ``model`` whose data was found away after ``since`` and is."""
-        joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
-        query = select(commitments.c.provider).distinct().select_from(joined)
-        query = query.where(
-            work.c.state == State.UNAVAILABLE.value, work.c.updated > since, commitments.c.model == model
+        """Providers of ``model`` whose data was found away after ``since``, and is, or has been demanded since: what goes on
+        to be filed one by one counts together all the same. Silence that may be ours counts once it is demanded."""
+        heard = [verdicts.c.detail.not_like(one) for one in UNHEARD]
+        away = work.c.state == State.UNAVAILABLE.value, work.c.updated > since, *heard
+        asked = (
+            work.c.state.in_([state.value for state in _DEMANDED]),
+            verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
+            verdicts.c.time > since,
         )
+        query = select(commitments.c.provider).distinct().select_from(_judged())
+        query = query.where(commitments.c.model == model, or_(and_(*away), and_(*asked)))
         return frozenset((await self._connection.execute(query)).scalars())
+
+    async def silent(self, since: UnixTime) -> list[str]:
+        """What the last verdicts after ``since`` say of silence that may be ours, of work that is not over, whatever its
+        model: one line of ours leads to all."""
+        query = select(verdicts.c.detail).distinct().select_from(_judged())
+        query = query.where(
+            work.c.state.in_([State.SAMPLED.value, State.UNAVAILABLE.value, *(state.value for state in _DEMANDED)]),
+            verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
+            verdicts.c.time > since,
+            or_(*(verdicts.c.detail.like(one) for one in UNHEARD)),
+        )
+        return list((await self._connection.execute(query)).scalars())
 
     async def some(self, ids: Sequence[CommitmentId]) -> list[Item]:
         """The work on these commitments, in their order; those that the chain does not show (now) are left out."""
@@ -316,6 +336,12 @@ class Work:
         cut = len(WorkRow._fields)
         rows = await self._connection.execute(query)
         return [Item(WorkRow(*row[:cut]), CommitmentRow(*row[cut:])) for row in rows]
+
+
+def _judged() -> Join:
+    """Work with its commitment and its last verdict."""
+    joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
+    return joined.join(verdicts, verdicts.c.id == work.c.verdict)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Content-addressed artefacts: fetched from ``file:``, ``http(s):`` and ``ipfs:``, verified before they get a name, cached."""
 
 from replay.artifacts.errors import (
+    SILENT,
     ArtifactError,
     ArtifactMismatch,
     ArtifactMissing,
@@ -11,9 +12,11 @@ from replay.artifacts.errors import (
     ArtifactUnreadable,
 )
 from replay.artifacts.manifest import manifest_files
+from replay.artifacts.routes import Routes
 from replay.artifacts.store import ArtifactStore
 
 __all__ = [
+    "SILENT",
     "ArtifactError",
     "ArtifactMismatch",
     "ArtifactMissing",
@@ -23,5 +26,6 @@ __all__ = [
     "ArtifactStoreFailed",
     "ArtifactTooLarge",
     "ArtifactUnreadable",
+    "Routes",
     "manifest_files",
 ]

@@ -30,15 +30,21 @@ class ArtifactReason(StrEnum):
     STORE = "store"
 
 
+#: Nothing was said at all: whoever should serve it may be away, or the way there.
+SILENT = frozenset({ArtifactReason.UNREACHABLE, ArtifactReason.TIMEOUT})
+
+
 class ArtifactError(ReplayError):
     """the artefact could not be had"""
 
     def __init__(
         self, reason: ArtifactReason, detail: str = "", *, uri: str = "", faults: Collection[ArtifactReason] = ()
     ) -> None:
-        """``faults``: of several sources, what went wrong with each."""
+        """``faults``: of several sources, what went wrong with each. ``meanwhile``: where nothing answered, the host that
+        did between this failure and the one before (``routes.py``)."""
         super().__init__(detail)
         self.reason = reason
+        self.meanwhile = ""
         self.faults = frozenset(faults)
         self.uri = masked(uri) if uri else ""
 

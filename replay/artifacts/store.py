@@ -9,13 +9,21 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from weakref import WeakValueDictionary
 
 from replay.artifacts.cache import Cache, Check, disk_trouble
-from replay.artifacts.errors import ArtifactMismatch, ArtifactReason, ArtifactRefused, ArtifactTooLarge
+from replay.artifacts.errors import (
+    SILENT,
+    ArtifactError,
+    ArtifactMismatch,
+    ArtifactReason,
+    ArtifactRefused,
+    ArtifactTooLarge,
+)
 from replay.artifacts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_files
+from replay.artifacts.routes import Routes
 from replay.artifacts.sources import FileSource, Source
 
 if TYPE_CHECKING:
@@ -25,6 +33,16 @@ GIB = 1 << 30
 #: Tiles of a bundle that are hashed at most, in this very process: half a second of a processor. A row of four bytes makes a
 #: tile of 1,024, so that bytes bound nothing; rows of 512 bytes and more are bounded by them alone.
 MAX_TILES = 1 << 17
+#: Errors that a server's answer led to.
+_HEARD = frozenset(
+    {
+        ArtifactReason.NOT_FOUND,
+        ArtifactReason.STATUS,
+        ArtifactReason.ENCODING,
+        ArtifactReason.REDIRECT,
+        ArtifactReason.SIZE,
+    }
+)
 
 
 class ArtifactStore:
@@ -57,6 +75,7 @@ class ArtifactStore:
         self._http_options = (timeout, idle_timeout, max_redirects, tuple(private_networks))
         self._gateways = tuple(gateways)
         self._ipfs: IpfsSource | None = None
+        self._routes = Routes()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -173,7 +192,7 @@ class ArtifactStore:
         source = self._source(uri)
         with contextlib.ExitStack() as stack:
             temporary, opened = await asyncio.to_thread(stack.enter_context, self._cache.temporary())
-            await source.copy(uri, opened, max_bytes)
+            await self._copy(source, uri, opened, max_bytes)
             await asyncio.to_thread(opened.flush)
             if check is not None and not await asyncio.to_thread(check, temporary):
                 lay = await asyncio.to_thread(file_sha256, temporary)
@@ -183,6 +202,19 @@ class ArtifactStore:
                 await asyncio.to_thread(self._cache.adopt, temporary, place)
             except ArtifactTooLarge as error:
                 raise ArtifactTooLarge(error.reason, error.detail, uri=uri) from error
+
+    async def _copy(self, source: Source, uri: str, into: BinaryIO, max_bytes: int) -> None:
+        """Raises as ``Source.copy``; of a server that says nothing it is noted who else did."""
+        try:
+            await source.copy(uri, into, max_bytes)
+        except ArtifactError as error:
+            if source is self._http and error.reason in SILENT:
+                error.meanwhile = self._routes.silent(uri)
+            elif source is self._http and error.reason in _HEARD:
+                self._routes.answered(uri)
+            raise
+        if source is self._http:
+            self._routes.answered(uri)
 
     def _source(self, uri: str) -> Source:
         try:

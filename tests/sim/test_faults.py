@@ -9,7 +9,7 @@ import pytest
 from challenger.chain.rpc import Rpc
 from challenger.domain import Call, UnixTime, Wei
 from challenger.errors import EndpointError, RateLimited, RpcError, StoreError
-from challenger.sim.campaign.life import FaultyWorkers
+from challenger.sim.campaign.life import FaultyFiles, FaultyWorkers
 from challenger.sim.campaign.plan import plan
 from challenger.sim.campaign.play import make_template
 from challenger.sim.faults import answers
@@ -20,6 +20,7 @@ from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.wallet import Wallet
 from challenger.store import inline
 from challenger.store.engine import open_store
+from replay.artifacts import ArtifactMissing, ArtifactReason
 from replay.sandbox import Inconclusive, ReplayRequest
 
 ALWAYS = 10**6
@@ -229,6 +230,13 @@ async def test_slow_commits_let_blocks_come_and_dead_processes_write_nothing(tmp
     kept = sqlite3.connect(tmp_path / "db.sqlite")
     assert kept.execute("SELECT value FROM settings WHERE key = 'a'").fetchall() == [("9",)]
     kept.close()
+
+
+async def test_a_line_that_is_down_reaches_no_data() -> None:
+    files = FaultyFiles(Engine(1, [always(Fault.CUT_OFF)]), lambda *_: b"")
+    with pytest.raises(ArtifactMissing) as caught:
+        await files.fetch_bundle("file:///data/x", bytes(32), 1)
+    assert (caught.value.reason, caught.value.meanwhile) == (ArtifactReason.UNREACHABLE, "")
 
 
 async def test_workers_die_and_processes_die_at_a_drawn_step() -> None:

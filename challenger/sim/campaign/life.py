@@ -17,6 +17,7 @@ from challenger.sim.faults.kinds import Fault
 from challenger.sim.faults.provider import PATIENCE, FaultyProvider
 from challenger.sim.toy import ToyFiles, ToyWorkers
 from challenger.store import inline
+from replay.artifacts import ArtifactMissing, ArtifactReason, Routes
 from replay.sandbox import Completed, Inconclusive, Reason, ReplayRequest
 
 
@@ -32,6 +33,23 @@ class FaultyWorkers(ToyWorkers):
         if self._engine.strikes(Fault.WORKERS, "workers") is not None:
             return Inconclusive(Reason.CRASHED, "signal 9")
         return await super().replay(request)
+
+
+class FaultyFiles(ToyFiles):
+    """Data that nobody serves us while our own line is down."""
+
+    def __init__(self, engine: Engine, read: Callable[[bytes, str], bytes]) -> None:
+        super().__init__(read)
+        self._engine = engine
+        self._routes = Routes()
+
+    async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:
+        if self._engine.strikes(Fault.CUT_OFF, "cut-off") is not None:
+            error = ArtifactMissing(ArtifactReason.UNREACHABLE, uri=uri)
+            error.meanwhile = self._routes.silent(uri)
+            raise error
+        self._routes.answered(uri)
+        return await super().fetch_bundle(uri, root, length, max_bytes)
 
 
 class Life:

@@ -14,7 +14,7 @@ from challenger.errors import StoreError
 from challenger.settings import Settings
 from challenger.sim import files
 from challenger.sim.campaign.bonds import Bonds
-from challenger.sim.campaign.life import Life
+from challenger.sim.campaign.life import FaultyFiles, Life
 from challenger.sim.campaign.plan import ENDPOINTS, RULES, Plan
 from challenger.sim.data import DataRoom
 from challenger.sim.faults.chain import InlineDevnet
@@ -22,7 +22,7 @@ from challenger.sim.faults.engine import BLOCK, Engine
 from challenger.sim.faults.kinds import OF_ENDPOINTS, Fault
 from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.scenario import plan as deal
-from challenger.sim.toy import ToyBench, ToyFiles, kits
+from challenger.sim.toy import ToyBench, kits
 from challenger.sim.world import WATCHER, World
 from challenger.store import migrate
 from challenger.store.schema import work
@@ -167,7 +167,7 @@ async def play(plan: Plan, folder: Path, template: Path) -> Played:
     life = Life(
         settings,
         providers,
-        ToyFiles(room.read),
+        FaultyFiles(engine, room.read),
         engine,
         plan.seed,
         lambda: devnet.node.head_time + engine.clock_error,

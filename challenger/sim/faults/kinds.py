@@ -32,6 +32,7 @@ class Fault(StrEnum):
     FULL_DISK = "full-disk"  # nothing can be written
     WORKERS = "workers"  # replay workers die
     CRASH = "crash"  # the watcher's process dies, anywhere, and is started again
+    CUT_OFF = "cut-off"  # no server of data answers us: our line, resolver or firewall
 
 
 #: Faults of one endpoint of several.
@@ -101,7 +102,7 @@ def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end:
         how = dice.choice(("keep", "drop"))
     elif fault in (Fault.SPIKE, Fault.SKEW, Fault.DROPPED):
         last = first
-    elif fault in (Fault.WORKERS, Fault.OUTAGE, Fault.SLOW_DISK, Fault.FULL_DISK):
+    elif fault in (Fault.WORKERS, Fault.OUTAGE, Fault.SLOW_DISK, Fault.FULL_DISK, Fault.CUT_OFF):
         rate = dice.choice((5, 30, 100))
     elif fault is Fault.CRASH:
         rate = dice.choice((20, 60))
