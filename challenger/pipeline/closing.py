@@ -98,6 +98,11 @@ def kept(detail: str) -> str:
     return before or ("" if said in _ROOTS or said.startswith("window:") else said)
 
 
+def besides(detail: str, why: str) -> str:
+    """``detail``, which up to a colon names the part that is away, with what keeps it from being demanded."""
+    return f"{detail}{'; ' if ':' in detail else ': '}{why}"
+
+
 def late(said: str, gate: str) -> str:
     """``said`` of a case whose time is over, with what kept it back before."""
     return f"{said}{_BEFORE}{gate}" if gate else said

@@ -30,7 +30,7 @@ from challenger.domain import (
 )
 from challenger.errors import Expected, NeverFiled, StaleRow, StoreError, TakenOver
 from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
-from challenger.pipeline.closing import Closing, Outlook, kept, late
+from challenger.pipeline.closing import Closing, Outlook, besides, kept, late
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
@@ -195,7 +195,7 @@ class Filer:
             until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
             again: dict[str, Any] = {
                 "attempts": 1,
-                "detail": f"{item.work.detail}; {reason}",
+                "detail": besides(item.work.detail, reason),
                 "next_try": look_again(head.time, until, _REFETCH, self._patience.retry),
             }
             async with self._store.begin(head.time) as unit:
@@ -485,7 +485,7 @@ class Filer:
         if withheld(item) is None:
             changes["detail"] = why
         elif new is State.EXPIRED:  # the part goes first: there the detail names it
-            changes["detail"] = f"{item.work.detail}; {why}"
+            changes["detail"] = besides(item.work.detail, why)
         async with self._store.begin(now) as unit:
             await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, on=on, **changes)
             if without is not None:
