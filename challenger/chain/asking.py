@@ -17,7 +17,7 @@ from challenger.chain import wire
 from challenger.chain.health import Health, Resting
 from challenger.chain.refusals import refusal
 from challenger.chain.rpc import Parse, Request, Rpc
-from challenger.errors import AnswerTooLarge, ChallengerError, RangeTooLarge, RateLimited, UnknownBlock
+from challenger.errors import AnswerTooLarge, ChallengerError, RangeTooLarge, RateLimited, Reverted, UnknownBlock
 
 
 @dataclass(slots=True)
@@ -151,6 +151,17 @@ def _width(method: str, params: Any) -> int:
         return wire.quantity(params[0]["toBlock"]) - wire.quantity(params[0]["fromBlock"]) + 1
     except (ValueError, KeyError):
         return 0
+
+
+def others_may(request: Request, answer: Any) -> bool:
+    """Whether ``answer`` is an error that another endpoint may not have. A broken node says anything under any code (-32000:
+    "missing trie node", "database closed"), so these are the exceptions: a revert, which all would say, and a range of
+    logs that is too much, which whoever asked makes smaller. One block cannot be made smaller."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if error is None:
+        return False
+    told = refusal(request[0], error, "")
+    return not isinstance(told, Reverted) and not (isinstance(told, RangeTooLarge) and _width(*request) > 1)
 
 
 def as_it_is(result: Any) -> Any:

@@ -1,7 +1,9 @@
 """Several endpoints as one: a provider under one ``Rpc`` that reads from a fit endpoint and sends through all of them.
 
 Reads stay on one endpoint until it fails, lags or asks to rest, since a reader needs one view of the chain; an answer that
-makes no sense is a failure too. Then the next fit one takes over, and whoever reads ranges notices a change of view by itself. A raw transaction goes to every endpoint.
+makes no sense is a failure too. Then the next fit one takes over, and whoever reads ranges notices a change of view by itself.
+So it is with an error that says nothing about the request: it is no failure, but who has the answer is read from then on. A raw
+transaction goes to every endpoint.
 
 There is no task behind it: before ``latest`` is read, and at most every ``survey`` seconds, all endpoints are asked for
 chain id and head. To lag is no fault and no disagreement; it only means to be read from last.
@@ -20,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from challenger.chain import wire
-from challenger.chain.asking import Asking, Member, Unfit, as_it_is, why_of
+from challenger.chain.asking import Asking, Member, Unfit, as_it_is, others_may, why_of
 from challenger.chain.health import Resting, best_head
 from challenger.chain.refusals import refusal
 from challenger.chain.rpc import Parse, Request
@@ -35,8 +37,6 @@ from challenger.errors import (
 
 _SEND = "eth_sendRawTransaction"
 _KNOWN = re.compile(r"already known|known transaction|already imported|already exists", re.IGNORECASE)
-#: Codes that speak of the endpoint, not of the request: no such method, internal error, method not supported.
-_OTHERS_MAY = frozenset({-32601, -32603, -32004})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,16 @@ class PoolProvider:
     async def make_read(self, method: Any, params: Any, parse: Parse) -> Any:
         """The answer with its result parsed: an endpoint whose answer ``parse`` refuses (``ValueError``) has failed, and
         the next one is asked. ``UnknownBlock`` is an answer like any other, and passes."""
+        asked = [(method, params)]
         if method == "eth_getBlockByNumber" and params[0] == "latest":
             await self.look()
-            return await self._anywhere(lambda member: self._newest(member, method, params, parse))
-        return await self._anywhere(lambda member: self._asking.one(member, method, params, parse))
+            return await self._anywhere(asked, lambda member: self._newest(member, method, params, parse))
+        return await self._anywhere(asked, lambda member: self._asking.one(member, method, params, parse))
 
     async def make_batch_read(self, requests: Sequence[Request], parses: Sequence[Parse]) -> Any:
-        """As ``make_read``; one answer that makes no sense fails the batch."""
-        return await self._anywhere(lambda member: self._asking.many(member, requests, parses))
+        """As ``make_read``; one answer that makes no sense fails the batch, and one error that the next endpoint may not have
+        sends all of it there: what a batch asks for belongs together."""
+        return await self._anywhere(requests, lambda member: self._asking.many(member, requests, parses))
 
     async def make_reads(self, method: Any, params: Any, parse: Parse) -> list[Any]:
         """What each endpoint that is well says, of those that do not refuse. ``EndpointError`` when none answers."""
@@ -255,8 +257,10 @@ class PoolProvider:
 
     # reads
 
-    async def _anywhere(self, attempt: Callable[[Member], Awaitable[Any]]) -> Any:
-        """The first answer. A refusal that may be this endpoint's alone is kept, in case no other does better."""
+    async def _anywhere(self, asked: Sequence[Request], attempt: Callable[[Member], Awaitable[Any]]) -> Any:
+        """The first answer to ``asked``. An error that may be this endpoint's alone is kept, in case no other does better.
+        Whoever answers is read from next: one who cannot do a thing is not asked twice for it, and that logs are read from
+        the same endpoint as headers is what tells who served them."""
         kept: Any = None
         for member in self._order():
             try:
@@ -269,7 +273,8 @@ class PoolProvider:
                 raise
             member.health.answered()
             self._tell(member)
-            if _own_refusal(answer):
+            told = answer if isinstance(answer, list) else [answer]
+            if any(others_may(request, one) for request, one in zip(asked, told, strict=True)):
                 kept = answer if kept is None else kept
                 continue
             self.current = member
@@ -314,12 +319,6 @@ class PoolProvider:
         except (Unfit, AnswerTooLarge):
             return None
         return answer
-
-
-def _own_refusal(answer: Any) -> bool:
-    error = answer.get("error") if isinstance(answer, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    return type(code) is int and code in _OTHERS_MAY
 
 
 def _result(answer: Any) -> Any:

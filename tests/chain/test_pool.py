@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from chain_echo import deploy_echo, sign, topic
-from chain_toy import ToyChain, ToyDecoder, ToyLedger, words_of
+from chain_toy import EMITTER, ToyChain, ToyDecoder, ToyLedger, words_of
 
 from challenger.chain.asking import Member
 from challenger.chain.complete import CheckedReader
@@ -18,7 +18,7 @@ from challenger.chain.follower import Follower
 from challenger.chain.health import Resting, best_head
 from challenger.chain.pool import Change, PoolProvider
 from challenger.chain.rpc import Rpc
-from challenger.errors import EndpointError, IncompleteLogs, RangeTooLarge, RateLimited, RpcError, WrongChain
+from challenger.errors import EndpointError, IncompleteLogs, RangeTooLarge, RateLimited, Reverted, RpcError, WrongChain
 
 CHAIN = 5
 
@@ -349,9 +349,89 @@ async def test_an_answer_that_makes_no_sense_is_the_next_ones_to_give(method: st
 async def test_a_refusal_without_a_code_is_a_refusal(code: Any):
     w = World()
     await w.pool.start()
-    w.nodes[0].fault = lambda asked: {"error": {"code": code, "message": "no"}} if asked == "eth_getLogs" else None
+    for node in w.nodes:
+        node.fault = lambda asked: {"error": {"code": code, "message": "no"}} if asked == "eth_getLogs" else None
     with pytest.raises(RpcError, match="no"):
         await w.rpc.logs(ToyDecoder.emitters, 1, 5)
+
+
+BROKEN = [
+    "missing trie node 5f2a (path ) state 0x12 is not available",
+    "failed to load receipts: database closed",
+    "header not found",
+    "request failed",
+    "internal error: leveldb: closed",
+]
+
+
+@pytest.mark.parametrize("message", BROKEN)
+@pytest.mark.parametrize("code", [-32000, -32603, 1])
+async def test_an_error_of_one_endpoint_is_not_the_answer_while_another_has_one(message: str, code: int):
+    w = World(3)
+    await w.pool.start()
+    w.nodes[0].fault = lambda method: {"error": {"code": code, "message": message}} if method == "eth_getLogs" else None
+    assert len(await w.rpc.logs(ToyDecoder.emitters, 1, 5)) == 5
+    blocks = await w.rpc.blocks([4, 5])
+    assert len(await w.rpc.logs_in(ToyDecoder.emitters, blocks)) == 2, "in batches too"
+    assert w.nodes[0].asked.count("eth_getLogs") == 1, "who answered is read from, and it is not asked again"
+    assert w.pool.current is w.pool.members[1]
+    assert w.said == [], "what it can do it may go on doing"
+    for node in w.nodes[1:]:
+        node.fault = lambda _m: {"error": {"code": -32000, "message": "another one"}}
+    w.pool.current = w.pool.members[0]
+    with pytest.raises(RpcError, match=message[:12]):
+        await w.rpc.logs(ToyDecoder.emitters, 1, 5)  # none does better: the first one's word
+    assert w.pool.current is w.pool.members[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 3, "message": "execution reverted", "data": "0x08c379a0"},
+        {"code": -32000, "message": "VM Exception while processing transaction: revert"},
+    ],
+)
+async def test_a_revert_is_the_answer(error: Any):
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = lambda method: {"error": error} if method == "eth_call" else None
+    with pytest.raises(Reverted):
+        await w.rpc.call(EMITTER, b"")
+    assert w.nodes[1].asked.count("eth_call") == 0
+
+
+async def test_one_block_that_is_too_much_for_one_endpoint_is_asked_of_the_next():
+    """What can be split reaches who splits it; a single block cannot be."""
+    w = World()
+    await w.pool.start()
+    w.nodes[0].fault = lambda method: (
+        {"error": {"code": -32000, "message": "query timeout exceeded"}} if method == "eth_getLogs" else None
+    )
+    with pytest.raises(RangeTooLarge):
+        await w.rpc.logs(ToyDecoder.emitters, 1, 2)
+    assert w.nodes[1].asked.count("eth_getLogs") == 0
+    assert len(await w.rpc.logs(ToyDecoder.emitters, 1, 1)) == 1
+    assert w.pool.current is w.pool.members[1]
+    w.pool.current = w.pool.members[0]
+    (block,) = await w.rpc.blocks([3])
+    assert len(await w.rpc.logs_in(ToyDecoder.emitters, [block])) == 1
+
+
+async def test_a_follower_between_two_endpoints_that_each_lack_something_reads_on():
+    w = World(3, height=10)
+    await w.pool.start()
+    fail = {"error": {"code": -32000, "message": "request failed"}}
+    w.nodes[0].fault = lambda method: fail if method == "eth_getLogs" else None
+    w.nodes[1].fault = lambda method: fail if method == "eth_getBlockByNumber" and w.now > 200 else None
+    ledger = ToyLedger()
+    follower = Follower(w.rpc, ledger, ToyDecoder(), clock=lambda: w.now)
+    for _ in range(12):
+        w.chain.extend([[b"more"]])
+        w.now += 12
+        while await follower.step():
+            pass
+    assert [(e.at.block, bytes(e.model)) for e in ledger.events] == words_of(w.chain)
+    assert ledger.rewinds == 0
 
 
 async def test_all_that_answer_are_heard_where_one_word_is_not_enough():
