@@ -16,10 +16,10 @@ from typing import Protocol
 
 from challenger.chain.answers import RawLog
 from challenger.chain.follower import Reader
-from challenger.chain.receipts import Asks, Header, may_hold, prove
+from challenger.chain.receipts import Asks, Header, at_once, may_hold, one_by_one, prove
 from challenger.chain.rpc import BlockRef, Topics
 from challenger.domain import Address, Block, Hash32
-from challenger.errors import EndpointError, Expected, IncompleteLogs, RpcError, Unproven
+from challenger.errors import EndpointError, Expected, IncompleteLogs, RateLimited, RpcError, UnknownBlock, Unproven
 
 #: Blocks of a range that are proved where two endpoints differ: one false block is enough to leave an endpoint.
 _PROVED = 4
@@ -101,7 +101,7 @@ class CheckedReader:
         differing = sorted(number for number in ours.keys() | other.keys() if ours.get(number) != other.get(number))
         for number in differing[:_PROVED]:
             block = await self._chain.block(number)
-            await self._check(query, block, [log for log in served if log.block == number], witnesses, thorough=True)
+            await self._check(query, block, [log for log in served if log.block == number], witnesses)
         return not differing
 
     async def logs_in(
@@ -117,51 +117,71 @@ class CheckedReader:
         if query is None:
             return logs
         for block in blocks:
-            await self._check(query, block, served[block.hash], witnesses, thorough=not served[block.hash])
+            await self._check(query, block, served[block.hash], witnesses)
         return logs
 
-    async def _check(
-        self, query: _Query, block: Block, served: list[RawLog], witnesses: Sequence[Witness], *, thorough: bool
-    ) -> None:
+    async def _check(self, query: _Query, block: Block, served: list[RawLog], witnesses: Sequence[Witness]) -> None:
         header = self._headers.get(block.hash)
         sealed = header is not None and header.bound and not served
         if sealed and header is not None and not may_hold(header.bloom, query.emitters, query.firsts):
             return
-        truth = await self._truth(query, block, witnesses, thorough=thorough)
-        if truth is None:
+        truth = await self._truth(block, witnesses)
+        if truth is None and (truth := await self._more(query, block, served, witnesses)) is None:
             return
-        ours = [log for log in truth if log.address in query.emitters and log.topics and log.topics[0] in query.firsts]
+        ours = query.ours(truth)
         if [log.content for log in ours] != [log.content for log in served]:
             why = f"it serves {len(served)} of our logs in block {block.number}, which holds {len(ours)}; or others"
             self._caught(witnesses[0].name, why)
             raise IncompleteLogs("another endpoint is read from", block=block.number, endpoint=witnesses[0].name)
 
-    async def _truth(
-        self, query: _Query, block: Block, witnesses: Sequence[Witness], *, thorough: bool
-    ) -> list[RawLog] | None:
-        """All logs of the block, None where nobody can say. Blocks that showed logs are proved only where that takes one
-        request: what is false in them is found before anything is filed."""
-        told, passing = "", None
+    async def _truth(self, block: Block, witnesses: Sequence[Witness]) -> list[RawLog] | None:
+        """All logs of the block, None where nobody can say. Raises as who did not answer, or asks to rest, when nobody else
+        proves it: that one may at the next step.
+
+        Where no witness serves receipts at once, they are asked for one by one: one request for each transaction of the
+        block. That is paid only for blocks that showed a log of ours or whose bloom may hold one, and is what a log costs
+        that was left out beside others of its block: nobody would look for it again, and the other endpoints' logs,
+        cheaper to compare with, are their word as well."""
+        told: list[str] = []
+        passing: Expected | None = None
+        single: list[tuple[Witness, Expected]] = []
         for witness in witnesses:
             try:
-                return await prove(witness, block, one_by_one=thorough)
-            except (Unproven, RpcError) as error:
-                told = told or str(error)
+                return await prove(witness, block, at_once)
+            except Unproven as error:
+                told.append(str(error))
+            except (RpcError, UnknownBlock) as error:
+                # a limit too: one that is kept up for this dearer method alone must not hold the cursor for good
+                single.append((witness, error))
             except EndpointError as error:
                 passing = error
-        if not thorough:
-            return None
+        for witness, before in single:
+            try:
+                return await prove(witness, block, one_by_one)
+            except Unproven as error:
+                told.append(str(error))
+            except RpcError as error:
+                told.append(str(error))
+                passing = next((one for one in (error, before) if isinstance(one, RateLimited)), passing)
+            except EndpointError as error:
+                passing = error
         if passing is not None:
-            raise passing  # whoever did not answer may prove it at the next step
-        # an unusual chain, whose receipts prove nothing: what another endpoint shows of the block
+            raise passing
+        self._unchecked(block, told[0] if told else "no endpoint")
+        return None
+
+    async def _more(
+        self, query: _Query, block: Block, served: list[RawLog], witnesses: Sequence[Witness]
+    ) -> list[RawLog] | None:
+        """On an unusual chain, whose receipts prove nothing: what another endpoint shows of the block beside all that was
+        served. Who shows something else is not believed more than who served it, or the two would be left in turn."""
         for witness in witnesses[1:]:
             try:
-                logs = await witness.logs_in(query.emitters, [block])
+                theirs = query.ours(await witness.logs_in(query.emitters, [block]))
             except Expected:
                 continue
-            if logs:
-                return logs
-        self._unchecked(block, told)
+            if {log.content for log in theirs} > {log.content for log in served}:
+                return theirs
         return None
 
 
@@ -169,6 +189,9 @@ class CheckedReader:
 class _Query:
     emitters: tuple[Address, ...]
     firsts: tuple[bytes, ...]
+
+    def ours(self, logs: Sequence[RawLog]) -> list[RawLog]:
+        return [log for log in logs if log.address in self.emitters and log.topics and log.topics[0] in self.firsts]
 
 
 def _query(addresses: Sequence[Address], topics: Topics | None) -> _Query | None:

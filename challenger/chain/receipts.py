@@ -7,7 +7,7 @@ each are bound. The hash of the transaction that wrote a log is not: it stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -137,9 +137,40 @@ def proven_logs(header: Header, answers: Any) -> list[RawLog]:
     return logs
 
 
-async def prove(endpoint: Asks, block: Block, *, one_by_one: bool = True) -> list[RawLog]:
-    """All logs of ``block`` by what ``endpoint`` serves. ``one_by_one``: whether each receipt is asked for where the
-    endpoint does not know ``eth_getBlockReceipts``.
+async def receipts_of(endpoint: Asks, header: Header) -> Any:
+    """All receipts of the block as ``endpoint`` serves them, for ``proven_logs`` to check: at once, or where it does not know
+    how to, one by one; else as ``prove``."""
+    try:
+        return await at_once(endpoint, header)
+    except RateLimited:
+        raise
+    except (RpcError, UnknownBlock):
+        return await one_by_one(endpoint, header)
+
+
+async def at_once(endpoint: Asks, header: Header) -> Any:
+    """As ``receipts_of``, in one request, which not every endpoint serves: ``RpcError``, or ``UnknownBlock``."""
+    return await endpoint.read("eth_getBlockReceipts", [wire.to_hex(header.block.hash)], _listed)
+
+
+async def one_by_one(endpoint: Asks, header: Header) -> list[Any]:
+    """As ``receipts_of``, in one request for each transaction."""
+
+    async def one(tx_hash: str) -> Any:
+        answer = await endpoint.read("eth_getTransactionReceipt", [tx_hash], partial(_receipt, tx_hash))
+        if answer is None:
+            raise EndpointError("it lacks a receipt of the block", tx=tx_hash, endpoint=endpoint.name)
+        return answer
+
+    return [await one(tx_hash) for tx_hash in header.transactions]
+
+
+#: How receipts are asked for: one of the three above.
+Way = Callable[[Asks, Header], Awaitable[Any]]
+
+
+async def prove(endpoint: Asks, block: Block, way: Way = receipts_of) -> list[RawLog]:
+    """All logs of ``block`` by what ``endpoint`` serves, asked for receipts in this ``way``.
 
     Raises ``Unproven`` when what it serves does not fit the block's hash, ``EndpointError`` or ``RpcError`` when it
     serves nothing.
@@ -148,31 +179,9 @@ async def prove(endpoint: Asks, block: Block, *, one_by_one: bool = True) -> lis
     try:
         if header.block != block:
             raise ValueError("it is another block than the one asked for")  # noqa: TRY301
-        return proven_logs(header, await receipts_of(endpoint, header, one_by_one=one_by_one))
+        return proven_logs(header, await way(endpoint, header))
     except ValueError as error:
         raise Unproven(str(error), block=block.number, endpoint=endpoint.name) from None
-
-
-async def receipts_of(endpoint: Asks, header: Header, *, one_by_one: bool = True) -> Any:
-    """All receipts of the block as ``endpoint`` serves them, for ``proven_logs`` to check; else as ``prove``."""
-    try:
-        return await endpoint.read("eth_getBlockReceipts", [wire.to_hex(header.block.hash)], _listed)
-    except RateLimited:
-        raise
-    except (RpcError, UnknownBlock):
-        if not one_by_one:
-            raise
-        return await _singly(endpoint, header)
-
-
-async def _singly(endpoint: Asks, header: Header) -> list[Any]:
-    async def one(tx_hash: str) -> Any:
-        answer = await endpoint.read("eth_getTransactionReceipt", [tx_hash], partial(_receipt, tx_hash))
-        if answer is None:
-            raise EndpointError("it lacks a receipt of the block", tx=tx_hash, endpoint=endpoint.name)
-        return answer
-
-    return [await one(tx_hash) for tx_hash in header.transactions]
 
 
 def _present(answer: Any) -> Header:

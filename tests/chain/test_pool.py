@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -565,61 +565,148 @@ async def test_taken_by_one_is_taken_and_silence_beside_a_refusal_is_uncertain()
 
 
 class Liar:
-    """A door to a real chain that hides or alters logs in ``eth_getLogs``, and may refuse block receipts."""
+    """A door to a real chain that hides or alters logs in ``eth_getLogs``, and may refuse block receipts, or for a moment
+    everything (``tired``: methods that meet a limit)."""
 
-    def __init__(self, inner: Any, change: Callable[[list[Any]], list[Any]], receipts: bool = True) -> None:
-        self.inner, self.change, self.receipts = inner, change, receipts
+    def __init__(
+        self, inner: Any, change: Callable[[list[Any]], list[Any]], receipts: bool = True, tired: tuple[str, ...] = ()
+    ) -> None:
+        self.inner, self.change, self.receipts, self.tired = inner, change, receipts, tired
+        self.asked: list[str] = []
 
     async def make_request(self, method: Any, params: Any) -> Any:
+        self.asked.append(method)
+        if method in self.tired:
+            return {"error": {"code": -32005, "message": "daily request count exceeded, request rate limited"}}
         if method == "eth_getBlockReceipts" and not self.receipts:
             return {"error": {"code": -32601, "message": "no such method"}}
         answer = await self.inner.make_request(method, params)
         return {"result": self.change(answer["result"])} if method == "eth_getLogs" else answer
 
 
-@pytest.mark.parametrize("receipts", [True, False])
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("hides all", lambda _logs: []),
-        ("hides one", lambda logs: logs[1:]),
-        ("alters one", lambda logs: [log | {"data": "0xee"} for log in logs]),
-    ],
-)
-@pytest.mark.parametrize("far", [True, False])
-async def test_false_logs_are_caught_before_the_cursor_passes(name: str, change: Any, receipts: bool, far: bool):
+class Near:
+    """Two of our logs in block 2 of a real chain, read through ``doors``; ``caught`` and ``unchecked`` as the reader tells."""
+
+    def __init__(self, echo: Any, doors: list[Any]) -> None:
+        self.echo = echo
+        self.members = [Member(Rpc(p, name=f"e{i}", attempts=1), f"h{i}") for i, p in enumerate(doors)]
+        self.pool = PoolProvider(self.members, chain_id=31337, clock=lambda: 0.0)
+        self.caught: list[str] = []
+        self.unchecked: list[str] = []
+        self.reader = CheckedReader(
+            Rpc(self.pool, attempts=1),
+            self._witnesses,
+            caught=self._tell,
+            unchecked=lambda _block, why: self.unchecked.append(why),
+        )
+
+    def _tell(self, endpoint: str, why: str) -> None:
+        self.caught.append(endpoint)
+        self.pool.distrust(endpoint, why)
+
+    def _witnesses(self) -> list[Rpc]:
+        return [self.pool.current.rpc, *(m.rpc for m in self.members if m is not self.pool.current)]
+
+    async def far(self) -> list[bytes]:
+        return [log.data for log in await self.reader.logs([self.echo], 0, 3, [[topic("said")]])]
+
+    async def near(self) -> list[bytes]:
+        blocks = await self.reader.blocks(range(4))
+        return [log.data for log in await self.reader.logs_in([self.echo], blocks, [[topic("said")]])]
+
+
+@pytest.fixture
+async def said() -> AsyncIterator[tuple[Any, Any]]:
+    """A devnet, and the address of what logged twice on it."""
     async with EmbeddedDevnet() as devnet:
         echo = await deploy_echo(devnet, devnet.accounts[0])
         await devnet.automine(False)
         for account in devnet.accounts[1:3]:
             await devnet.rpc.send_raw(sign(account, 0, echo, topic("said") + b"word"))
         await devnet.mine(2)
-        providers = [Liar(devnet.provider, change, receipts), devnet.provider]
-        members = [Member(Rpc(p, name=f"e{i}", attempts=1), f"h{i}") for i, p in enumerate(providers)]
-        pool = PoolProvider(members, chain_id=31337, clock=lambda: 0.0)
-        caught: list[str] = []
+        yield devnet, echo
 
-        def tell(endpoint: str, why: str) -> None:
-            caught.append(endpoint)
-            pool.distrust(endpoint, why)
 
-        def witnesses() -> list[Rpc]:
-            return [pool.current.rpc, *(m.rpc for m in members if m is not pool.current)]
+def truth(logs: list[Any]) -> list[Any]:
+    return logs
 
-        reader = CheckedReader(
-            Rpc(pool, attempts=1), witnesses, caught=tell, unchecked=lambda _b, why: pytest.fail(why)
-        )
-        if far:
-            with pytest.raises(IncompleteLogs):
-                await reader.logs([echo], 0, 3, [[topic("said")]])
-            assert caught == ["e0"]
-            logs = await reader.logs([echo], 0, 3, [[topic("said")]])
-            assert [log.data for log in logs] == [b"word", b"word"], "though the liar is the one it is compared with"
-            assert caught == ["e0"]
-            return
-        blocks = await reader.blocks(range(4))
-        with pytest.raises(IncompleteLogs):
-            await reader.logs_in([echo], blocks, [[topic("said")]])
-        assert caught == ["e0"]
-        logs = await reader.logs_in([echo], blocks, [[topic("said")]])
-        assert [log.data for log in logs] == [b"word", b"word"], "read from the other endpoint"
+
+LIES = [
+    pytest.param(lambda _logs: [], id="hides all"),
+    pytest.param(lambda logs: logs[1:], id="hides one"),
+    pytest.param(lambda logs: logs[:1], id="hides the last"),
+    pytest.param(lambda logs: [log | {"data": "0xee"} for log in logs], id="alters one"),
+]
+
+
+@pytest.mark.parametrize("receipts", [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize("change", LIES)
+@pytest.mark.parametrize("far", [True, False])
+async def test_false_logs_are_caught_before_the_cursor_passes(
+    said: Any, change: Any, receipts: tuple[bool, bool], far: bool
+):
+    devnet, echo = said
+    w = Near(echo, [Liar(devnet.provider, change, receipts[0]), Liar(devnet.provider, truth, receipts[1])])
+    read = w.far if far else w.near
+    with pytest.raises(IncompleteLogs):
+        await read()
+    assert w.caught == ["e0"]
+    assert await read() == [b"word", b"word"], "read from the other endpoint; the liar may be who it is compared with"
+    assert w.caught == ["e0"]
+    assert w.unchecked == []
+
+
+@pytest.mark.parametrize("change", LIES)
+@pytest.mark.parametrize("others", [1, 2])
+async def test_who_is_tired_for_a_moment_makes_no_chain_unusual(said: Any, change: Any, others: int):
+    """Nobody can prove the block just now: it is not passed until somebody can."""
+    devnet, echo = said
+    ways = ("eth_getBlockReceipts", "eth_getTransactionReceipt", "eth_getLogs")
+    doors = [Liar(devnet.provider, change, tired=ways[:2])]
+    doors += [Liar(devnet.provider, truth, tired=ways) for _ in range(others)]
+    w = Near(echo, doors)
+    for _ in range(2):
+        with pytest.raises(RateLimited):
+            await w.near()
+    assert (w.caught, w.unchecked) == ([], [])
+    doors[1].tired = ()
+    with pytest.raises(IncompleteLogs):
+        await w.near()
+    assert w.caught == ["e0"]
+    assert await w.near() == [b"word", b"word"]
+
+
+async def test_a_block_is_proved_one_by_one_only_where_nobody_serves_its_receipts_at_once(said: Any):
+    devnet, echo = said
+    doors = [Liar(devnet.provider, truth, receipts=False), Liar(devnet.provider, truth)]
+    w = Near(echo, doors)
+    assert await w.near() == [b"word", b"word"]
+    assert all("eth_getTransactionReceipt" not in door.asked for door in doors)
+    doors[1].receipts = False
+    assert await w.near() == [b"word", b"word"]
+    assert doors[0].asked.count("eth_getTransactionReceipt") == 2, "of the block that its bloom points at, and no other"
+    assert "eth_getTransactionReceipt" not in doors[1].asked
+
+
+class Odd(Liar):
+    """As a node of a chain whose headers do not hash to their blocks' hashes."""
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        answer = await super().make_request(method, params)
+        header = method.startswith("eth_getBlockBy")
+        return {"result": answer["result"] | {"receiptsRoot": "0x" + "11" * 32}} if header else answer
+
+
+@pytest.mark.parametrize("change", LIES)
+async def test_where_receipts_prove_nothing_who_shows_more_is_read_and_nobody_is_left_in_turn(said: Any, change: Any):
+    devnet, echo = said
+    w = Near(echo, [Odd(devnet.provider, change), Odd(devnet.provider, truth)])
+    try:
+        first = await w.near()
+    except IncompleteLogs:
+        assert w.caught == ["e0"]
+        assert await w.near() == [b"word", b"word"]
+    else:
+        assert first == [b"\xee", b"\xee"], "which of two stories is true the quorum finds"
+    assert w.caught in (["e0"], [])
+    assert w.unchecked

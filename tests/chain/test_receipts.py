@@ -16,7 +16,7 @@ from rlp import encode
 from challenger.chain import wire
 from challenger.chain.devnet.base import Devnet
 from challenger.chain.devnet.embedded import EmbeddedDevnet
-from challenger.chain.receipts import Header, header_hash, may_hold, parse_header, prove, proven_logs
+from challenger.chain.receipts import Header, at_once, header_hash, may_hold, parse_header, prove, proven_logs
 from challenger.chain.rpc import Rpc
 from challenger.chain.trie import branch, followed, integer, ordered_root, rlp
 from challenger.domain import Block, BlockNumber, Hash32, UnixTime
@@ -164,7 +164,7 @@ async def test_receipts_one_by_one_prove_the_same(embedded: EmbeddedDevnet):
     plain = Rpc(Changed(embedded.provider, eth_getBlockReceipts=without_block_receipts), attempts=1)
     assert await prove(plain, block) == await embedded.rpc.logs_in([echo], [block])
     with pytest.raises(RpcError):
-        await prove(plain, block, one_by_one=False)
+        await prove(plain, block, at_once)
 
 
 def drop_log(result: list[Any]) -> None:
