@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from challenger.chain.asking import Member
 from challenger.chain.complete import CheckedReader
@@ -27,11 +28,12 @@ from challenger.telemetry.logs import say
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """``rpc`` reads from a fit one and sends through all; ``members`` are asked alone."""
+    """``rpc`` reads from a fit one and sends through all; ``members`` are asked alone; ``clock`` is monotonic."""
 
     rpc: Rpc
     pool: PoolProvider
     telemetry: Instruments
+    clock: Callable[[], float]
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -49,12 +51,15 @@ class Endpoints:
         hosts = len({member.host for member in self.members})
         live = settings.mode in (Mode.LIVE, Mode.CONFIRM) and not settings.chain.embedded
         needed = settings.chain.quorum if live else min(settings.chain.quorum, hosts)
-        sources = [Source(member.rpc, member.host) for member in self.members]
-        return Agreement(store, Quorum(sources, contract, needed), contract, self.rpc, self.telemetry)
+        sources = [Source(one.rpc.hasty(), one.host, partial(self.pool.fit, one)) for one in self.members]
+        quorum = Quorum(sources, contract, needed, bound=settings.chain.timeout, clock=self.clock)
+        return Agreement(store, quorum, contract, self.rpc, self.telemetry)
 
     def _witnesses(self) -> Sequence[Rpc]:
+        """The one that is read from, then those that are well: one that hangs is waited for only where nobody else can say."""
         current = self.pool.current
-        return [current.rpc, *(member.rpc for member in self.members if member is not current)]
+        others = sorted((one for one in self.members if one is not current), key=lambda one: not self.pool.fit(one))
+        return [one.rpc.hasty() for one in (current, *others)]
 
     def _caught(self, endpoint: str, why: str) -> None:
         self.telemetry.alerts.alert("false-logs", about=endpoint, why=why)
@@ -111,7 +116,7 @@ async def open_endpoints(
             changed(change)
         name = ", ".join(member.name for member in members)
         patience = len(members) * chain.timeout + 10.0
-        yield Endpoints(Rpc(pool, name=name, timeout=patience), pool, telemetry)
+        yield Endpoints(Rpc(pool, name=name, timeout=patience), pool, telemetry, clock)
 
 
 def _unchecked(block: Block, why: str) -> None:

@@ -48,6 +48,10 @@ class EndpointError(Expected):
     """the JSON-RPC endpoint could not be used"""
 
 
+class NoAnswer(EndpointError):
+    """the JSON-RPC endpoint did not answer in time"""
+
+
 class AnswerTooLarge(EndpointError):
     """the JSON-RPC endpoint answers with more than is read"""
 

@@ -238,6 +238,10 @@ class PoolProvider:
                 member.health.distrusted(self._clock(), why, self._resting)
                 self._tell(member)
 
+    def fit(self, member: Member) -> bool:
+        """Whether it is read from first, as far as is known now."""
+        return member.health.fit(self._clock())
+
     def _tell(self, member: Member) -> None:
         """Says a change once."""
         fit = member.health.fit(self._clock())

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
 
@@ -33,7 +34,15 @@ from challenger.chain.answers import (
 from challenger.chain.receipts import Header, parse_header
 from challenger.chain.refusals import refusal
 from challenger.domain import Address, Block, ChainId, Hash32, Wei
-from challenger.errors import AnswerTooLarge, EndpointError, RangeTooLarge, RateLimited, RpcError, UnknownBlock
+from challenger.errors import (
+    AnswerTooLarge,
+    EndpointError,
+    NoAnswer,
+    RangeTooLarge,
+    RateLimited,
+    RpcError,
+    UnknownBlock,
+)
 
 T = TypeVar("T")
 #: A block number, a 32-byte hash, or a tag (``latest``, ``pending``, ``safe``, ``finalized``, ``earliest``).
@@ -83,6 +92,14 @@ class Rpc:
         self._patience = patience
         self._batch = batch if hasattr(provider, "make_batch_request") else 0
         self._elsewhere: Any = provider if hasattr(provider, "make_read") else None
+        self._insists = True
+
+    def hasty(self) -> Self:
+        """The same endpoint for whoever can ask another: a try that ran into its time is the last one (``NoAnswer``). What
+        fails at once is tried again as ever."""
+        other = copy(self)
+        other._insists = False  # noqa: SLF001 - one of ours
+        return other
 
     # blocks and logs
 
@@ -262,6 +279,8 @@ class Rpc:
             except (AnswerTooLarge, UnknownBlock):
                 raise
             except (EndpointError, RateLimited) as error:
+                if isinstance(error, NoAnswer) and not self._insists:
+                    raise
                 asked = getattr(error, "retry_after", None)
                 if tried == self._attempts or (asked is not None and asked > self._patience):
                     raise
@@ -294,7 +313,7 @@ class Rpc:
             async with asyncio.timeout(self._timeout):
                 return await request
         except TimeoutError:
-            raise EndpointError(f"no answer to {what} within {self._timeout:g} s", endpoint=self.name) from None
+            raise NoAnswer(f"no answer to {what} within {self._timeout:g} s", endpoint=self.name) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # only the kind: the text may hold the full URL, and with it a key
             raise EndpointError(f"{what} failed: {type(error).__name__}", endpoint=self.name) from None

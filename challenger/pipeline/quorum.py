@@ -6,12 +6,17 @@ event of the case field for field in a canonical block, is the window the same t
 proxies and beacons delegate to)? It agrees, it contradicts, or it gives no answer. An endpoint that lags, has pruned
 its history or is away gives none, and is never held to contradict. One contradiction stops the filing; without one, as
 many agreeing hosts as the quorum wants let it pass. Last, the logs of the case are proved against the blocks' hashes.
+
+All are asked at once, since all cases wait meanwhile. One that is known to be unwell is asked too, and a contradiction
+stops the filing whoever says it; it is only not waited for where the others are enough.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -19,13 +24,15 @@ from typing import Any, Protocol
 from challenger.chain.answers import RawLog, Receipt
 from challenger.chain.receipts import Asks, prove
 from challenger.domain import Address, Block, ChainEvent, CommitmentId, Committed, Hash32, Window
-from challenger.errors import Expected, MalformedLog, UnknownBlock, Unproven
+from challenger.errors import Expected, MalformedLog, NoAnswer, UnknownBlock, Unproven
 from challenger.protocols.base import BESIDE, CodeReader, beside, code_hashes
 
 #: Blocks behind the index's head at which state is compared: the newest ones differ between honest nodes.
 DEPTH = 2
 #: Blocks whose proven logs are remembered.
 _KEPT = 64
+#: Seconds for which one that gave no answer in time is not waited for again, unless it answers before.
+_QUIET = 300.0
 
 
 class Witness(CodeReader, Asks, Protocol):
@@ -60,20 +67,23 @@ class Stance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What one endpoint said; ``detail`` names what it contradicts or why it is silent."""
+    """What one endpoint said; ``detail`` names what it contradicts or why it is silent. ``late``: it did not answer in time."""
 
     endpoint: str
     host: str
     stance: Stance
     detail: str = ""
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One endpoint and what makes it independent of others: its host's name is all we can check."""
+    """One endpoint and what makes it independent of others: its host's name is all we can check. ``fit``: whether it is
+    well as far as is known, from the health that the pool keeps."""
 
     witness: Witness
     host: str
+    fit: Callable[[], bool] = lambda: True
 
 
 class _Contradicted(Exception):
@@ -92,30 +102,78 @@ class Outcome:
 
 
 class Quorum:
-    """``needed``: how many independent hosts must agree."""
+    """``needed``: how many independent hosts must agree. ``bound``: seconds for which an answer is waited for, twice as many
+    more where too few have one; ``ear``: those in which one that is unwell may speak once the others have. ``clock`` is
+    monotonic."""
 
-    def __init__(self, sources: Sequence[Source], contract: Contract, needed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        contract: Contract,
+        needed: int,
+        *,
+        bound: float = 20.0,
+        ear: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sources = sources
         self._contract = contract
         self._needed = needed
+        self._bound = bound
+        self._ear = ear
+        self._clock = clock
+        self._quiet_until = [float("-inf")] * len(sources)
         self._proofs: OrderedDict[Hash32, list[RawLog]] = OrderedDict()
 
     async def ask(self, case: Sequence[ChainEvent], at: Block | None = None, window: Window | None = None) -> Outcome:
-        """``at``: the block at which window and code are held against ``window`` and the pins; None: the case's logs alone."""
-        told = tuple([await self._ask(source, case, at, window) for source in self._sources])
+        """``at``: the block at which window and code are held against ``window`` and the pins; None: the case's logs alone.
+        Beside the proof it takes three times ``bound`` at most, and ``bound`` only at times where enough answer at once."""
+        told = await self._told(case, at, window)
         against = [one for one in told if one.stance is Stance.CONTRADICTS]
         if against:
             return Outcome(f"quorum: {against[0].endpoint} {against[0].detail}", told, against=True)
-        agreeing = {one.host for one in told if one.stance is Stance.AGREES}
-        if len(agreeing) < self._needed:
+        if (agreeing := _agreeing(told)) < self._needed:
             silent = "; ".join(f"{one.endpoint} {one.detail}" for one in told if one.stance is Stance.SILENT)
-            have = f"{len(agreeing)} of {self._needed} independent endpoints agree"
+            have = f"{agreeing} of {self._needed} independent endpoints agree"
             return Outcome(f"quorum: {have}{f' ({silent})' if silent else ''}", told)
+        agree = [one.stance is Stance.AGREES for one in told]
+        order = sorted(range(len(told)), key=lambda n: not agree[n])
+        witnesses = [self._sources[n].witness for n in order if agree[n] or self._well(n)]
         try:
-            why = await self._proof(case)
+            why = await self._proof(case, witnesses)
         except Expected as error:
             return Outcome(f"proof: {error}", told)
         return Outcome(why, told, unproven=bool(why))
+
+    # all endpoints
+
+    async def _told(self, case: Sequence[ChainEvent], at: Block | None, window: Window | None) -> tuple[Statement, ...]:
+        asked = [asyncio.create_task(self._ask(source, case, at, window)) for source in self._sources]
+        try:
+            await _settled([task for n, task in enumerate(asked) if self._well(n)], self._bound)
+            told = [task.result() for task in asked if task.done()]
+            enough = _agreeing(told) >= self._needed or any(one.stance is Stance.CONTRADICTS for one in told)
+            await _settled(asked, self._ear if enough else 2 * self._bound)
+            return tuple([self._said(n, task) for n, task in enumerate(asked)])
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    def _said(self, n: int, task: asyncio.Task[Statement]) -> Statement:
+        """What the source said; that it did not is remembered."""
+        source = self._sources[n]
+        said = Statement(source.witness.name, source.host, Stance.SILENT, "no answer in time")
+        if task.done():
+            said = task.result()
+        if not task.done() or said.late:
+            self._quiet_until[n] = self._clock() + _QUIET
+        else:
+            self._quiet_until[n] = float("-inf")
+        return said
+
+    def _well(self, n: int) -> bool:
+        return self._clock() >= self._quiet_until[n] and self._sources[n].fit()
 
     # one endpoint
 
@@ -131,7 +189,8 @@ class Quorum:
         except _Contradicted as error:
             return Statement(name, source.host, Stance.CONTRADICTS, str(error))
         except Expected as error:
-            return Statement(name, source.host, Stance.SILENT, error.detail or str(error))
+            late = isinstance(error, NoAnswer)
+            return Statement(name, source.host, Stance.SILENT, error.detail or str(error), late)
         return Statement(name, source.host, Stance.AGREES)
 
     async def _shown(self, witness: Witness, event: ChainEvent) -> None:
@@ -171,29 +230,30 @@ class Quorum:
 
     # the proof
 
-    async def _proof(self, case: Sequence[ChainEvent]) -> str:
+    async def _proof(self, case: Sequence[ChainEvent], witnesses: Sequence[Witness]) -> str:
+        """Why the case is not proved, empty when it is. ``witnesses``: those that agree first."""
         for event in case:
-            logs, why = await self._logs_of(event)
+            logs, why = await self._logs_of(event, witnesses)
             if logs is not None:
                 # no receipt names its transaction: that hash is what the endpoints agree on
                 ours = [log._replace(tx_hash=event.at.tx_hash) for log in logs]
                 # what a log leaves to the state every endpoint that agreed has shown already
-                if await self._among(self._sources[0].witness, ours, event):
+                if await self._among(witnesses[0], ours, event):
                     continue
                 why = f"block {event.at.block} does not hold the {type(event).__name__}, by its own hash"
             return f"proof: {why}"
         return ""
 
-    async def _logs_of(self, event: ChainEvent) -> tuple[list[RawLog] | None, str]:
+    async def _logs_of(self, event: ChainEvent, witnesses: Sequence[Witness]) -> tuple[list[RawLog] | None, str]:
         """All logs of the event's block, proved by any endpoint; else why none could."""
         digest, why = event.at.block_hash, "no endpoint"
         if digest in self._proofs:
             self._proofs.move_to_end(digest)
             return self._proofs[digest], ""
-        for source in self._sources:
+        for witness in witnesses:
             try:
-                block = await source.witness.block(digest)
-                logs = await prove(source.witness, block)
+                block = await witness.block(digest)
+                logs = await prove(witness, block)
             except Unproven as error:
                 why = str(error)
             except Expected as error:
@@ -214,3 +274,13 @@ async def _canonical(witness: Witness, number: int, digest: Hash32) -> None:
         raise Expected(f"has no block {number} yet") from None
     if block.hash != digest:
         raise _Contradicted(f"has another block {number}")
+
+
+def _agreeing(told: Sequence[Statement]) -> int:
+    return len({one.host for one in told if one.stance is Stance.AGREES})
+
+
+async def _settled(tasks: Sequence[asyncio.Task[Statement]], seconds: float) -> None:
+    """All have ended, or the time has."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

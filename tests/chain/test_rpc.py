@@ -26,6 +26,7 @@ from challenger.errors import (
     ChallengerError,
     ConfigError,
     EndpointError,
+    NoAnswer,
     RangeTooLarge,
     RateLimited,
     Reverted,
@@ -378,6 +379,25 @@ async def test_an_answer_that_never_comes_is_waited_for_so_long():
 
     with pytest.raises(EndpointError, match=r"no answer to eth_chainId within 0.01 s \(endpoint=n\)"):
         await Rpc(Silent(), name="n", timeout=0.01, attempts=2, backoff=0.0).chain_id()
+
+
+@pytest.mark.parametrize(("hasty", "tries"), [(False, 3), (True, 1)])
+async def test_who_can_ask_another_tries_one_that_hangs_once(hasty: bool, tries: int):
+    class Hung:
+        asked = 0
+
+        async def make_request(self, method: Any, params: Any) -> Any:
+            self.asked += 1
+            raise TimeoutError
+
+    hung = Hung()
+    rpc = Rpc(hung, attempts=3, backoff=0.0)
+    with pytest.raises(NoAnswer):
+        await (rpc.hasty() if hasty else rpc).chain_id()
+    assert hung.asked == tries
+    rpc, provider = over(OSError("reset"), {"result": "0x5"})
+    assert await rpc.hasty().chain_id() == 5, "what fails at once is tried again"
+    assert len(provider.asked) == 2
 
 
 async def test_a_rate_limit_is_waited_for_when_it_is_short_and_told_when_it_is_long():
