@@ -19,7 +19,10 @@ def arguments(_: str, sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=1, metavar="N", help="the first world's seed (default: 1)")
     sub.add_argument("--scenarios", type=positive, default=1, metavar="K", help="worlds to play: seeds N to N+K−1")
     sub.add_argument(
-        "--faults", default="all", metavar="all|none|LIST", help="faults to draw from, comma-separated (default: all)"
+        "--faults",
+        default="all",
+        metavar="all|none|LIST",
+        help="faults to draw from (docs/simulation.md has their names), comma-separated (default: all)",
     )
     sub.add_argument(
         "--processes", type=positive, default=os.cpu_count() or 1, metavar="P", help="worlds at a time (default: cores)"

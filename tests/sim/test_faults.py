@@ -15,7 +15,7 @@ from challenger.sim.campaign.play import make_template
 from challenger.sim.faults import answers
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.faults.engine import Engine, Killed
-from challenger.sim.faults.kinds import NOWHERE, OF_ENDPOINTS, ROGUE, Episode, Fault, draw, parse
+from challenger.sim.faults.kinds import NOWHERE, OF_ENDPOINTS, READS, ROGUE, Episode, Fault, draw, parse
 from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.wallet import Wallet
 from challenger.store import inline
@@ -154,6 +154,21 @@ async def test_a_lying_node_gives_wrong_receipts_and_wrong_hashes() -> None:
     assert set(same) == {True, False}
 
 
+async def test_a_broken_node_answers_one_method_with_errors() -> None:
+    devnet, engine, _, rpc = stage(always(Fault.BROKEN, how="eth_getLogs"))
+    _, address = await events(devnet)
+    said = set()
+    for _ in range(30):
+        with pytest.raises(RpcError, match="code=-32000") as caught:
+            await rpc.logs(address, 0, devnet.node.height)
+        said.add(caught.value.detail)
+    assert len(said) > 2
+    with pytest.raises(RpcError, match="code=-32000"):
+        await rpc.logs_in(address, [await devnet.rpc.block(1), await devnet.rpc.block(2)])  # in a batch too
+    assert await rpc.block("latest") == await devnet.rpc.block("latest"), "and the others as ever"
+    assert engine.injected[Fault.BROKEN] == 32
+
+
 def test_a_lie_spares_what_it_is_not_about() -> None:
     answer = {"result": "0x1"}
     assert all(answers.lie(how, "eth_chainId", answer) == answer for how in ("missing", "altered", "receipts"))
@@ -264,6 +279,12 @@ def test_a_plan_is_its_seed() -> None:
     assert depths == set(range(1, 13))
     for made in plans:
         assert len({one.where for one in made.episodes if one.fault in ROGUE}) <= 1, "at most one endpoint lies"
+        assert len({one.where for one in made.episodes if one.fault is Fault.BROKEN}) <= 1, "or is broken"
+    assert {one.how for made in plans for one in made.episodes if one.fault is Fault.BROKEN} == set(READS)
+    before = tuple(one for one in Fault if one is not Fault.BROKEN)
+    for made in plans:
+        known = [one for one in made.episodes if one.fault is not Fault.BROKEN]
+        assert known == list(plan(made.seed, before, all_of=False).episodes), "a later kind moves no earlier draw"
     named = draw(7, [Fault.SPIKE], endpoints=3, horizon=60, beyond=99, all_of=True)
     assert {one.fault for one in named} == {Fault.SPIKE}
 

@@ -9,6 +9,21 @@ from typing import Any
 Json = dict[str, Any]
 GARBAGE: tuple[Any, ...] = ("0x", "latest", -1, 10**80, [], {}, True, "0xzz", [[]], {"number": "0x1"}, "\x00", 1.5)
 
+#: What nodes say under -32000 when something of theirs is broken.
+BROKEN = (
+    "missing trie node 5f2a (path ) state 0x12 is not available",
+    "failed to load receipts: database closed",
+    "header not found",
+    "request failed",
+    "leveldb: closed",
+)
+
+
+def broken(answer: Json, dice: random.Random) -> Json:
+    """The error of a node that cannot do what it is asked."""
+    error = {"code": -32000, "message": dice.choice(BROKEN)}
+    return {"id": answer.get("id"), "jsonrpc": "2.0", "error": error}
+
 
 def garbage(answer: Json, dice: random.Random) -> Json:
     """The result replaced by something that makes no sense, or the answer without either member."""

@@ -32,7 +32,9 @@ class Fault(StrEnum):
     FULL_DISK = "full-disk"  # nothing can be written
     WORKERS = "workers"  # replay workers die
     CRASH = "crash"  # the watcher's process dies, anywhere, and is started again
+    # these last, since each kind draws after those before it, and a seed is to keep the weather that it had
     CUT_OFF = "cut-off"  # no server of data answers us: our line, resolver or firewall
+    BROKEN = "broken"  # a node that answers one method with errors
 
 
 #: Faults of one endpoint of several.
@@ -46,9 +48,22 @@ OF_ENDPOINTS = (
     Fault.STALE,
     Fault.FORKED,
     Fault.LYING,
+    Fault.BROKEN,
 )
 #: Of these, the ones under which an endpoint says what is not so: never more than one endpoint at a time.
 ROGUE = (Fault.STALE, Fault.FORKED, Fault.LYING)
+#: What a broken endpoint cannot answer: one of them.
+READS = (
+    "eth_call",
+    "eth_estimateGas",
+    "eth_feeHistory",
+    "eth_getBlockByNumber",
+    "eth_getBlockReceipts",
+    "eth_getCode",
+    "eth_getLogs",
+    "eth_getTransactionCount",
+    "eth_getTransactionReceipt",
+)
 LIES = ("missing", "altered", "receipts", "hashes")
 NOWHERE = -1
 
@@ -56,7 +71,7 @@ NOWHERE = -1
 @dataclass(frozen=True, slots=True)
 class Episode:
     """``fault`` from block ``first`` to ``last``, both included. ``where``: the endpoint, or NOWHERE. ``rate``: per
-    cent. ``depth``: blocks (stale, forked, reorg). ``how``: which lie."""
+    cent. ``depth``: blocks (stale, forked, reorg). ``how``: which lie, or which method."""
 
     fault: Fault
     first: int
@@ -92,11 +107,13 @@ def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end:
     last = min(end, first + dice.choice((0, 2, 5, 10, 20, 40)))
     where, rate, depth, how = NOWHERE, 100, 0, ""
     if fault in OF_ENDPOINTS:
-        where = rogue if fault in ROGUE else dice.randrange(endpoints)
+        where = rogue if fault in (*ROGUE, Fault.BROKEN) else dice.randrange(endpoints)
         rate = dice.choice((5, 20, 60, 100))
     if fault in ROGUE:
         rate, depth = 100, dice.randint(1, 12)
         how = dice.choice(LIES) if fault is Fault.LYING else ""
+    elif fault is Fault.BROKEN:
+        rate, how = 100, dice.choice(READS)
     elif fault is Fault.REORG:
         depth, last = dice.randint(1, 12), first
         how = dice.choice(("keep", "drop"))

@@ -124,6 +124,9 @@ class FaultyProvider:
             raise TimeoutError
 
     def _spoiled(self, method: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if any(one.how == method for one in self._engine.now(Fault.BROKEN, self._where)):
+            self._engine.injected[Fault.BROKEN] += 1
+            return answers.broken(answer, self._engine.dice(f"broken {self._where}"))
         if self._strikes(Fault.GARBAGE) and method != _SEND:
             return answers.garbage(answer, self._engine.dice(f"garbage {self._where}"))
         if self._strikes(Fault.LIMITS):
