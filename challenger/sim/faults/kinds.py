@@ -89,7 +89,7 @@ def draw(
     seed: int, faults: Iterable[Fault], *, endpoints: int, horizon: int, beyond: int, all_of: bool
 ) -> tuple[Episode, ...]:
     """The episodes of one world. Every one ends by ``horizon``, except in one world of five, where any may last until
-    ``beyond``. With ``all_of`` each fault strikes; otherwise about one in three does."""
+    ``beyond``, and of a broken node, which may in any. With ``all_of`` each fault strikes; otherwise about one in three does."""
     dice = random.Random(f"weather {seed}")  # noqa: S311  a plan, not a secret
     rogue = dice.randrange(endpoints)
     end = beyond if dice.randrange(5) == 0 else horizon
@@ -98,11 +98,11 @@ def draw(
         strikes = dice.randrange(100) < 35
         if fault not in set(faults) or not (strikes or all_of):
             continue
-        episodes += [_episode(fault, dice, endpoints, rogue, end) for _ in range(dice.randint(1, 3))]
+        episodes += [_episode(fault, dice, endpoints, rogue, end, beyond) for _ in range(dice.randint(1, 3))]
     return tuple(sorted(episodes, key=lambda one: (one.first, one.fault, one.where)))
 
 
-def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end: int) -> Episode:
+def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end: int, beyond: int) -> Episode:
     first = dice.randint(1, max(1, end - 2))
     last = min(end, first + dice.choice((0, 2, 5, 10, 20, 40)))
     where, rate, depth, how = NOWHERE, 100, 0, ""
@@ -114,6 +114,7 @@ def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end:
         how = dice.choice(LIES) if fault is Fault.LYING else ""
     elif fault is Fault.BROKEN:
         rate, how = 100, dice.choice(READS)
+        last = beyond if dice.randrange(2) else last  # until somebody mends it: two are well meanwhile
     elif fault is Fault.REORG:
         depth, last = dice.randint(1, 12), first
         how = dice.choice(("keep", "drop"))
