@@ -17,7 +17,7 @@ from challenger.chain.endpoint import HttpProvider
 from challenger.chain.pool import PoolProvider
 from challenger.chain.rpc import Rpc
 from challenger.domain import Call, Wei
-from challenger.errors import AnswerTooLarge, EndpointError, RateLimited
+from challenger.errors import AnswerTooLarge, EndpointError, NoAnswer, RateLimited
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.faults.engine import Engine
 from challenger.sim.faults.kinds import Fault
@@ -63,7 +63,7 @@ async def test_each_fault_is_an_error_of_one_line_or_the_right_answer(fault: Fau
     assert "\n" not in words
     match fault:
         case Fault.TIMEOUT:
-            assert (kinds, right) == ({EndpointError}, 0)
+            assert (kinds, right) == ({NoAnswer}, 0)
         case Fault.LIMITS:
             assert (kinds, right) == ({RateLimited}, 0)
         case Fault.SERVER:
