@@ -67,6 +67,14 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """Of an account's transactions: ``agreed`` is what several endpoints say as one, ``most`` the highest word."""
+
+    agreed: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeeHistory:
     """``base_fees``: of the blocks from ``oldest`` on, and of the next one, never empty; ``rewards[block][percentile]`` in wei."""
 

@@ -107,21 +107,25 @@ class PoolProvider:
         sends all of it there: what a batch asks for belongs together."""
         return await self._anywhere(requests, lambda member: self._asking.many(member, requests, parses))
 
-    async def make_reads(self, method: Any, params: Any, parse: Parse) -> list[Any]:
-        """What each endpoint that is well says, of those that do not refuse. ``EndpointError`` when none answers."""
+    async def make_words(self, method: Any, params: Any, parse: Parse) -> list[Any]:
+        """The answer of each host of which an endpoint is well, refusals too: keys of one operator are one voice.
+        ``EndpointError`` when none answers."""
         now = self._clock()
-        members = [m for m in self.members if m.health.fit(now)] or self._order()
+        hosts: dict[str, list[Member]] = {}
+        for member in [m for m in self.members if m.health.fit(now)] or self._order():
+            hosts.setdefault(member.host, []).append(member)
 
-        async def ask(member: Member) -> list[Any]:
-            try:
-                answer = await self._asking.one(member, method, params, parse)
-            except Unfit:
-                return []
-            finally:
-                self._tell(member)
-            return [] if answer.get("error") is not None else [answer["result"]]
+        async def ask(members: Sequence[Member]) -> list[Any]:
+            for member in members:
+                try:
+                    return [await self._asking.one(member, method, params, parse)]
+                except Unfit:
+                    continue
+                finally:
+                    self._tell(member)
+            return []
 
-        found = [result for told in await asyncio.gather(*map(ask, members)) for result in told]
+        found = [answer for told in await asyncio.gather(*map(ask, hosts.values())) for answer in told]
         if not found:
             raise self._nobody()
         return found

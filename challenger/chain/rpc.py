@@ -21,6 +21,7 @@ import aiohttp
 from challenger.chain import wire
 from challenger.chain.answers import (
     Called,
+    Count,
     FeeHistory,
     RawLog,
     Receipt,
@@ -33,6 +34,7 @@ from challenger.chain.answers import (
 )
 from challenger.chain.receipts import Header, parse_header
 from challenger.chain.refusals import refusal
+from challenger.chain.words import lower, upper
 from challenger.domain import Address, Block, ChainId, Hash32, Wei
 from challenger.errors import (
     AnswerTooLarge,
@@ -40,6 +42,7 @@ from challenger.errors import (
     NoAnswer,
     RangeTooLarge,
     RateLimited,
+    Reverted,
     RpcError,
     UnknownBlock,
 )
@@ -57,7 +60,7 @@ Parse = Callable[[Any], Any]
 class Provider(Protocol):
     """What carries one request. A provider that can batch also has ``make_batch_request``; one that can ask another
     endpoint when an answer makes no sense has ``make_read`` and ``make_batch_read``, whose results are parsed, and
-    ``make_reads``, the parsed results of all endpoints."""
+    ``make_words``, the same of every host."""
 
     async def make_request(self, method: Any, params: Any) -> Any: ...
 
@@ -154,23 +157,31 @@ class Rpc:
         """``Reverted`` (with its data) when the transaction would."""
         return await self._read("eth_estimateGas", [_transaction(to, data, sender, value)], wire.quantity)
 
+    async def simulate(self, to: Address, data: bytes, *, sender: Address, value: int = 0) -> None:
+        """``Reverted`` (with its data) when the transaction would now, as most endpoints say: one alone keeps nothing back.
+        What is sent although it reverts costs its gas, and nothing of its value."""
+        await self._words("eth_call", [_transaction(to, data, sender, value), "latest"], wire.blob)
+
+    async def estimates(self, to: Address, data: bytes, *, sender: Address, value: int = 0) -> list[int]:
+        """The gas that each endpoint expects, at least one; ``Reverted`` as ``simulate``."""
+        return await self._words("eth_estimateGas", [_transaction(to, data, sender, value)], wire.quantity)
+
     async def code(self, address: Address, block: BlockRef = "latest") -> bytes:
         return await self._read("eth_getCode", [address, wire.block_ref(block)], wire.blob)
 
     async def balance(self, address: Address, block: BlockRef = "latest") -> Wei:
-        return Wei(await self._read("eth_getBalance", [address, wire.block_ref(block)], _u256))
+        """Of two words the higher: what is not covered is refused when it is sent, what is not sent is missed."""
+        return Wei(upper(await self._words("eth_getBalance", [address, wire.block_ref(block)], _u256)))
 
     async def nonce(self, address: Address, block: BlockRef = "latest") -> int:
         """Transactions sent from ``address`` up to ``block``; the tag ``pending`` counts waiting ones."""
         return await self._read("eth_getTransactionCount", [address, wire.block_ref(block)], wire.quantity)
 
-    async def nonces(self, address: Address, block: BlockRef = "latest") -> list[int]:
-        """As ``nonce``, by every endpoint that answers, where the provider asks several; at least one."""
-        if self._elsewhere is None:
-            return [await self.nonce(address, block)]
-        what, params = "eth_getTransactionCount", [address, wire.block_ref(block)]
-        found: list[int] = await self._bounded(what, self._elsewhere.make_reads(what, params, wire.quantity))
-        return found
+    async def count(self, address: Address, block: BlockRef = "latest") -> Count:
+        """As ``nonce``, of several endpoints. Of two words the lower: a nonce that is used by now is found out, one that the
+        chain never comes to is not."""
+        said = await self._words("eth_getTransactionCount", [address, wire.block_ref(block)], wire.quantity)
+        return Count(lower(said), max(said))
 
     async def storage(self, address: Address, slot: int, block: BlockRef = "latest") -> bytes:
         """32 bytes."""
@@ -179,7 +190,15 @@ class Rpc:
     # fees
 
     async def gas_price(self) -> Wei:
-        return Wei(await self._read("eth_gasPrice", [], _u256))
+        """Of two words the lower: by the higher one a filing would seem not to pay, and the fee cap bounds what it costs."""
+        return Wei(lower(await self._words("eth_gasPrice", [], _u256)))
+
+    async def base_fee(self) -> Wei:
+        """Of the next block. Of two words the higher: more is offered than is paid, and with less no block takes it."""
+        params = [hex(1), "latest", []]
+        return Wei(
+            upper([told.base_fees[-1] for told in await self._words("eth_feeHistory", params, parse_fee_history)])
+        )
 
     async def priority_fee(self) -> Wei:
         return Wei(await self._read("eth_maxPriorityFeePerGas", [], _u256))
@@ -234,6 +253,24 @@ class Rpc:
         if self._elsewhere is None:
             return self._parsed(method, await self._ask(method, params), parse)
         return await self._persistently(lambda: self._once_elsewhere(method, params, parse))
+
+    async def _words(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> list[T]:
+        """As ``_read``, by each host that answers where the provider knows several; at least one. ``Reverted`` when most of
+        them say that it would; other refusals are no word."""
+        said: list[T] = []
+        reverts: list[Reverted] = []
+        if self._elsewhere is not None:
+            ask = partial(self._elsewhere.make_words, method, params, parse)
+            for answer in await self._persistently(lambda: self._bounded(method, ask())):
+                try:
+                    said.append(self._result(method, answer))
+                except Reverted as error:
+                    reverts.append(error)
+                except RpcError:
+                    continue
+        if len(reverts) > len(said):
+            raise reverts[0]
+        return said or [await self._read(method, params, parse)]
 
     async def _once_elsewhere(self, method: str, params: list[Any], parse: Callable[[Any], T]) -> T:
         found: T = self._result(method, await self._bounded(method, self._elsewhere.make_read(method, params, parse)))

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from challenger.chain import fees, inclusion
+from challenger.chain import fees, inclusion, words
 from challenger.chain.answers import Receipt
 from challenger.chain.fees import Fees
 from challenger.chain.hashing import keccak
@@ -105,7 +105,7 @@ class Sender:
         ``held``: nothing new may be spent, and that may last for as long as strangers' transactions wait. What is signed
         goes on, and they are outbid once they have had their time."""
         async with self._turn:
-            view = await self._look()
+            view = await self._look(held=held)
             waiting = [row for row in view.rows if row.state is TxState.INTENT]
             flying = sorted((row for row in view.rows if row.state is not TxState.INTENT), key=_nonce)
             for row in flying:
@@ -117,15 +117,21 @@ class Sender:
                     await self._guarded(view, row, self._launch)
             return Report(view.head, tuple(view.moved), tuple(view.troubles))
 
-    async def _look(self) -> View:
+    async def _look(self, *, held: bool) -> View:
         head = await self._chain.block("latest")
-        base_fee = (await self._chain.fee_history(1, "latest")).base_fees[-1]
-        taken = await self._chain.nonce(self._account, "latest")
-        pending = await self._chain.nonce(self._account, "pending")
         rows = await self._outbox.unfinished(self._account)
+        taken = await self._chain.nonce(self._account, "latest")
+        pending, claimed, base_fee = taken, taken, Wei(0)
+        if rows or held or taken < (await self._outbox.next_nonce(self._account) or 0):
+            # something is to be decided by it: no longer one endpoint's word
+            base_fee = await self._chain.base_fee()
+            mined = await self._chain.count(self._account, "latest")
+            waiting = await self._chain.count(self._account, "pending")
+            taken, pending = mined.agreed, max(mined.agreed, waiting.agreed)
+            claimed = max(mined.most, waiting.most)
         costs = {row.id: max(cost(row, a) for a in row.attempts) for row in rows if row.state in UNMINED}
         states = {row.id: row.state for row in rows}
-        return View(head, base_fee, taken, max(taken, pending), rows, states, costs)
+        return View(head, base_fee, taken, pending, claimed, rows, states, costs)
 
     async def _guarded(self, view: View, row: Row, act: Callable[[View, Row], Awaitable[None]]) -> None:
         if is_planted(row.intent):
@@ -233,13 +239,13 @@ class Sender:
             await self._broadcast(view, row, last)
 
     async def _pointless(self, view: View, row: Row) -> bool:
-        """Whether it would revert now, so that it is not sent again. What one endpoint says may be a stale state: the
+        """Whether it would revert now, as most endpoints say, so that it is not sent again. Theirs may be a stale state: the
         nonce is given up only when it has been waiting for twice the time after which it would have been replaced."""
         last, nonce, call = row.attempts[-1], _nonce(row), row.intent.call
         if row.intent.protocol == OWN_PROTOCOL or nonce != view.taken:
             return False  # what is in front of it may change what it does
         try:
-            await self._chain.call(call.to, call.data, "latest", sender=self._account, value=call.value)
+            await self._chain.simulate(call.to, call.data, sender=self._account, value=call.value)
         except Reverted as error:
             view.trouble(row, "reverts", f"not sent again, it would revert: {self._reason(error)}")
             waited = view.head.time - (last.sent_at or last.signed_at)
@@ -264,7 +270,7 @@ class Sender:
         if not held:
             self._strangers = None
         elif self._strangers is None:
-            self._strangers = min(await self._chain.nonces(self._account, "pending")), view.head.time
+            self._strangers = (await self._chain.count(self._account, "pending")).agreed, view.head.time
         if self._strangers is not None:
             until, since = max(until, self._strangers[0]), self._strangers[1]
         ours = {row.nonce for row in flying}
@@ -324,17 +330,20 @@ class Sender:
         free = await self._chain.balance(self._account) - sum(view.costs.values())
         try:
             if free >= call.value:  # else the simulation would say no more than that
-                await self._chain.call(call.to, call.data, "latest", sender=self._account, value=call.value)
-                estimate = await self._chain.estimate_gas(call.to, call.data, sender=self._account, value=call.value)
+                await self._chain.simulate(call.to, call.data, sender=self._account, value=call.value)
+                estimates = await self._chain.estimates(call.to, call.data, sender=self._account, value=call.value)
         except Reverted as error:
             await self._close(view, row, TxState.ABANDONED, f"would revert: {self._reason(error)}")
             return
         if free < call.value:
             view.trouble(row, "funds", f"{free} wei free, {call.value} to be sent beside gas")
             return
-        if estimate > self._policy.gas_limit:
-            await self._close(view, row, TxState.ABANDONED, f"needs {estimate} gas, above the limit set for it")
+        within = [gas for gas in estimates if gas <= self._policy.gas_limit]
+        if 2 * len(within) < len(estimates):
+            what = f"needs {words.lower(estimates)} gas, above the limit set for it"
+            await self._close(view, row, TxState.ABANDONED, what)
             return
+        estimate = words.upper(within)  # with more than it takes nothing is lost, with less it runs out
         # one that failed on chain although its simulation went well may have run out of gas: more room at each new try
         tries = 1 + len({attempt.nonce for attempt in row.attempts})
         gas = min(estimate * (_ONE + tries * self._policy.gas_margin) // _ONE, self._policy.gas_limit)
@@ -350,16 +359,16 @@ class Sender:
 
     async def _next_nonce(self, view: View, row: Row) -> int:
         """The higher of what the chain with its mempool and what the store say; where absurdly many unknown ones wait, the
-        first of theirs, which ours outbids: behind them it would wait beyond its deadline. Strangers are believed in so far
-        as every endpoint counts them: a nonce that is used by now is found out, one that the chain never comes to is not."""
+        first of theirs, which ours outbids: behind them it would wait beyond its deadline. What one endpoint alone counts
+        is told, and moves nothing, at the first start as at any other time."""
         stored = await self._outbox.next_nonce(self._account)
         taken, pending = view.taken, view.pending
-        if stored is not None and pending > stored:
-            least = min(await self._chain.nonces(self._account, "pending"))
-            detail = f"the chain counts {taken} transactions and {pending} with those waiting, the store {stored}"
-            detail += "" if least >= pending else f", and another endpoint no more than {least}"
+        if view.claimed > (pending if stored is None else stored):
+            detail = (
+                f"the chain counts {taken} transactions and {view.claimed} with those waiting, the store {stored or 0}"
+            )
+            detail += "" if pending >= view.claimed else f", and most endpoints no more than {pending}"
             view.trouble(row, "foreign", f"{detail}: is the key in use elsewhere, or the store an old copy?")
-            taken, pending = min(taken, least), min(pending, least)
         free = max(taken, stored or 0)
         return free if pending - free > self._policy.in_flight else max(pending, free)
 

@@ -68,13 +68,14 @@ class Report:
 
 @dataclass(slots=True)
 class View:
-    """The chain and the rows at the start of a step. ``taken``: nonces used on chain; ``pending``: with the mempool's.
-    Kept up to date within the step: ``states``, and ``costs``, the most wei that each unmined row can still take."""
+    """The chain and the rows at the start of a step. ``taken``: nonces used on chain; ``pending``: with the mempool's;
+    ``claimed``: by the endpoint that counts most of them, be it alone. Kept up to date within the step: ``states``, and ``costs``, the most wei that each unmined row can still take."""
 
     head: Block
     base_fee: Wei
     taken: int
     pending: int
+    claimed: int
     rows: Sequence[Row]
     states: dict[int, TxState]
     costs: dict[int, int]

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from challenger.chain.answers import Count
 from challenger.domain import Address, Block
 from challenger.errors import JournalBroken
 from challenger.store.adopt import adopt, strays
@@ -21,14 +22,14 @@ from challenger.store.rows import HeadRow
 from challenger.store.subjects import subject_of
 from challenger.telemetry.logs import say
 
-#: Seconds of chain time for which one endpoint's word is enough that something waits; then every endpoint must say so.
+#: Seconds of chain time for which one endpoint's word is enough that something waits; then most endpoints must say so.
 _WAITS = 120
 
 
 class Nonces(Protocol):
     async def nonce(self, address: Address, block: str = "latest") -> int: ...
 
-    async def nonces(self, address: Address, block: str = "latest") -> list[int]: ...
+    async def count(self, address: Address, block: str = "latest") -> Count: ...
 
 
 class Reconciler:
@@ -96,7 +97,7 @@ class Reconciler:
         if await self._chain.nonce(account, "pending") <= taken:
             return False
         self._since = head.time if self._since is None else self._since
-        return head.time - self._since < _WAITS or min(await self._chain.nonces(account, "pending")) > taken
+        return head.time - self._since < _WAITS or (await self._chain.count(account, "pending")).agreed > taken
 
 
 async def _other_journal(store: Store, heads: Sequence[HeadRow]) -> str:

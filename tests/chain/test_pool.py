@@ -11,6 +11,7 @@ import pytest
 from chain_echo import deploy_echo, sign, topic
 from chain_toy import EMITTER, ToyChain, ToyDecoder, ToyLedger, words_of
 
+from challenger.chain.answers import Count
 from challenger.chain.asking import Member
 from challenger.chain.complete import CheckedReader
 from challenger.chain.devnet.embedded import EmbeddedDevnet
@@ -445,11 +446,61 @@ async def test_all_that_answer_are_heard_where_one_word_is_not_enough():
     ]
     for node, answer in zip(w.nodes, says, strict=True):
         node.fault = lambda _method, answer=answer: answer
-    assert await w.rpc.nonces(ToyDecoder.emitters[0]) == [5, 6]
+    assert await w.rpc.count(ToyDecoder.emitters[0]) == Count(agreed=5, most=6)
     for node in w.nodes:
         node.fault = down
     with pytest.raises(EndpointError, match="no endpoint answers"):
-        await w.rpc.nonces(ToyDecoder.emitters[0])
+        await w.rpc.count(ToyDecoder.emitters[0])
+
+
+def saying(word: Any) -> Callable[[str], Any]:
+    return lambda _method: {"result": hex(word)} if isinstance(word, int) else {"error": {"code": 3, "message": word}}
+
+
+@pytest.mark.parametrize(("read", "of_two"), [("gas_price", 5), ("balance", 9)])
+async def test_one_word_of_three_moves_nothing_and_of_two_the_one_that_keeps_nothing_back_counts(
+    read: str, of_two: int
+) -> None:
+    params = (ToyDecoder.emitters[0],) if read == "balance" else ()
+    for says, right in (((2**200, 5, 6), 6), ((0, 5, 6), 5), ((9, 5), of_two), ((5, 9), of_two), ((7,), 7)):
+        w = World(len(says))
+        await w.pool.start()
+        for node, word in zip(w.nodes, says, strict=True):
+            node.fault = saying(word)
+        assert await getattr(w.rpc, read)(*params) == right
+
+
+async def test_a_call_reverts_when_most_hosts_say_so_and_keys_of_one_operator_are_one_voice() -> None:
+    no = "execution reverted"
+    for says, reverts in (((no, 1, 1), False), ((1, no, no), True), ((no, 1), False), ((no,), True)):
+        w = World(len(says))
+        await w.pool.start()
+        for node, word in zip(w.nodes, says, strict=True):
+            node.fault = saying(word)
+        if reverts:
+            with pytest.raises(Reverted, match=no):
+                await w.rpc.estimates(ToyDecoder.emitters[0], b"", sender=ToyDecoder.emitters[0])
+        else:
+            found = await w.rpc.estimates(ToyDecoder.emitters[0], b"", sender=ToyDecoder.emitters[0])
+            assert set(found) == {1}
+    w = World(4)
+    await w.pool.start()
+    for member, word in zip(w.pool.members, (no, no, 1, 1), strict=True):
+        member.host = "one operator" if word == no else member.host
+        member.rpc.provider.fault = saying(word)
+    assert await w.rpc.estimates(ToyDecoder.emitters[0], b"", sender=ToyDecoder.emitters[0]) == [1, 1]
+
+
+async def test_a_refusal_that_is_no_revert_is_no_word_and_alone_is_told() -> None:
+    w = World(3)
+    await w.pool.start()
+    for node in w.nodes[:2]:
+        node.fault = lambda _method: {"error": {"code": -32000, "message": "missing trie node"}}
+    w.nodes[2].fault = saying(8)
+    assert await w.rpc.balance(ToyDecoder.emitters[0]) == 8
+    w.nodes[2].fault = w.nodes[0].fault
+    with pytest.raises(RpcError, match="missing trie node"):
+        await w.rpc.balance(ToyDecoder.emitters[0])
 
 
 async def test_batches_shrink_per_endpoint():

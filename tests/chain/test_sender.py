@@ -310,11 +310,11 @@ class Stingy(Unreliable):
 
     def __getattr__(self, name: str) -> object:
         real = super().__getattr__(name)
-        if name != "estimate_gas":
+        if name != "estimates":
             return real
 
-        async def short(*args: object, **kwargs: object) -> int:
-            return int(await real(*args, **kwargs)) * 7 // 10  # type: ignore[operator]
+        async def short(*args: object, **kwargs: object) -> list[int]:
+            return [gas * 7 // 10 for gas in await real(*args, **kwargs)]  # type: ignore[operator]
 
         return short
 

@@ -157,6 +157,43 @@ async def test_a_count_that_another_endpoint_does_not_confirm_takes_no_nonce(
     assert await place.mined() == {1: 1, 2: 1}
 
 
+@pytest.mark.parametrize("past", [0, 4])
+@pytest.mark.parametrize("more", [-4, -1, 1, 3, 2**40])
+@pytest.mark.parametrize("tags", [("pending",), ("latest",), ("latest", "pending")])
+async def test_the_first_nonce_ever_is_no_single_endpoints_word(
+    place: Stage, tags: tuple[str, ...], more: int, past: int
+) -> None:
+    """Nothing is in the store to hold it against."""
+    for nonce in range(past):
+        await foreign(place, nonce)
+        await place.devnet.mine()
+    false = Counting(place.devnet.provider, dict.fromkeys(tags, more))
+    honest = place.devnet.provider
+    ends = [
+        Member(Rpc(one, name=name, attempts=1), name) for name, one in zip("abc", (false, honest, honest), strict=True)
+    ]
+    sender = await place.sender(node=Rpc(PoolProvider(ends, chain_id=31337), attempts=1))
+    await place.propose(1, 2, lasts=200)
+    await sender.step()
+    assert [(await place.row(epoch)).nonce for epoch in (1, 2)] == [past, past + 1]
+    await place.finish(sender)
+    assert await place.states(1, 2) == [S.FINAL, S.FINAL]
+    assert await place.own_rows() == []
+
+
+async def test_a_gap_below_the_first_nonce_ever_is_filled_once_endpoints_count_aright(place: Stage) -> None:
+    """The only endpoint there is said at the first start that others had used three."""
+    false = Counting(place.devnet.provider, {"latest": 3, "pending": 3})
+    sender = await place.sender(node=Rpc(false))
+    await place.propose(1, lasts=400)
+    await sender.step()
+    assert (await place.row(1)).nonce == 3
+    false.more = {}
+    await place.finish(sender)
+    assert [row.nonce for row in await place.own_rows()] == [0, 1, 2]
+    assert await place.states(1) == [S.FINAL]
+
+
 class Counting:
     """An endpoint that counts so many more transactions than there are, by tag."""
 
@@ -166,7 +203,7 @@ class Counting:
     async def make_request(self, method: Any, params: Any) -> Any:
         answer = await self.inner.make_request(method, params)
         if method == "eth_getTransactionCount":
-            return {"result": hex(int(answer["result"], 16) + self.more.get(params[1], 0))}
+            return {"result": hex(max(0, int(answer["result"], 16) + self.more.get(params[1], 0)))}
         return answer
 
 
