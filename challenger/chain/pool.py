@@ -15,7 +15,9 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,19 @@ from challenger.errors import (
 
 _SEND = "eth_sendRawTransaction"
 _KNOWN = re.compile(r"already known|known transaction|already imported|already exists", re.IGNORECASE)
+
+
+#: The one endpoint that this task reads from just now, whatever others do.
+_ALONE: ContextVar[Member | None] = ContextVar("alone", default=None)
+
+
+@contextmanager
+def _alone(member: Member) -> Iterator[None]:
+    before = _ALONE.set(member)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +95,28 @@ class PoolProvider:
         self._asking = Asking(timeout, clock, self._resting, self._rng)
         self._surveyed = -survey
         self._unfit: set[str] = set()
-        #: the endpoint that is read from
-        self.current = self.members[0]
+        self._current = self.members[0]
+
+    @property
+    def current(self) -> Member:
+        """The endpoint that is read from."""
+        return self._current
+
+    @current.setter
+    def current(self, member: Member) -> None:
+        if _ALONE.get() is None:  # a look at another's view moves nobody else's
+            self._current = member
+
+    def views(self) -> list[AbstractContextManager[None]]:
+        """Each lets the task that enters it read from one endpoint alone, and changes nothing for others: of each other host
+        than the one that is read from, an endpoint that is well."""
+        now, hosts = self._clock(), {self.current.host}
+        found: list[AbstractContextManager[None]] = []
+        for member in self.members:
+            if member.host not in hosts and member.health.fit(now):
+                hosts.add(member.host)
+                found.append(_alone(member))
+        return found
 
     # what Rpc asks of a provider
 
@@ -258,6 +293,9 @@ class PoolProvider:
 
     def _order(self) -> list[Member]:
         """The current endpoint while it is fit, then the other fit ones, then what else may answer, longest rested first."""
+        alone = _ALONE.get()
+        if alone is not None:
+            return [alone]
         now = self._clock()
         fit = sorted((m for m in self.members if m.health.fit(now)), key=lambda m: m is not self.current)
         rest = [m for m in self.members if not m.health.fit(now) and m.health.usable(now)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
@@ -60,7 +61,7 @@ Parse = Callable[[Any], Any]
 class Provider(Protocol):
     """What carries one request. A provider that can batch also has ``make_batch_request``; one that can ask another
     endpoint when an answer makes no sense has ``make_read`` and ``make_batch_read``, whose results are parsed, and
-    ``make_words``, the same of every host."""
+    ``make_words``, the same of every host, and ``views``."""
 
     async def make_request(self, method: Any, params: Any) -> Any: ...
 
@@ -103,6 +104,12 @@ class Rpc:
         other = copy(self)
         other._insists = False  # noqa: SLF001 - one of ours
         return other
+
+    def views(self) -> list[AbstractContextManager[None]]:
+        """Each lets the task that enters it read from one endpoint alone, of each other host than the one that is read from:
+        none where the provider knows no others."""
+        views: list[AbstractContextManager[None]] = [] if self._elsewhere is None else self._elsewhere.views()
+        return views
 
     # blocks and logs
 

@@ -7,8 +7,9 @@ each transaction keeps two of them from ever being sent for one purpose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from challenger.domain import (
@@ -29,11 +30,12 @@ from challenger.domain import (
     UnixTime,
 )
 from challenger.errors import Expected, NeverFiled, StaleRow, StoreError, TakenOver
+from challenger.pipeline import views
 from challenger.pipeline.approval import UNDECIDED, accusation_of, terms_of, unapproved, withheld
 from challenger.pipeline.closing import Closing, Outlook, besides, kept, late
 from challenger.pipeline.gates import Limits
 from challenger.pipeline.learned import Learned
-from challenger.pipeline.obstacles import Account, Obstacles, Patience, Quorum, Rules
+from challenger.pipeline.obstacles import Chain, Obstacles, Patience, Quorum, Rules
 from challenger.pipeline.schedule import demand_by, look_again, soon
 from challenger.pipeline.turns import Sweep
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Standing
@@ -78,7 +80,7 @@ class Filer:
         self,
         store: Store,
         adapter: Disputes,
-        chain: Account,
+        chain: Chain,
         account: Address,
         limits: Limits,
         patience: Patience,
@@ -92,6 +94,7 @@ class Filer:
         self._least: float | None = None
         self._store = store
         self._adapter = adapter
+        self._chain = chain
         self._account = account
         self._limits = limits
         self._patience = patience
@@ -112,7 +115,7 @@ class Filer:
             others = await view.work.items([State.CONFIRMED, State.UNAVAILABLE], ready=head.time, limit=10_000)
         if not filing and not others:
             return False
-        pinned = await self._adapter.pinned()
+        pinned = await views.holds(self._chain, self._adapter.pinned)
         # what closes last comes first: should a reorganisation have taken room back, it gives way to the others
         ours = reversed(self._under_way.waiting(filing))
         troubles: list[Exception] = []
@@ -206,11 +209,12 @@ class Filer:
         if reason:
             await self._wait(item, head.time, reason)
             return False
-        intent = (
-            await self._adapter.open_dispute(accusation)
+        ask: Callable[[], Awaitable[Intent | None]] = (
+            partial(self._adapter.open_dispute, accusation)
             if accusation is not None
-            else await self._adapter.open_demand(commitment, part or Part.OUTPUT, 0)
+            else partial(self._adapter.open_demand, commitment, part or Part.OUTPUT, 0)
         )
+        intent = await views.wanted(self._chain, ask)
         async with self._store.begin(head.time) as unit:
             await unit.work.move(commitment, State(item.work.state), State.FILING, next_try=0)
             await self._note_slack(unit, item, part)
@@ -253,7 +257,14 @@ class Filer:
 
     async def _outlook(self, item: Item, head: Block) -> Outlook:
         self._obstacles.asked += 1
-        return await self._closing.look(CommitmentId(item.work.commitment), head.time)
+        look = partial(self._closing.look, CommitmentId(item.work.commitment), head.time)
+        at = await look()
+        if at.open or at.why:
+            return at
+        # it would be given up for good: not on one endpoint's word
+        others = await views.elsewhere(self._chain, look)
+        waits = [one for one in others if one.open or one.why]
+        return waits[0] if waits and 2 * len(waits) > len(others) else at
 
     async def _closed(
         self, item: Item, head: Block, at: Outlook, said: str, gate: str = "", wish: TransactionRow | None = None
@@ -411,7 +422,7 @@ class Filer:
         if refused:
             await self._move(item, head.time, State.CONFIRMED, refused, self._pause(item, head.time))
             return True
-        intent = await self._adapter.open_dispute(accusation)
+        intent = await views.wanted(self._chain, partial(self._adapter.open_dispute, accusation))
         if intent is None:
             return False
         async with self._store.read() as view:

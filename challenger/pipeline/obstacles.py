@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from challenger.domain import (
@@ -22,6 +23,7 @@ from challenger.domain import (
     Window,
 )
 from challenger.errors import Expected
+from challenger.pipeline import views
 from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
@@ -74,6 +76,10 @@ class Account(Protocol):
     async def gas_price(self) -> Wei: ...
 
 
+class Chain(Account, views.Chain, Protocol):
+    """The account, and what other endpoints have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """``lead``: predicted seconds from now until an opening transaction is mined; ``retry``: seconds between two looks
@@ -89,7 +95,7 @@ class Obstacles:
         self,
         store: Store,
         adapter: Rules,
-        chain: Account,
+        chain: Chain,
         account: Address,
         limits: Limits,
         patience: Patience,
@@ -153,12 +159,17 @@ class Obstacles:
     async def to_filing(
         self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
     ) -> str:
-        row, lead = item.commitment, self._patience.lead
-        commitment = CommitmentId(row.commitment)
         if part is not None and (why := await self._unreached(item, head.time)):
             return why
-        if why := await self._shut(item, head.time, self._adapter.capability, pinned=pinned):
+        # whether we may dispute at all is as of the last look, which was one endpoint's: asked again below
+        if why := await self._shut(item, head.time, pinned=pinned):
             return why
+        look = partial(self._as_the_chain_is, item, head, part, accusation)
+        return await views.against(self._chain, look) or await self._agreed(item, head)
+
+    async def _as_the_chain_is(self, item: Item, head: Block, part: Part | None, accusation: Accusation | None) -> str:
+        """What speaks against it by what one endpoint shows."""
+        commitment, lead = CommitmentId(item.work.commitment), self._patience.lead
         if accusation is not None:
             prospect = await self._adapter.prospect(commitment)
             refused = await self._adapter.eligibility(accusation, lead) or await self.rival(commitment)
@@ -170,7 +181,7 @@ class Obstacles:
             refused = await self._adapter.demand_eligibility(commitment, withheld, 0, lead)
         out = await self._bonds.out(item.commitment.provider, head.time)
         gas = await self._gas(DISPUTE_GAS if accusation is not None else DEMAND_GAS)
-        refused = refusal(
+        return refusal(
             self._limits,
             Situation(
                 now=head.time,
@@ -187,7 +198,6 @@ class Obstacles:
                 opened=out.opened,
             ),
         )
-        return refused or await self._quorum.refusal(row, head)
 
     async def to_next_step(
         self, item: Item, head: Block, part: Part | None, accusation: Accusation | None, *, pinned: bool
@@ -199,6 +209,10 @@ class Obstacles:
             return why
         if why := await self._shut(item, head.time, pinned=pinned):
             return why
+        look = partial(self._by_now, item, head, part, accusation)
+        return await views.against(self._chain, look) or await self._agreed(item, head)
+
+    async def _by_now(self, item: Item, head: Block, part: Part | None, accusation: Accusation | None) -> str:
         commitment = CommitmentId(item.work.commitment)
         if accusation is not None:
             refused = await self._adapter.eligibility(accusation, 0)
@@ -218,8 +232,7 @@ class Obstacles:
         purse = await self._purse(item, head.time, prospect.bond)
         # at the present gas price: what it was reckoned at beyond that was for the time until now, and for the seal
         refused = overdrawn(self._limits, purse, prospect.bond, self._spends(prospect, Wei(gas // STRESS)))
-        refused = refused or worthless(self._limits, self._stakes(prospect, gas))
-        return refused or await self._quorum.refusal(item.commitment, head)
+        return refused or worthless(self._limits, self._stakes(prospect, gas))
 
     async def to_aid(self, item: Item, head: Block, aid: Aid, *, pinned: bool, wished: bool) -> str:
         """What speaks against aiding others: whatever would speak against a dispute, the window and its conditions aside, of
@@ -233,7 +246,11 @@ class Obstacles:
         refused = overdrawn(self._limits, purse, bond, self._spends(aid.prospect, gas))
         if not refused and bond:
             refused = worthless(self._limits, self._stakes(aid.prospect, gas))
-        return refused or await self._quorum.refusal(item.commitment, head)
+        return refused or await self._agreed(item, head)
+
+    async def _agreed(self, item: Item, head: Block) -> str:
+        """What other endpoints say against it; the window that it begins with is of whoever can show one."""
+        return await views.answered(self._chain, partial(self._quorum.refusal, item.commitment, head))
 
     async def _unreached(self, item: Item, now: UnixTime) -> str:
         """Of silence that may be ours: that other hosts are silent too. One alone is believed to be away in the end."""

@@ -36,7 +36,8 @@ class Pins:
     async def hold(self) -> bool:
         """Whether all of it is the same at the newest block."""
         head = await self._chain.block("latest")
-        if self._looked is None or self._looked[0] != head.hash:  # the code of one block stays what it is
+        # the code of one block stays what it is; that it is another is one endpoint's word, and asked anew of the next
+        if self._looked is None or self._looked[0] != head.hash or not self._looked[1]:
             same = bool(self.found) and self.found == await code_hashes(self._chain, self.found, head.hash)
             self._looked = head.hash, same
         return self._looked[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -501,6 +502,48 @@ async def test_a_refusal_that_is_no_revert_is_no_word_and_alone_is_told() -> Non
     w.nodes[2].fault = w.nodes[0].fault
     with pytest.raises(RpcError, match="missing trie node"):
         await w.rpc.balance(ToyDecoder.emitters[0])
+
+
+async def test_a_view_is_of_one_other_host_alone_and_moves_nobody_else() -> None:
+    w = World(4)
+    w.pool.members[2].host = w.pool.members[1].host  # one operator, one view
+    await w.pool.start()
+    for number, node in enumerate(w.nodes):
+        node.fault = saying(number)
+    told = []
+    for view in w.rpc.views():
+        with view:
+            told.append(await w.rpc.nonce(ToyDecoder.emitters[0]))
+            assert await asyncio.create_task(w.rpc.nonce(ToyDecoder.emitters[0])) == told[-1]
+            assert w.pool.current is w.pool.members[0]
+    assert told == [1, 3]
+    first, _ = w.rpc.views()
+    w.nodes[1].fault = down
+    with first, pytest.raises(EndpointError):  # nobody answers in its place
+        await w.rpc.nonce(ToyDecoder.emitters[0])
+    assert await w.rpc.nonce(ToyDecoder.emitters[0]) == 0
+    assert len(w.rpc.views()) == 2, "another of that host, which is well"
+
+
+async def test_what_others_read_while_a_view_is_entered_stays_where_it_was() -> None:
+    w = World(2)
+    await w.pool.start()
+    for number, node in enumerate(w.nodes):
+        node.fault = saying(number)
+    entered, done = asyncio.Event(), asyncio.Event()
+
+    async def look() -> int:
+        with w.rpc.views()[0]:
+            entered.set()
+            await done.wait()
+            return await w.rpc.nonce(ToyDecoder.emitters[0])
+
+    looking = asyncio.create_task(look())
+    await entered.wait()
+    assert await w.rpc.nonce(ToyDecoder.emitters[0]) == 0
+    done.set()
+    assert await looking == 1
+    assert w.pool.current is w.pool.members[0]
 
 
 async def test_batches_shrink_per_endpoint():

@@ -159,6 +159,9 @@ class Toy:
     async def gas_price(self) -> Wei:
         return Wei(0)
 
+    def views(self) -> list[Any]:
+        return []
+
     async def refusal(self, row: Any, head: Any) -> str:
         return ""
 
