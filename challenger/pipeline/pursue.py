@@ -145,7 +145,9 @@ class Pursuer:
         commitment, status = CommitmentId(item.work.commitment), JobStatus(item.commitment.status)
         why = f"the job is {status}"
         if not self._missed(item, status):
-            return commitment, _ON_CLOSE[status], {"detail": why}
+            # why nothing was claimed stays to be read; of what was found right or is another's there is nothing to say
+            given_up = item.work.state in (State.SHED, State.INCONCLUSIVE)
+            return commitment, _ON_CLOSE[status], {"detail": late(why, item.work.detail) if given_up else why}
         # without a key nothing is filed, and nothing was filed too late
         window = "window: " if self._account is not None and status is JobStatus.FINAL else ""
         said = f"{window}{why} {_UNDONE[State(item.work.state)]}"

@@ -71,7 +71,8 @@ def create_engine(
     ``connect_args`` are SQLite's driver's."""
     if url.get_backend_name() == "postgresql":
         milliseconds = int(busy_seconds * 1000)
-        options = f"-c lock_timeout={milliseconds} -c timezone=UTC"
+        # a hash that was kept before a transaction is sent outlives a power cut, whatever the server has set
+        options = f"-c lock_timeout={milliseconds} -c timezone=UTC -c synchronous_commit=on"
         return create_async_engine(url, connect_args={"options": options}, pool_pre_ping=True)
     engine = create_async_engine(url, connect_args=dict(connect_args or {}))
 

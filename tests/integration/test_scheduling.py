@@ -63,6 +63,28 @@ async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path
         assert app.telemetry.alerts.active() == []
 
 
+async def test_what_was_shed_says_so_to_the_end(tmp_path):
+    async with scene(tmp_path, cheats=()) as s, s.watcher() as app:
+        await s.world.play()
+        await drawn(s, app)
+        async with app.store.read() as view:
+            rows = await view.work.waiting([State.SAMPLED])
+        now = await app.clock()
+        await learned(app, rows, 20, (min(row.closes for row in rows) - now) / 6)
+        await app.investigate()
+        async with app.store.read() as view:
+            shed = [item.work.commitment for item in await view.work.items([State.SHED])]
+        assert shed
+        await s.world.blocks.travel(s.world.last_window())
+        await s.world.finish()
+        for _ in range(4):
+            await app.step()
+            await s.world.blocks.tick()
+        async with app.store.read() as view:
+            told = [(item.work.state, item.work.detail) for item in await view.work.some(shed)]
+        assert set(told) == {(State.FINALISED, "the job is final; before that, the backlog exceeds the slack")}
+
+
 async def test_what_was_shed_and_is_late_by_prediction_is_tried_while_nothing_else_waits(tmp_path):
     """Found by a simulated world: predictions had grown under slow endpoints, and what was shed then stayed so with
     all workers idle until its window was over."""

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from sqlalchemy import text
 
 from challenger.domain import Action, Call, Cursor, Intent, State
 from challenger.store import Store, heads, open_store
@@ -17,6 +18,15 @@ from .chains import ME, T0, chain, committed, h
 
 async def opened(stack: AsyncExitStack, url: str, count: int) -> list[Store]:
     return [await stack.enter_async_context(open_store(url)) for _ in range(count)]
+
+
+async def test_what_is_committed_outlives_a_power_cut_whatever_the_server_has_set(url: str) -> None:
+    async with open_store(url) as store, store.read() as view:
+        if url.startswith("sqlite"):
+            assert (await view.connection.execute(text("PRAGMA synchronous"))).scalar_one() == 2
+        else:
+            shown = "SELECT setting, reset_val, source FROM pg_settings WHERE name = 'synchronous_commit'"
+            assert tuple((await view.connection.execute(text(shown))).one()) == ("on", "on", "client")
 
 
 async def test_sixteen_writers_lose_nothing(url: str) -> None:
