@@ -258,13 +258,8 @@ class Filer:
     async def _outlook(self, item: Item, head: Block) -> Outlook:
         self._obstacles.asked += 1
         look = partial(self._closing.look, CommitmentId(item.work.commitment), head.time)
-        at = await look()
-        if at.open or at.why:
-            return at
-        # it would be given up for good: not on one endpoint's word
-        others = await views.elsewhere(self._chain, look)
-        waits = [one for one in others if one.open or one.why]
-        return waits[0] if waits and 2 * len(waits) > len(others) else at
+        # given up for good on one endpoint's word nothing is
+        return await views.kept_open(self._chain, look)
 
     async def _closed(
         self, item: Item, head: Block, at: Outlook, said: str, gate: str = "", wish: TransactionRow | None = None

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from challenger.domain import Intent
 from challenger.errors import Expected
+from challenger.pipeline.closing import Outlook
 
 T = TypeVar("T")
 
@@ -55,6 +56,17 @@ def _kind(reason: str) -> str:
 async def answered(chain: Chain, ask: Callable[[], Awaitable[T]]) -> T:
     """The first answer: for what decides by several endpoints' words itself, once it can begin."""
     return (await _said(chain, ask, enough=lambda _first: True))[0]
+
+
+async def kept_open(chain: Chain, look: Callable[[], Awaitable[Outlook]]) -> Outlook:
+    """At a window that seems to be over: what the first sees who does not see it over for good, unless most do."""
+    said = await _said(chain, look, enough=_waits)
+    waits = [one for one in said if _waits(one)]
+    return waits[0] if 2 * len(waits) >= len(said) else next(one for one in said if not _waits(one))
+
+
+def _waits(at: Outlook) -> bool:
+    return at.open or bool(at.why)
 
 
 async def holds(chain: Chain, ask: Callable[[], Awaitable[bool]]) -> bool:

@@ -156,3 +156,26 @@ def test_a_seal_that_one_endpoint_does_not_show_is_followed_by_its_challenge(cas
     assert case._waiting()[0].intent.deadline > 1, "nor does one endpoint's deadline count"
     case.all_mined()
     assert case.actions() == [Action.SEAL, Action.CHALLENGE]
+
+
+@pytest.mark.parametrize(
+    ("ends", "state"),
+    [
+        ([Seen(closes=1), Seen(), Seen()], State.CONFIRMED),
+        ([Seen(away=True), Seen(), Seen()], State.CONFIRMED),
+        ([Seen(closes=1), Seen()], State.CONFIRMED),
+        ([Seen(closes=1), Seen(closes=1), Seen()], State.EXPIRED),
+        ([Seen(away=True), Seen(closes=1), Seen(closes=1)], State.EXPIRED),
+    ],
+)
+def test_a_window_that_is_over_in_the_record_is_over_for_good_when_most_have_it_so(
+    case: Case, ends: list[Seen], state: State
+) -> None:
+    """It may have been made longer in a block that the index has not read."""
+    case.closes = case.blocks[-1].time + 20
+    case.found(PROVIDERS[0], fraud=True, count=1)
+    case.time()
+    case.time()
+    case.toy.ends[:] = [replace(end, refused="not now") for end in ends]
+    case.look()
+    assert case._run(case.state()) is state
