@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Awaitable
 
 import pytest
 
 from challenger.chain.rpc import Rpc
 from challenger.domain import Call, UnixTime, Wei
-from challenger.errors import EndpointError, RateLimited, RpcError, StoreError
+from challenger.errors import EndpointError, RateLimited, Reverted, RpcError, StoreError
 from challenger.sim.campaign.life import FaultyFiles, FaultyWorkers
 from challenger.sim.campaign.plan import plan
 from challenger.sim.campaign.play import make_template
 from challenger.sim.faults import answers
 from challenger.sim.faults.chain import InlineDevnet
 from challenger.sim.faults.engine import Engine, Killed
-from challenger.sim.faults.kinds import NOWHERE, OF_ENDPOINTS, READS, ROGUE, Episode, Fault, draw, parse
+from challenger.sim.faults.kinds import NOWHERE, OF_ENDPOINTS, READS, ROGUE, VETOES, Episode, Fault, draw, parse
 from challenger.sim.faults.provider import FaultyProvider
 from challenger.sim.wallet import Wallet
 from challenger.store import inline
@@ -169,6 +170,45 @@ async def test_a_broken_node_answers_one_method_with_errors() -> None:
     assert engine.injected[Fault.BROKEN] == 32
 
 
+async def test_a_node_that_speaks_against_every_transaction() -> None:
+    devnet, engine, *_ = stage()
+    me, other = devnet.accounts[0].address, devnet.accounts[1].address
+    reads = {
+        "call": lambda rpc: rpc.call(other, b"", sender=me),
+        "estimate": lambda rpc: rpc.estimate_gas(other, b"", sender=me),
+        "price": lambda rpc: rpc.gas_price(),
+        "base fee": lambda rpc: rpc.base_fee(),
+        "count": lambda rpc: rpc.nonce(me, "pending"),
+        "balance": lambda rpc: rpc.balance(me),
+        "view": lambda rpc: rpc.call(other, b""),
+        "head": lambda rpc: rpc.block("latest"),
+    }
+
+    async def heard(rpc: Rpc) -> dict[str, object]:
+        return {name: await _or_revert(read(rpc)) for name, read in reads.items()}
+
+    true = await heard(devnet.rpc)
+    false = {
+        "reverts": {"call": "reverts", "estimate": "reverts"},
+        "price": {"price": 10**15, "base fee": 10**15},
+        "count": {"count": 3},
+        "balance": {"balance": 0},
+    }
+    assert set(false) == set(VETOES)
+    for how, told in false.items():
+        engine.episodes = (always(Fault.VETO, how=how),)
+        assert await heard(Rpc(FaultyProvider(devnet.node, engine, 0), attempts=1)) == true | told
+        assert await heard(Rpc(FaultyProvider(devnet.node, engine, 1), attempts=1)) == true
+    assert engine.injected[Fault.VETO] == sum(map(len, false.values()))
+
+
+async def _or_revert(answer: Awaitable[object]) -> object:
+    try:
+        return await answer
+    except Reverted:
+        return "reverts"
+
+
 def test_a_lie_spares_what_it_is_not_about() -> None:
     answer = {"result": "0x1"}
     assert all(answers.lie(how, "eth_chainId", answer) == answer for how in ("missing", "altered", "receipts"))
@@ -281,9 +321,10 @@ def test_a_plan_is_its_seed() -> None:
         assert len({one.where for one in made.episodes if one.fault in ROGUE}) <= 1, "at most one endpoint lies"
         assert len({one.where for one in made.episodes if one.fault is Fault.BROKEN}) <= 1, "or is broken"
     assert {one.how for made in plans for one in made.episodes if one.fault is Fault.BROKEN} == set(READS)
-    before = tuple(one for one in Fault if one is not Fault.BROKEN)
+    assert {one.how for made in plans for one in made.episodes if one.fault is Fault.VETO} == set(VETOES)
+    before = tuple(one for one in Fault if one not in (Fault.BROKEN, Fault.VETO))
     for made in plans:
-        known = [one for one in made.episodes if one.fault is not Fault.BROKEN]
+        known = [one for one in made.episodes if one.fault in before]
         assert known == list(plan(made.seed, before, all_of=False).episodes), "a later kind moves no earlier draw"
     named = draw(7, [Fault.SPIKE], endpoints=3, horizon=60, beyond=99, all_of=True)
     assert {one.fault for one in named} == {Fault.SPIKE}

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 Json = dict[str, Any]
+_DEAR = 10**15
 GARBAGE: tuple[Any, ...] = ("0x", "latest", -1, 10**80, [], {}, True, "0xzz", [[]], {"number": "0x1"}, "\x00", 1.5)
 
 #: What nodes say under -32000 when something of theirs is broken.
@@ -48,6 +49,26 @@ def lie(how: str, method: str, answer: Json) -> Json:
         return answer | {"result": found | {"status": "0x0" if found["status"] == "0x1" else "0x1", "logs": []}}
     elif how == "hashes" and method.startswith("eth_getBlockBy") and _picked(found["hash"], 3):
         return answer | {"result": found | {"hash": _flipped(found["hash"])}}
+    return answer
+
+
+def veto(how: str, method: str, params: list[Any], answer: Json) -> Json:
+    """The answer of a node that speaks against every transaction. ``reverts``: it would fail; ``price``: a unit of gas costs a
+    thousandth of an ether; ``count``: three more were sent; ``balance``: nothing is there to pay it with."""
+    if answer.get("error") is not None:
+        return answer
+    if how == "reverts" and (method == "eth_estimateGas" or (method == "eth_call" and "from" in params[0])):
+        told = {key: value for key, value in answer.items() if key != "result"}
+        return told | {"error": {"code": 3, "message": "execution reverted", "data": "0x"}}
+    found = answer.get("result")
+    if how == "price" and method == "eth_gasPrice":
+        return answer | {"result": hex(_DEAR)}
+    if how == "price" and method == "eth_feeHistory" and isinstance(found, dict):
+        return answer | {"result": found | {"baseFeePerGas": [hex(_DEAR) for _ in found["baseFeePerGas"]]}}
+    if how == "count" and method == "eth_getTransactionCount" and isinstance(found, str):
+        return answer | {"result": hex(int(found, 16) + 3)}
+    if how == "balance" and method == "eth_getBalance":
+        return answer | {"result": "0x0"}
     return answer
 
 

@@ -35,6 +35,7 @@ class Fault(StrEnum):
     # these last, since each kind draws after those before it, and a seed is to keep the weather that it had
     CUT_OFF = "cut-off"  # no server of data answers us: our line, resolver or firewall
     BROKEN = "broken"  # a node that answers one method with errors
+    VETO = "veto"  # a node that speaks against every transaction
 
 
 #: Faults of one endpoint of several.
@@ -49,9 +50,10 @@ OF_ENDPOINTS = (
     Fault.FORKED,
     Fault.LYING,
     Fault.BROKEN,
+    Fault.VETO,
 )
 #: Of these, the ones under which an endpoint says what is not so: never more than one endpoint at a time.
-ROGUE = (Fault.STALE, Fault.FORKED, Fault.LYING)
+ROGUE = (Fault.STALE, Fault.FORKED, Fault.LYING, Fault.VETO)
 #: What a broken endpoint cannot answer: one of them.
 READS = (
     "eth_call",
@@ -65,13 +67,15 @@ READS = (
     "eth_getTransactionReceipt",
 )
 LIES = ("missing", "altered", "receipts", "hashes")
+#: How an endpoint keeps everything back, if it is believed: one of them.
+VETOES = ("reverts", "price", "count", "balance")
 NOWHERE = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
     """``fault`` from block ``first`` to ``last``, both included. ``where``: the endpoint, or NOWHERE. ``rate``: per
-    cent. ``depth``: blocks (stale, forked, reorg). ``how``: which lie, or which method."""
+    cent. ``depth``: blocks (stale, forked, reorg). ``how``: which lie, veto or method."""
 
     fault: Fault
     first: int
@@ -89,7 +93,7 @@ def draw(
     seed: int, faults: Iterable[Fault], *, endpoints: int, horizon: int, beyond: int, all_of: bool
 ) -> tuple[Episode, ...]:
     """The episodes of one world. Every one ends by ``horizon``, except in one world of five, where any may last until
-    ``beyond``, and of a broken node, which may in any. With ``all_of`` each fault strikes; otherwise about one in three does."""
+    ``beyond``, and of a node that is broken or speaks against all, which may in any. With ``all_of`` each fault strikes; otherwise about one in three does."""
     dice = random.Random(f"weather {seed}")  # noqa: S311  a plan, not a secret
     rogue = dice.randrange(endpoints)
     end = beyond if dice.randrange(5) == 0 else horizon
@@ -109,7 +113,10 @@ def _episode(fault: Fault, dice: random.Random, endpoints: int, rogue: int, end:
     if fault in OF_ENDPOINTS:
         where = rogue if fault in (*ROGUE, Fault.BROKEN) else dice.randrange(endpoints)
         rate = dice.choice((5, 20, 60, 100))
-    if fault in ROGUE:
+    if fault is Fault.VETO:
+        rate, how = 100, dice.choice(VETOES)
+        last = beyond if dice.randrange(2) else last
+    elif fault in ROGUE:
         rate, depth = 100, dice.randint(1, 12)
         how = dice.choice(LIES) if fault is Fault.LYING else ""
     elif fault is Fault.BROKEN:

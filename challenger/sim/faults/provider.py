@@ -83,12 +83,15 @@ class FaultyProvider:
             )
         else:
             answer = self._methods.handle(method, params)
-        lying = next(engine.now(Fault.LYING, where), None)
-        if lying is None:
-            return answer
-        told = answers.lie(lying.how, method, answer)
-        engine.injected[Fault.LYING] += told != answer
-        return told
+        if (lying := next(engine.now(Fault.LYING, where), None)) is not None:
+            told = answers.lie(lying.how, method, answer)
+            engine.injected[Fault.LYING] += told != answer
+            answer = told
+        for one in engine.now(Fault.VETO, where):
+            told = answers.veto(one.how, method, params, answer)
+            engine.injected[Fault.VETO] += told != answer
+            answer = told
+        return answer
 
     def _on_fork(self, depth: int) -> Methods:
         """A branch that parted ``depth`` blocks below the head when the episode began, and grows as the chain does."""
