@@ -28,7 +28,7 @@ from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
-from challenger.silence import host_of_silence, unheard
+from challenger.silence import UNHEARD, host_of_silence, unheard
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
 from challenger.store.rows import CommitmentRow, TaskRow
@@ -258,7 +258,9 @@ class Obstacles:
             return ""
         since = UnixTime(max(0, now - self._patience.correlated_seconds))
         async with self._store.read() as view:
-            silent = {host_of_silence(detail) for detail in await view.work.silent(since)}
+            silent = {
+                host_of_silence(detail) for detail in await view.work.silent(since, UNHEARD)
+            }  # of all models: one line of ours leads to all
         if len(silent) < 2:
             return ""
         return f"route: {len(silent)} hosts are silent and none answered meanwhile: our own line may be down"
@@ -306,7 +308,7 @@ class Obstacles:
             accused = await view.verdicts.accused(item.commitment.model, since) - cleared
             # what is fetched again after the look, and found away again, was looked at too
             known = await view.verdicts.withheld(item.commitment.model, hour, before) if looked else frozenset()
-            withheld = await view.work.withholding(item.commitment.model, since)
+            withheld = await view.work.withholding(item.commitment.model, since, UNHEARD)
         count = len(accused | (withheld - known))
         if any(pause.resumed_at is None for pause in pauses):
             return max(count, self._limits.correlated_providers)

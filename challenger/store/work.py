@@ -27,7 +27,6 @@ from challenger.domain import (
     may_move,
 )
 from challenger.errors import IllegalMove, StaleRow
-from challenger.silence import UNHEARD
 from challenger.store.bulk import chunks
 from challenger.store.journal import Entry, Journal, canonical
 from challenger.store.rows import CommitmentRow, WorkRow
@@ -203,10 +202,10 @@ class Work:
         rows = await self._connection.execute(query.order_by(commitments.c.closes).limit(limit))
         return [Waiting(*row) for row in rows]
 
-    async def withholding(self, model: ModelId, since: UnixTime) -> frozenset[Address]:
+    async def withholding(self, model: ModelId, since: UnixTime, unheard: Collection[str] = ()) -> frozenset[Address]:
         """Providers of ``model`` whose data was found away after ``since``, and is, or has been demanded since: what goes on
-        to be filed one by one counts together all the same. Silence that may be ours counts once it is demanded."""
-        heard = [verdicts.c.detail.not_like(one) for one in UNHEARD]
+        to be filed one by one counts together all the same. What was said like ``unheard`` counts once it is demanded."""
+        heard = [verdicts.c.detail.not_like(one) for one in unheard]
         away = work.c.state == State.UNAVAILABLE.value, work.c.updated > since, *heard
         asked = (
             work.c.state.in_([state.value for state in _DEMANDED]),
@@ -217,15 +216,14 @@ class Work:
         query = query.where(commitments.c.model == model, or_(and_(*away), and_(*asked)))
         return frozenset((await self._connection.execute(query)).scalars())
 
-    async def silent(self, since: UnixTime) -> list[str]:
-        """What the last verdicts after ``since`` say of silence that may be ours, of work that is not over, whatever its
-        model: one line of ours leads to all."""
+    async def silent(self, since: UnixTime, unheard: Collection[str]) -> list[str]:
+        """What the last verdicts after ``since`` say that is like ``unheard``, of work whatever its model."""
         query = select(verdicts.c.detail).distinct().select_from(_judged())
         query = query.where(
             work.c.state.in_([State.SAMPLED.value, State.UNAVAILABLE.value, *(state.value for state in _DEMANDED)]),
             verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
             verdicts.c.time > since,
-            or_(*(verdicts.c.detail.like(one) for one in UNHEARD)),
+            or_(*(verdicts.c.detail.like(one) for one in unheard)),
         )
         return list((await self._connection.execute(query)).scalars())
 

@@ -107,6 +107,8 @@ async def test_frauds_are_filed_and_data_is_demanded(tmp_path):
     async with small_world(tmp_path / "w", ["nudge", "withhold"]) as world, world.challenger() as challenger:
         await world.play()
         await challenger.until_quiet()
+        assert await challenger.approve() == 1, "two of one model at once: a person looks"
+        await challenger.until_quiet()
         verdicts = await challenger.verdicts()
         assert {one for one, kind in verdicts.items() if kind is VerdictKind.FRAUD} == world.frauds
         assert await challenger.filings() == list(world.frauds)

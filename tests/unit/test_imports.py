@@ -16,6 +16,7 @@ ALLOWED = {
     "migrations": {"challenger.store", "challenger.errors", "challenger.domain"},
     "challenger.domain": set(),
     "challenger.errors": set(),
+    "challenger.silence": {"challenger.domain", "replay"},
     "challenger.substitution": {"challenger.domain"},
     "challenger.convert": {"challenger.domain", "challenger.errors"},
     "challenger.settings": {"challenger.domain", "challenger.errors", "challenger.convert"},
