@@ -69,7 +69,8 @@ class Report:
 @dataclass(slots=True)
 class View:
     """The chain and the rows at the start of a step. ``taken``: nonces used on chain; ``pending``: with the mempool's;
-    ``claimed``: by the endpoint that counts most of them, be it alone. Kept up to date within the step: ``states``, and ``costs``, the most wei that each unmined row can still take."""
+    ``claimed``: by the endpoint that counts most of them, be it alone. Kept up to date within the step: ``states``, and
+    ``costs``, the most wei that each unmined row can still take."""
 
     head: Block
     base_fee: Wei

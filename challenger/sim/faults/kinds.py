@@ -93,7 +93,8 @@ def draw(
     seed: int, faults: Iterable[Fault], *, endpoints: int, horizon: int, beyond: int, all_of: bool
 ) -> tuple[Episode, ...]:
     """The episodes of one world. Every one ends by ``horizon``, except in one world of five, where any may last until
-    ``beyond``, and of a node that is broken or speaks against all, which may in any. With ``all_of`` each fault strikes; otherwise about one in three does."""
+    ``beyond``, and of a node that is broken or speaks against all, which may in any. With ``all_of`` each fault strikes;
+    otherwise about one in three does."""
     dice = random.Random(f"weather {seed}")  # noqa: S311  a plan, not a secret
     rogue = dice.randrange(endpoints)
     end = beyond if dice.randrange(5) == 0 else horizon
