@@ -258,12 +258,13 @@ class Obstacles:
             return ""
         since = UnixTime(max(0, now - self._patience.correlated_seconds))
         async with self._store.read() as view:
-            silent = {
-                host_of_silence(detail) for detail in await view.work.silent(since, UNHEARD)
-            }  # of all models: one line of ours leads to all
-        if len(silent) < 2:
-            return ""
-        return f"route: {len(silent)} hosts are silent and none answered meanwhile: our own line may be down"
+            told = await view.work.silent(since, UNHEARD)  # of all models: one line of ours leads to all
+        hosts = len({host_of_silence(detail) for detail in told})
+        return (
+            ""
+            if hosts < 2
+            else f"route: {hosts} hosts are silent and none answered meanwhile: our own line may be down"
+        )
 
     async def _shut(self, item: Item, now: UnixTime, capability: Capability = Capability.OPEN, *, pinned: bool) -> str:
         """What keeps everything back that concerns this model, of whatever it is a filing: asked first, for no endpoint

@@ -33,8 +33,8 @@ class Routes:
         host = host_of(uri)
         before = self._silent.get(host)
         self._note(self._silent, host)
-        others = [one for one in self._answered if one != host]
-        return others[-1] if before is not None and others and self._answered[others[-1]] > before else ""
+        other = next((one for one in reversed(self._answered) if one != host), "")
+        return other if before is not None and other and self._answered[other] > before else ""
 
     def _note(self, which: OrderedDict[str, int], host: str) -> None:
         self._count += 1

@@ -36,6 +36,18 @@ async def learned(app, rows, times: int, seconds: float) -> None:
                 await app.learned.add(unit, action_of("replay", model, "torch"), seconds)
 
 
+async def crowded(s, app) -> list:
+    """More is drawn than fits its windows, by what replays are known to take, and is put aside; all of it."""
+    await s.world.play()
+    await drawn(s, app)
+    async with app.store.read() as view:
+        rows = await view.work.waiting([State.SAMPLED])
+    now = await app.clock()
+    await learned(app, rows, 20, (min(row.closes for row in rows) - now) / 6)
+    await app.investigate()
+    return rows
+
+
 async def entries(app, kind: str) -> list:
     async with app.store.read() as view:
         wanted = select(journal).where(journal.c.kind == kind).order_by(journal.c.seq)
@@ -44,13 +56,7 @@ async def entries(app, kind: str) -> list:
 
 async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path):
     async with scene(tmp_path, cheats=()) as s, s.watcher() as app:
-        await s.world.play()
-        await drawn(s, app)
-        async with app.store.read() as view:
-            rows = await view.work.waiting([State.SAMPLED])
-        now = await app.clock()
-        await learned(app, rows, 20, (min(row.closes for row in rows) - now) / 6)
-        await app.investigate()
+        rows = await crowded(s, app)
         states = await s.states(app)
         assert states[State.SHED] >= 1
         assert states[State.REPLAYED] == 1
@@ -65,13 +71,7 @@ async def test_a_backlog_sheds_the_least_valuable_and_takes_it_up_again(tmp_path
 
 async def test_what_was_shed_says_so_to_the_end(tmp_path):
     async with scene(tmp_path, cheats=()) as s, s.watcher() as app:
-        await s.world.play()
-        await drawn(s, app)
-        async with app.store.read() as view:
-            rows = await view.work.waiting([State.SAMPLED])
-        now = await app.clock()
-        await learned(app, rows, 20, (min(row.closes for row in rows) - now) / 6)
-        await app.investigate()
+        await crowded(s, app)
         async with app.store.read() as view:
             shed = [item.work.commitment for item in await view.work.items([State.SHED])]
         assert shed
