@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,6 +41,7 @@ from challenger.parts import (
     protocol_of,
     replay_pool,
 )
+from challenger.pipeline import views
 from challenger.pipeline.agree import Believed
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.clock import ChainClock
@@ -121,8 +123,7 @@ async def opened(
         signer = load_signer(settings)
         account = None if signer is None else signer.address
         secret = b"" if signer is None else signer.derive_secret(b"salt")
-        adapter = adapter_of(settings, endpoints.rpc, account, secret)
-        await adapter.check()
+        adapter = await views.checked(endpoints.rpc, partial(adapter_of, settings, endpoints.rpc, account, secret))
         store = await stack.enter_async_context(open_store(settings.store.url, crossing=crossing, engine=engine))
         head = await endpoints.rpc.block("latest")
         async with store.begin(head.time) as unit:

@@ -160,6 +160,10 @@ class TakenOver(StaleRow):
     """another process works for this account now"""
 
 
+class RecordOlder(TakenOver):
+    """the database is an older copy of itself: what was written last is not in it"""
+
+
 class LeaseExpired(StaleRow):
     """the lease on this account has run out; nothing is written until it is renewed"""
 

@@ -85,7 +85,7 @@ class Lease:
                 if token is None:
                     return "another process"
                 self.token = token
-        self._store.guard(self._check)
+        self._store.guard(self._check, self._term / 1_000)
         return ""
 
     async def wait(self, stop: asyncio.Event) -> bool:

@@ -21,6 +21,8 @@ from challenger.store.unit import View
 from challenger.store.work import Waiting
 from challenger.wording import numbered
 
+#: What is said of a draw that was not judged in time.
+UNJUDGED = "the window closed before it was judged"
 #: How a late case says what kept it back while its window was open.
 _BEFORE = "; before that, "
 #: What a verdict of fraud says, the root that differs: it keeps nothing back.

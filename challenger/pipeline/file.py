@@ -108,7 +108,7 @@ class Filer:
     async def step(self, head: Block) -> bool:
         """One look at everything confirmed, withheld or being filed, or at a piece of it; True when something moved, or the
         next piece has its turn."""
-        await self._obstacles.tell_pauses()
+        await self._obstacles.tell(head.time)
         self.wished = False
         async with self._store.read() as view:
             filing = await view.work.items([State.FILING], ready=head.time, limit=10_000)

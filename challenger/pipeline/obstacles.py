@@ -46,6 +46,8 @@ DEMAND_GAS = 300_000
 AID_GAS = 250_000
 #: Why a model is paused that no person has stopped: several providers accused, a dispute lost.
 _OWN_PAUSES = frozenset({"correlated", "lost"})
+#: Hosts that are silent together, and may all be well.
+_SEVERAL = 2
 #: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
 #: blocks make of it (EIP-1559, + 12.5 % each), about as many as pass between this look and the challenge in its block.
 STRESS = 2
@@ -115,12 +117,16 @@ class Obstacles:
         self._bonds = Bonds(store, adapter, account, money)
         #: Looks so far for which the record was not enough, and the chain was asked.
         self.asked = 0
+        self._cut_off = False
 
-    async def tell_pauses(self) -> None:
-        """An alarm stands for each model that the watcher itself has paused, until a person lifts that."""
+    async def tell(self, now: UnixTime) -> None:
+        """An alarm stands for each model that the watcher itself has paused, until a person lifts that, and one for a demand
+        held back by silence that may be ours, until it is over."""
         async with self._store.read() as view:
             pauses = [pause for pause in await view.approvals.active() if pause.reason in _OWN_PAUSES]
         self._telemetry.alerts.standing("paused", {pause.subject: {"why": pause.detail} for pause in pauses})
+        if self._cut_off:
+            await self._silent(now)
 
     async def in_order(self, rest: list[Item], now: UnixTime) -> list[Item]:
         """Of what may be filed what closes first, as ``rest`` has it, as long as the caps have room for all of it; where
@@ -254,17 +260,20 @@ class Obstacles:
 
     async def _unreached(self, item: Item, now: UnixTime) -> str:
         """Of silence that may be ours: that other hosts are silent too. One alone is believed to be away in the end."""
-        if not unheard(item.work.detail):
+        hosts = await self._silent(now) if unheard(item.work.detail) else 0
+        if hosts < _SEVERAL:
             return ""
+        return f"route: {hosts} hosts are silent and none answered meanwhile: our own line may be down"
+
+    async def _silent(self, now: UnixTime) -> int:
+        """Hosts that are silent while no other answers. Of all models: one line of ours leads to all."""
         since = UnixTime(max(0, now - self._patience.correlated_seconds))
         async with self._store.read() as view:
-            told = await view.work.silent(since, UNHEARD)  # of all models: one line of ours leads to all
-        hosts = len({host_of_silence(detail) for detail in told})
-        return (
-            ""
-            if hosts < 2
-            else f"route: {hosts} hosts are silent and none answered meanwhile: our own line may be down"
-        )
+            told = await view.work.silent(since, UNHEARD)
+        hosts = {host_of_silence(detail) for detail in told}
+        self._cut_off = len(hosts) >= _SEVERAL
+        self._telemetry.alerts.standing("cut-off", {"": {"hosts": len(hosts)}} if self._cut_off else {})
+        return len(hosts)
 
     async def _shut(self, item: Item, now: UnixTime, capability: Capability = Capability.OPEN, *, pinned: bool) -> str:
         """What keeps everything back that concerns this model, of whatever it is a filing: asked first, for no endpoint

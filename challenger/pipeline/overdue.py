@@ -9,7 +9,7 @@ from typing import Any
 from challenger.domain import BlockNumber, State, UnixTime
 from challenger.errors import Expected, StaleRow, StoreError, TakenOver
 from challenger.pipeline.backlog import withheld
-from challenger.pipeline.closing import Closing, kept, late
+from challenger.pipeline.closing import UNJUDGED, Closing, kept, late
 from challenger.pipeline.schedule import soon
 from challenger.store.engine import Store
 from challenger.store.subjects import subject_of
@@ -62,7 +62,7 @@ class Overdue:
         return moved
 
     async def _expired(self, row: Waiting, on: BlockNumber, now: UnixTime) -> None:
-        why = late("the window closed before it was judged", kept(row.detail))
+        why = late(UNJUDGED, kept(row.detail))
         async with self._store.begin(now) as unit:
             await unit.work.move(row.commitment, State(row.state), State.EXPIRED, on=on, detail=why, next_try=0)
             # told before it is written: a death in between says it twice, and never not at all

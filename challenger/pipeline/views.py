@@ -8,16 +8,18 @@ whatever speaks against is asked again in the view of each other host, and count
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from challenger.domain import Intent
-from challenger.errors import Expected
+from challenger.domain import Address, Hash32, Intent
+from challenger.errors import ConfigError, EndpointError, Expected
 from challenger.pipeline.closing import Outlook
+from challenger.protocols.base import Terms
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Contract")
 
 
 class Chain(Protocol):
@@ -36,6 +38,50 @@ async def elsewhere(chain: Chain, ask: Callable[[], Awaitable[T]]) -> list[T]:
             except Expected:
                 continue
     return said
+
+
+class Contract(Protocol):
+    """A protocol's adapter, as far as its start is concerned: see ``protocols.base.Adapter``."""
+
+    async def check(self) -> None: ...
+    @property
+    def pins(self) -> Mapping[Address, Hash32]: ...
+    @property
+    def terms(self) -> Terms: ...
+
+
+async def checked(chain: Chain, make: Callable[[], C]) -> C:
+    """The adapter as most hosts show its contract: what one alone shows would be pinned, and kept, for the whole life of
+    the process. Raises EndpointError where no more than half agree, and what the check raises where none has another word."""
+    shown: list[C] = []
+    refused: list[ConfigError] = []
+
+    async def look() -> None:
+        adapter = make()
+        try:
+            await adapter.check()
+        except ConfigError as error:
+            refused.append(error)
+        else:
+            shown.append(adapter)
+
+    silent: Expected | None = None
+    try:
+        await look()
+    except Expected as error:
+        silent = error
+    await elsewhere(chain, look)
+    most = max(([one for one in shown if _same(one, first)] for first in shown), key=len, default=[])
+    if 2 * len(most) > len(shown) + len(refused):
+        return most[0]
+    if shown:
+        why = refused[0] if refused else "its code or its terms are not the same from all"
+        raise EndpointError(f"the endpoints show different contracts, and no more than half the same one: {why}")
+    raise refused[0] if refused else silent or EndpointError("no endpoint shows the contract")
+
+
+def _same(one: Contract, other: Contract) -> bool:
+    return one.pins == other.pins and one.terms == other.terms
 
 
 async def against(chain: Chain, look: Callable[[], Awaitable[str]]) -> str:

@@ -24,10 +24,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from challenger.domain import UnixTime
-from challenger.errors import ConfigError, NoDatabase, NotMigrated
+from challenger.errors import ConfigError, NoDatabase, NotMigrated, RecordOlder
 from challenger.store.crossing import Hook, Moment, names_of
 from challenger.store.faults import translated
 from challenger.store.index import Index
+from challenger.store.journal import GENESIS, Tip
 from challenger.store.schema import HEAD
 from challenger.store.unit import Unit, View
 
@@ -40,6 +41,9 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _MODE = "challenger_mode"
+#: A writer that says nothing for so many seconds within its transaction has its PostgreSQL session ended, and all of it
+#: undone: it keeps every other writer out.
+_SILENCE = 10.0
 _T = TypeVar("_T")
 
 
@@ -154,6 +158,8 @@ class Store:
         #: writing transactions of this process so far: what has looked at the rows need not look again until it grows
         self.changes = 0
         self._guard: Callable[[View], Awaitable[None]] | None = None
+        self._silence = _SILENCE
+        self._written = Tip(0, GENESIS)
 
     @property
     def file(self) -> Path | None:
@@ -161,9 +167,11 @@ class Store:
         name = self._engine.url.database
         return Path(name).resolve() if self._sqlite and name else None
 
-    def guard(self, check: Callable[[View], Awaitable[None]]) -> None:
-        """From now on every writing transaction begins with ``check``, and does not happen when it raises."""
+    def guard(self, check: Callable[[View], Awaitable[None]], silence: float = _SILENCE) -> None:
+        """From now on every writing transaction begins with ``check``, and does not happen when it raises. ``silence``: the
+        seconds for which a writer that was paused within one may keep others out."""
         self._guard = check
+        self._silence = min(silence, _SILENCE)
 
     @property
     def where(self) -> str:
@@ -184,17 +192,19 @@ class Store:
         async with self._one_writer:
             async with self._transaction("write") as connection:
                 if not self._sqlite:
-                    # a writer that hangs would keep all others out
-                    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
+                    most = int(self._silence * 1000)
+                    await connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {most}"))
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"))
                 unit = Unit(connection, now)
                 if self._crossing is not None:
                     unit.journal.heard = []
                 if guarded and self._guard is not None:
                     await self._guard(unit)
+                    await self._goes_on(unit)
                 yield unit
                 await unit.journal.flush()
                 self._crossed(unit, Moment.BEFORE)
+            self._written = unit.journal.known or self._written
             self.changes += guarded  # a lease's renewal is nothing to look at
             self._crossed(unit, Moment.AFTER)
 
@@ -205,6 +215,12 @@ class Store:
             if not self._sqlite:
                 await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             yield View(connection)
+
+    async def _goes_on(self, unit: Unit) -> None:
+        """A server that failed over to a copy that lagged has lost what this process wrote last: it has to start anew, as
+        with an old copy that was put back. SQLite has its file under a lock. Raises RecordOlder."""
+        if not self._sqlite and self._written.seq and not await unit.journal.has(self._written):
+            raise RecordOlder(entry=self._written.seq, found=(await unit.journal.tip()).seq)
 
     def _crossed(self, unit: Unit, moment: Moment) -> None:
         if self._crossing is not None and (names := names_of(unit.journal.heard or (), unit.marks)):

@@ -83,12 +83,22 @@ class Journal:
         self._waiting: list[tuple[Any, ...]] = []
         self.heard: list[tuple[str, str]] | None = None  # (kind, payload) of what is appended; None: nobody listens
 
+    @property
+    def known(self) -> Tip | None:
+        """The tip, if it was read or written here."""
+        return self._tip
+
     async def tip(self) -> Tip:
         if self._tip is None:
             newest = select(journal.c.seq, journal.c.hash).order_by(journal.c.seq.desc()).limit(1)
             row = (await self._connection.execute(newest)).one_or_none()
             self._tip = Tip(0, GENESIS) if row is None else Tip(row.seq, row.hash)
         return self._tip
+
+    async def has(self, tip: Tip) -> bool:
+        """Whether its entry of that number is that one."""
+        found = select(journal.c.hash).where(journal.c.seq == tip.seq)
+        return (await self._connection.execute(found)).scalar_one_or_none() == tip.hash
 
     async def append(self, entries: Iterable[EntryColumns]) -> Tip:
         """Chains ``entries`` on, in order; they become durable with the transaction."""

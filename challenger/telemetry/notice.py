@@ -34,6 +34,7 @@ SEVERITY = {
     "disagreement": Severity.CRITICAL,
     "endpoint": Severity.WARNING,
     "false-logs": Severity.CRITICAL,
+    "cut-off": Severity.CRITICAL,
     "paused": Severity.CRITICAL,
     "approval": Severity.CRITICAL,
     "selftest-missed": Severity.CRITICAL,

@@ -108,6 +108,11 @@ WORDS = {
         "mode confirm: a filing waits for a person and its window runs",
         "`challenger approvals`, then `challenger approve ID` or `challenger refuse ID`",
     ),
+    "cut-off": Words(
+        "",
+        "several servers of data are silent and none answered meanwhile: our own line may be down, so nothing is demanded of them",
+        "check this machine's line, resolver and firewall; `challenger commitments ID` names the addresses",
+    ),
     "paused": Words(
         "model",
         "filing against the providers of one model stands still until a person resumes it; others are filed against",

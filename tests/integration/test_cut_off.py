@@ -81,14 +81,20 @@ async def test_down_until_the_window_closes_it_is_missed_and_says_why(tmp_path):
             await s.world.play()
             end = s.world.last_window()
             assert end is not None
+            stood = False
             while await s.world.blocks.now() <= end:
                 await s.turn(app, people=False)
+                stood = stood or ("cut-off", "") in app.telemetry.alerts.active()
             await s.turn(app, people=False)
+            assert stood
             assert not await demanded(s)
             async with app.store.read() as view:
                 rows = [item.work for item in await view.work.listing()]
             assert {row.state for row in rows} == {State.EXPIRED}
             assert all("our own line may be down" in row.detail for row in rows), [row.detail for row in rows]
+            await s.world.blocks.travel(await s.world.blocks.now() + app.settings.filing.correlated_seconds)
+            await s.turn(app, people=False)
+            assert ("cut-off", "") not in app.telemetry.alerts.active(), "nobody was silent within the hour"
 
 
 async def one_is_silent(s, app, net):

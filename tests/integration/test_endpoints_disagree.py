@@ -15,6 +15,7 @@ from challenger.chain.hashing import keccak
 from challenger.chain.rpc import Rpc
 from challenger.contracts import artifact
 from challenger.domain import State
+from challenger.errors import EndpointError
 from challenger.pipeline.agree import DISAGREED
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
@@ -25,6 +26,10 @@ from challenger.telemetry.metrics import DISAGREEMENTS
 from tests.integration.test_scheduling import entries
 from tests.integration.test_watcher import TASK_OPENED, scene
 
+PARAMS = next(entry for entry in artifact("InferenceMarket").abi if entry.get("name") == "params")
+PARAMS_ASKED = "0x" + keccak(signature(PARAMS).encode())[:4].hex()
+#: Where the bond of a challenge stands in the answer, among its 32-byte words.
+BOND = [part["name"] for part in PARAMS["outputs"][0]["components"]].index("challengeBond")
 JOB = next(entry for entry in artifact("InferenceMarket").abi if entry.get("name") == "job")
 ASKED = "0x" + keccak(signature(JOB).encode())[:4].hex()
 #: Where the close stands in the answer, among its 32-byte words.
@@ -49,6 +54,15 @@ def other_window(method, params, result):
         return result
     words = [result[2 + at : 66 + at] for at in range(0, len(result) - 2, 64)]
     words[CLOSE] = f"{int(words[CLOSE], 16) + 60:064x}"
+    return "0x" + "".join(words)
+
+
+def other_bond(method, params, result):
+    """A challenge costs twice as much as the market says."""
+    if method != "eth_call" or not params[0]["data"].startswith(PARAMS_ASKED):
+        return result
+    words = [result[2 + at : 66 + at] for at in range(0, len(result) - 2, 64)]
+    words[BOND] = f"{2 * int(words[BOND], 16):064x}"
     return "0x" + "".join(words)
 
 
@@ -135,3 +149,31 @@ async def test_a_contradiction_keeps_a_fraud_from_being_filed_until_it_is_over(t
             assert len(await entries(app, DISAGREED)) == 1
             (slack,) = await entries(app, "slack")
             assert json.loads(slack.payload)["seconds"] > 0
+
+
+@pytest.mark.parametrize("lie", [other_bond, other_code], ids=["bond", "code"])
+async def test_what_one_endpoint_shows_of_the_contract_at_the_start_is_not_what_the_watcher_works_by(tmp_path, lie):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,), tasks=5, round_size=5) as s:
+        s.settings = replace(s.settings, chain=replace(s.settings.chain, quorum=2))
+        liar = Contradicting(s.devnet.provider, lie)
+        others = [Rpc(s.devnet.provider, name=name) for name in ("second", "third")]
+        given = {"others": others, "files": ToyFiles(), "workers": s.workers, "engine": passing}
+        async with opened(s.settings, rpc=Rpc(liar, name="first"), **given) as app:
+            assert liar.told, "it was asked, and lied"
+            liar.lies = False
+            await s.world.play()
+            (job,) = s.jobs(Truth.WRONG)
+            for _ in range(20):
+                await s.turn(app, people=False)
+                if await s.accused():
+                    break
+            assert await s.accused() == Counter({job: 1})
+
+
+async def test_of_two_endpoints_that_show_different_contracts_none_is_believed(tmp_path):
+    async with scene(tmp_path, cheats=(Kind.NUDGE,), tasks=1) as s:
+        liar = Contradicting(s.devnet.provider, other_bond)
+        given = {"others": [Rpc(s.devnet.provider, name="second")], "files": ToyFiles(), "workers": s.workers}
+        with pytest.raises(EndpointError, match="different contracts"):
+            async with opened(s.settings, rpc=Rpc(liar, name="first"), **given, engine=passing):
+                pass

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from challenger.cli import main
-from challenger.domain import UnixTime
+from challenger.domain import Call, UnixTime
 from challenger.sim.campaign import check as checking
 from challenger.sim.campaign import run
 from challenger.sim.campaign.plan import plan
@@ -20,6 +20,8 @@ from challenger.sim.campaign.play import make_template, play
 from challenger.sim.faults.engine import Engine
 from challenger.sim.faults.kinds import Fault
 from challenger.sim.scoreboard import Truth
+from challenger.sim.wallet import Wallet
+from challenger.sim.world import WATCHER
 from challenger.store import open_store
 from challenger.store.schema import work
 
@@ -71,11 +73,31 @@ async def test_a_quiet_world_has_nothing_in_the_way_of_any_filing(tmp_path) -> N
     told = (await checking.check(played, tmp_path / "t.sqlite")).broken
     assert [line.split(":")[0] for line in told] == ["filed over a commitment that nobody made"]
     played.world.labels = labels
+    honest_closes = played.world.market.jobs[honest.job].closes
     async with open_store(played.settings.store.url) as store, store.begin(UnixTime(1)) as unit:
         early = update(work).where(work.c.commitment == honest.job).values(state="expired", updated=1)
         await unit.connection.execute(early)
     told = (await checking.check(played, tmp_path / "t.sqlite")).broken
     assert [line.split(":")[0] for line in told] == ["given up before its window closed", "rows"]
+    # outside the envelope a case may be missed, if it says what kept it
+    played.world.labels = [replace(label, truth=Truth.WRONG) if label is honest else label for label in labels]
+    played.hindered.append((honest_closes - 1, frozenset({"fee"})))
+    for detail, says in (
+        ("the window closed before it was judged", {"missed without naming its gate"}),
+        ("the window closed before it was judged; before that, fee: too high", set()),
+    ):
+        async with open_store(played.settings.store.url) as store, store.begin(UnixTime(1)) as unit:
+            await unit.connection.execute(early.values(detail=detail, updated=honest_closes))
+        told = (await checking.check(played, tmp_path / "t.sqlite")).broken
+        assert {line.split(":")[0] for line in told} - {"rows"} == says
+    # and a challenge that is sent though it stands: it reverts, and leaves no event
+    blocks, seen = played.devnet.node.chain.blocks, len(told)
+    ours = next(tx for block in blocks for tx in block.transactions if tx.sender == played.account and tx.value)
+    wallet = Wallet(played.devnet.rpc, played.devnet.accounts[WATCHER].key, "again")
+    await wallet.send(Call("0x" + ours.to.hex(), bytes(ours.data), ours.value))
+    await played.devnet.mine()
+    again = (await checking.check(played, tmp_path / "t.sqlite")).broken[seen:]
+    assert [line.partition(" at ")[0] for line in again] == ["sent again"]
 
 
 @pytest.mark.slow

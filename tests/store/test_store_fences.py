@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import delete, text, update
 
 from challenger.domain import Action, Call, Intent, TxState
-from challenger.errors import HeldElsewhere, LeaseExpired, StoreError, TakenOver
+from challenger.errors import HeldElsewhere, LeaseExpired, RecordOlder, StoreError, TakenOver
 from challenger.lease import DeathLock, Lease, leased
 from challenger.store import Outbox, Store, open_store
-from challenger.store.schema import fences
+from challenger.store.schema import fences, journal
 
 from .chains import ME, T0, h
 
@@ -112,6 +113,49 @@ async def test_all_of_a_watchers_writes_are_under_its_lease(url: str) -> None:
             await first.keep()
         await first.release()
         await second.release()
+
+
+async def test_a_holder_that_is_paused_within_a_write_keeps_nobody_out_for_longer_than_a_lease(
+    fresh_postgres: object,
+) -> None:
+    url = fresh_postgres()  # type: ignore[operator]
+    async with open_store(url) as one, open_store(url) as two:
+        first, second = Lease(one, ME, "first", 2), Lease(two, ME, "second", 2)
+        assert await first.take() == ""
+        with pytest.raises(StoreError):
+            async with one.begin(T0) as unit:
+                await unit.settings.put("k", "1")
+                async with asyncio.timeout(30):  # a bound: nothing else here ends the pause of the first one
+                    assert await second.wait(asyncio.Event())
+        async with two.begin(T0) as unit:
+            assert await unit.settings.get("k") is None
+        with pytest.raises(TakenOver, match="second"):
+            async with one.begin(T0):
+                pass
+        await second.release()
+
+
+async def test_a_server_that_goes_on_from_an_older_copy_makes_its_watcher_start_anew(fresh_postgres: object) -> None:
+    """As after a failover to a replica that lagged: the token is the same, and what was written last is gone."""
+    url = fresh_postgres()  # type: ignore[operator]
+    async with open_store(url) as store:
+        lease = Lease(store, ME, "first", 3_600)
+        assert await lease.take() == ""
+        for value in ("1", "2", "3"):
+            async with store.begin(T0) as unit:
+                await unit.settings.put("k", value)
+                await unit.journal.write(T0, "setting", "k", {"value": value})
+        async with store.begin(T0, guarded=False) as unit:  # by nobody's knowledge but the server's
+            last = (await unit.journal.tip()).seq
+            await unit.connection.execute(delete(journal).where(journal.c.seq == last))
+        with pytest.raises(RecordOlder, match=f"entry={last}"):
+            async with store.begin(T0):
+                pass
+        async with open_store(url) as another, another.begin(T0) as unit:  # and others have written since
+            await unit.journal.write(T0, "setting", "k", {"value": "4"})
+        with pytest.raises(RecordOlder):
+            async with store.begin(T0):
+                pass
 
 
 async def test_an_orderly_end_frees_the_lease_and_an_owner_that_died_the_lock(fresh_sqlite: object) -> None:

@@ -17,9 +17,13 @@ from challenger.audit.hops import Role
 from challenger.audit.journal import Recovered
 from challenger.audit.rows import audit_rows
 from challenger.audit.sampling import audit_epoch
+from challenger.chain.abi import signature
 from challenger.chain.codec import Event
 from challenger.chain.follower import Follower, Options
+from challenger.chain.hashing import keccak
+from challenger.contracts import artifact
 from challenger.domain import NEVER, Action, CommitmentId, State, UnixTime
+from challenger.pipeline.closing import UNJUDGED, kept
 from challenger.protocols.reference import ReferenceAdapter
 from challenger.sim.campaign.bonds import signatures
 from challenger.sim.campaign.plan import MARGIN, MOMENTARY, REDO
@@ -34,6 +38,12 @@ from challenger.store.work import Item
 
 #: Tables that follow from the chain alone.
 CHAIN_TABLES = ("events", "models", "tasks", "commitments", "disputes", "demands")
+_CHALLENGE, _DEMAND = (
+    keccak(signature(entry).encode())[:4]
+    for name in ("challenge", "demand")
+    for entry in artifact("InferenceMarket").abi
+    if entry.get("name") == name and entry["stateMutability"] == "payable"
+)
 _BLAMELESS = (Role.REQUESTER, Role.REGISTRAR, Role.CHALLENGER)
 
 
@@ -82,6 +92,7 @@ async def check(p: Played, template: Path) -> Findings:
             found.broken += [f"rows: {one.table}: {one.about}: {one.what}" for one in await audit_rows(view)]
             await _sampling(p, found, view, report.vouched)
         found.digest = await _digest(p, store)
+    _twice(p, found)
     return found
 
 
@@ -130,8 +141,8 @@ def _judge(
     item: Item | None,
     rows: list[TransactionRow],
 ) -> None:
-    gates = hindered(p, p.world.history.times[event.log.block], event.args["windowEnd"])
-    if not gates:
+    hindrances = hindered(p, p.world.history.times[event.log.block], event.args["windowEnd"])
+    if not hindrances:
         found.inside += 1
         found.on_time += was_filed
         if not was_filed:
@@ -142,13 +153,14 @@ def _judge(
     found.outside_filed += was_filed
     if was_filed:
         return
-    found.late["+".join(sorted(gates))] += 1
-    reasons = [] if item is None else [item.work.detail, *(row.error for row in rows)]
+    found.late["+".join(sorted(hindrances))] += 1
     if item is not None and item.work.state == State.FILED_BY_OTHER:
         return
-    if not any(reasons):
-        state = "not indexed" if item is None else item.work.state
-        found.broken.append(f"missed without a word: {label.kind}, {label.job.hex()[:12]}, {state}")
+    # that it is over is no gate: what stood in the way while the window was open is
+    gates = [] if item is None else [kept(item.work.detail).removeprefix(UNJUDGED), *(row.error for row in rows)]
+    if not any(gates):
+        state = "not indexed" if item is None else f"{item.work.state}: {item.work.detail}"
+        found.broken.append(f"missed without naming its gate: {label.kind}, {label.job.hex()[:12]}, {state}")
 
 
 def hindered(p: Played, committed_at: int, closes: int) -> frozenset[str]:
@@ -195,6 +207,22 @@ async def _nonces(p: Played, found: Findings, store: Store) -> None:
     taken = node.chain.state(node.chain.head).get_nonce(p.account)
     if left and min(left) > taken:
         found.broken.append(f"a gap in the nonces: the next is {taken}, waiting are {sorted(left)}")
+
+
+def _twice(p: Played, found: Findings) -> None:
+    """What was opened already, and sent all the same: it reverted, so that no event tells of it."""
+    opened: dict[bytes, int] = {}
+    node = p.devnet.node
+    for block, receipts in zip(node.chain.blocks, node.receipts, strict=True):
+        for tx, receipt in zip(block.transactions, receipts, strict=True):
+            if tx.sender != p.account or tx.data[:4] not in (_CHALLENGE, _DEMAND):
+                continue
+            # a job is challenged once, whatever is claimed of it; of each of its parts one demand is made
+            about = bytes(tx.data[:36] if tx.data[:4] == _CHALLENGE else tx.data)
+            if about in opened:
+                found.broken.append(f"sent again at nonce {tx.nonce} what nonce {opened[about]} had opened")
+            if receipt["status"] == "0x1":
+                opened[about] = tx.nonce
 
 
 # the record
