@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import rlp
 from eth.chains.base import MiningChain
@@ -30,7 +31,8 @@ GAS_LIMIT = 60_000_000
 FIRST_BASE_FEE = 10**9
 _COINBASE = bytes.fromhex("c0") * 20
 _ANYONE = bytes(20)
-#: Answers of calls kept at most.
+T = TypeVar("T")
+#: Answers of calls and estimates kept at most.
 _REMEMBERED = 2_000
 #: States kept for reading at most.
 _STATES = 8
@@ -78,7 +80,7 @@ class EvmChain:
         self.blocks: list[Mined] = [Mined(header, bytes(header.hash), 0, (), (), ())]
         self._numbers = {self.blocks[0].hash: 0}
         self._fork = 0
-        self._calls: dict[tuple[Any, ...], bytes | Failed] = {}
+        self._answers: dict[tuple[Any, ...], Any] = {}
         self._states: dict[bytes, Any] = {}
         #: factor on the base fee of the next block mined, used up by it
         self.surge = 1
@@ -115,7 +117,7 @@ class EvmChain:
     def branch(self, height: int, fork: int) -> EvmChain:
         """Another history from block ``height`` on, over the same states; ``fork`` tells its blocks from all others."""
         twin = object.__new__(EvmChain)
-        twin._chain, twin._fork, twin.surge, twin._calls, twin._states = self._chain, fork, 1, {}, {}
+        twin._chain, twin._fork, twin.surge, twin._answers, twin._states = self._chain, fork, 1, {}, {}
         twin.blocks = self.blocks[: height + 1]
         twin._numbers = {block.hash: number for number, block in enumerate(twin.blocks)}
         return twin
@@ -188,22 +190,24 @@ class EvmChain:
         return found
 
     def call(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
-        """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``.
+        """Executes a message in the state and with the time of ``header``, keeping nothing. Raises ``Failed``."""
+        asked = (bytes(header.hash), sender, to, data, value, gas)
+        return self._remembered(asked, partial(self._execute, header, sender, to, data, value, gas))
 
-        A state never changes, so answers are remembered: clients ask the same of one block again and again.
-        """
-        key = (bytes(header.hash), sender, to, data, value, gas)
-        if key not in self._calls:
-            if len(self._calls) >= _REMEMBERED:
-                self._calls.clear()
+    def _remembered(self, asked: tuple[Any, ...], answer: Callable[[], T]) -> T:
+        """A state never changes, so answers are remembered, failures too: clients ask the same of one block again and
+        again."""
+        if asked not in self._answers:
+            if len(self._answers) >= _REMEMBERED:
+                self._answers.clear()
             try:
-                self._calls[key] = self._execute(header, sender, to, data, value, gas)
+                self._answers[asked] = answer()
             except Failed as failed:
-                self._calls[key] = failed
-        answer = self._calls[key]
-        if isinstance(answer, Failed):
-            raise answer
-        return answer
+                self._answers[asked] = failed
+        found: T | Failed = self._answers[asked]
+        if isinstance(found, Failed):
+            raise found
+        return found
 
     def _execute(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:
         state = self._still(header)
@@ -224,6 +228,10 @@ class EvmChain:
     def estimate_gas(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int) -> int:
         """The gas limit with which the transaction succeeds, at most 1.6 % above the least (what a call may pass on is
         63/64 of the rest). Raises ``Failed`` when none makes it succeed."""
+        asked = (bytes(header.hash), sender, to, data, value)
+        return self._remembered(asked, partial(self._estimate, header, sender, to, data, value))
+
+    def _estimate(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int) -> int:
         free = header.copy(base_fee_per_gas=0, gas_used=0)
         limit = int(free.gas_limit)
         used, peak = self._try(free, sender, to, data, value, limit)
