@@ -97,6 +97,23 @@ async def test_servers_fail_and_batches_come_back_short_refused_or_in_disorder()
     assert engine.injected[Fault.BATCHES] > 5
 
 
+async def test_a_limit_within_a_batch_in_disorder_stands_where_it_was_asked() -> None:
+    """Found by world 213: a refusal had no number, and what came back could not be put in order."""
+    _, _, provider, _ = stage(always(Fault.BATCHES), always(Fault.LIMITS, rate=60))
+    whole = []
+    for _ in range(60):
+        try:
+            found = await provider.make_batch_request(
+                [("eth_chainId", []), ("eth_blockNumber", []), ("eth_chainId", [])]
+            )
+        except (EndpointError, RateLimited):
+            continue
+        if isinstance(found, list):
+            whole.append(found)
+    assert all([one["id"] for one in found] == [0, 1, 2] for found in whole)
+    assert any("error" in one for found in whole for one in found)
+
+
 async def test_garbage_is_never_taken_for_an_answer() -> None:
     _, engine, _, rpc = stage(always(Fault.GARBAGE))
     for _ in range(40):

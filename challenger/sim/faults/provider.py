@@ -44,7 +44,7 @@ class FaultyProvider:
     async def make_batch_request(self, requests: Sequence[tuple[Any, Any]]) -> Any:
         self._before("batch", None)
         found = [
-            {"id": number} | self._spoiled(method, self._answer(method, list(params)))
+            self._spoiled(method, {"id": number} | self._answer(method, list(params)))
             for number, (method, params) in enumerate(requests)
         ]
         self._engine.cross()
