@@ -49,6 +49,11 @@ def main() -> None:
     parser.add_argument("--both", action="store_true", help="before the named transitions too, not only after them")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th point, from the K-th on")
     parser.add_argument("--seconds", default="0", help="second deaths for each first: a number of samples, or all")
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="first deaths are copies made where the watcher stands still; no second ones",
+    )
     parser.add_argument("--in-turn", action="store_true", help="SQLite in the watcher's own turn, not in a thread")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -67,12 +72,15 @@ def _story(name: str, points: str, options: argparse.Namespace) -> list[dict[str
     life.in_turn = options.in_turn
     gc.collect()
     gc.freeze()  # what is here now is shared by all copies
-    whole = _wait(_branch(lambda: _ending(life, folder / "whole", [])))
+    part, parts = map(int, options.part.split("/"))
+    every = partial(_everywhere, life, folder, [], slice(part - 1, None, parts)) if options.copies else None
+    whole = _wait(_branch(lambda: _ending(life, folder / "whole", [], every=every)))
     told = [{"crossed": whole["crossed"][0], "error": whole["error"]}]
     if whole["error"]:
         return told
+    if options.copies:
+        return told + [{"first": one.pop("at"), **one} for one in whole["copies"]]
     reference = [(tuple(names), moment) for names, moment in whole["crossed"][0]]
-    part, parts = map(int, options.part.split("/"))
     firsts = _chosen(points, reference, both=options.both)[part - 1 :: parts]
     running: list[tuple[int, int]] = []
     while firsts or running:
@@ -109,15 +117,16 @@ def _first(life: Life, folder: Path, options: argparse.Namespace, number: int) -
     assert died == 1, f"no crossing {number}: the life is another one"
     point = life.crossed[-1][-1]
     absent = _ABSENT if number % 2 else 0
-    every = partial(_everywhere, life, folder, number) if options.seconds == "all" else None
+    every = partial(_everywhere, life, folder, [number], slice(None)) if options.seconds == "all" else None
     alone = _wait(_branch(lambda: _ending(life, folder / f"{number}-alone", [], absent, every)))
     found = [{"first": point, "number": number, "error": alone["error"]}]
-    found += [{"first": point, **pair} for pair in alone["pairs"]]
+    found += [{"first": point, "second": one.pop("at"), **one} for one in alone["copies"]]
     if not alone["error"] and every is None:
         for second in _seconds(options, number, [tuple(one) for one in alone["crossed"][-1]]):
             place = folder / f"{number}-{second}"
             pair = _wait(_branch(partial(_ending, life, place, [second], absent)))
-            found.append({"first": point} | _pair([number, second], alone["crossed"][-1][second], pair))
+            at = alone["crossed"][-1][second]
+            found.append({"first": point, "second": at, **_after([number, second], pair)})
     shutil.rmtree(here)
     return found
 
@@ -128,26 +137,29 @@ def _seconds(options: argparse.Namespace, first: int, crossed: Sequence[Crossed]
     yield from sorted(dice.sample(possible, min(int(options.seconds), len(possible))))
 
 
-def _everywhere(life: Life, folder: Path, first: int, found: list[dict[str, Any]]) -> None:
-    """Where the watcher stands still: the life goes on in a copy, as after its death here, to the end. What a killed
-    process leaves behind is its files, and those are copied as they are; so the way from the first death to the second
-    is gone once for all that follow it, and not once for each."""
+def _everywhere(life: Life, folder: Path, deaths: list[int], which: slice, found: list[dict[str, Any]]) -> None:
+    """Where the watcher stands still, after these deaths: the life goes on in a copy, as after one more, to the end. What a
+    killed process leaves behind is its files, and those are copied as they are; so the way to here is gone once for all
+    that follow, and not once for each. ``which`` of the distinct crossings are taken."""
     crossed = life.crossed[-1]
     number = len(crossed) - 1
-    if number not in distinct(crossed):
+    if number not in distinct(crossed)[which]:
         return
-    pair = _wait(_branch(partial(_in_a_copy, life, folder / f"{first}-{number}")))
-    found.append(_pair([first, number], crossed[number], pair))
+    all_of_them = [*deaths, number]
+    absent = 0 if deaths or number % 2 == 0 else _ABSENT
+    place = folder / "-".join(map(str, all_of_them))
+    copy = _wait(_branch(partial(_in_a_copy, life, place, absent)))
+    found.append({"at": crossed[number], **_after(all_of_them, copy)})
 
 
-def _pair(number: list[int], second: Crossed, ended: dict[str, Any]) -> dict[str, Any]:
-    """What is told of a second death: ``then`` is what was crossed after it."""
-    return {"second": second, "number": number, "then": ended["crossed"][-1], "error": ended["error"]}
+def _after(number: list[int], ended: dict[str, Any]) -> dict[str, Any]:
+    """What is told of the last of these deaths: ``then`` is what was crossed after it."""
+    return {"number": number, "then": ended["crossed"][-1], "error": ended["error"]}
 
 
-def _in_a_copy(life: Life, folder: Path) -> dict[str, Any]:
+def _in_a_copy(life: Life, folder: Path, absent: int) -> dict[str, Any]:
     asyncio._set_running_loop(None)  # that loop is of the process of which this is a copy
-    return _ending(life, folder, [])
+    return _ending(life, folder, [], absent)
 
 
 def _ending(
@@ -158,19 +170,19 @@ def _ending(
     every: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> dict[str, Any]:
     """On from here to the end, with these deaths, in a copy of the record; then the judgement. ``every`` is called where
-    the watcher stands still, and adds to the pairs."""
-    pairs: list[dict[str, Any]] = []
+    the watcher stands still, and adds to the copies."""
+    copies: list[dict[str, Any]] = []
     life.moved_to(folder)
     try:
-        standing = None if every is None else partial(every, pairs)
+        standing = None if every is None else partial(every, copies)
         died = live(life, life.watchers(len(deaths)), deaths, absent=absent, standing=standing)
         assert died == len(deaths), f"it died {died} times"
         check(life)
     except Exception:  # noqa: BLE001 - told, with the number of the trial
         error = f"{folder}: {traceback.format_exc(limit=-4)}"
-        return {"crossed": life.crossed, "error": error, "pairs": pairs}
+        return {"crossed": life.crossed, "error": error, "copies": copies}
     shutil.rmtree(folder)
-    return {"crossed": life.crossed, "error": "", "pairs": pairs}
+    return {"crossed": life.crossed, "error": "", "copies": copies}
 
 
 def _branch(work: Callable[[], Any]) -> tuple[int, int]:
