@@ -101,6 +101,7 @@ async def opened(
     wall: Callable[[], float] = time.time,
     replaying: Replaying | None = None,
     stop: asyncio.Event | None = None,
+    doubt: str = "",
 ) -> AsyncIterator[App]:
     """The watcher that ``settings`` describe, everything checked that must hold before it starts. While another
     process works for its account it stands by, until ``stop`` is set; without ``stop`` it raises HeldElsewhere.
@@ -108,7 +109,8 @@ async def opened(
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers``
     for the artefact store and the replay pool; ``crossing`` is told of every persisted transition, ``engine`` makes the
     database's connections, ``entropy`` the epochs' secrets; ``monotonic`` is the clock of what takes time here, and tells
-    when an endpoint that failed is tried again; ``wall`` is this machine's date; ``replaying``: that chain is a recording.
+    when an endpoint that failed is tried again; ``wall`` is this machine's date; ``replaying``: that chain is a recording; ``doubt``: why the
+    database is held to be an older copy of itself.
     Raises ConfigError, WrongChain, WrongContract, EndpointError or StoreError, one line each.
     """
     addresses(settings)
@@ -159,6 +161,7 @@ async def opened(
             monotonic,
             wall,
             replaying,
+            doubt,
         )
 
 
@@ -178,6 +181,7 @@ async def _wire(
     monotonic: Callable[[], float],
     wall: Callable[[], float],
     replaying: Replaying | None,
+    doubt: str,
 ) -> App:
     rpc, chain, filing = endpoints.rpc, settings.chain, settings.filing
     believed = replaying is not None and replaying.believed
@@ -263,7 +267,7 @@ async def _wire(
         clock=monotonic,
     )
     reconciler = await Reconciler.started(
-        store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads)
+        store, rpc, account if live else None, lambda: follower.head, FilePublisher(settings.store.heads), doubt
     )
     idle = Idle()
     selftest = SelfTest(

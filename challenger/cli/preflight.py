@@ -125,6 +125,7 @@ async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> 
     """Every endpoint must show the code that this version knows, and the same as the others; of a protocol that is only
     reported on any; ``terms`` is told what holds there."""
     from challenger.parts import adapter_of, protocol_of
+    from challenger.pipeline.views import same_contract
 
     places = _places(settings)
     if settings.protocol.name in REPORTED:
@@ -150,6 +151,14 @@ async def _contract(rpcs: list[Rpc], settings: Settings, terms: list[Terms]) -> 
             where = ", ".join(sorted({place for place, _ in others}))
             raise WrongContract(
                 "two endpoints show different code: find out which is wrong", address=where, endpoint=rpc.name
+            )
+        if first is not None and not same_contract(first, adapter):
+            here, there = adapter.terms.text, first.terms.text
+            raise WrongContract(
+                "two endpoints show different terms: find out which is wrong",
+                endpoint=rpc.name,
+                shows=here,
+                before=there,
             )
     assert adapter is not None
     terms.append(adapter.terms)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from challenger.cli.common import DEFAULT_FILE, settings_of
 from challenger.domain import Address, Mode
-from challenger.errors import ChallengerError, ConfigError, Expected, HeldElsewhere, StoreError, TakenOver
+from challenger.errors import ChallengerError, ConfigError, Expected, HeldElsewhere, RecordOlder, StoreError, TakenOver
 from challenger.settings import REPORTED, Settings, check, load
 from challenger.telemetry.logs import say, speaking_as
 
@@ -122,9 +122,10 @@ async def _serve(
 
         await keep_reporting(settings, stop)
         return
+    doubt = ""
     while not stop.is_set():
         try:
-            await _watch(settings, stop, crossing, accounts, ran)
+            doubt = await _watch(settings, stop, crossing, accounts, ran, doubt)
         except (Expected, StoreError, ConfigError) as error:
             if stop.is_set() and isinstance(error, HeldElsewhere):
                 return
@@ -140,13 +141,15 @@ async def _watch(
     crossing: Hook | None,
     accounts: set[tuple[int, Address]],
     ran: asyncio.Event,
-) -> None:
+    doubt: str,
+) -> str:
     """One life of the watcher: opened, standing by where it must, and run until it is told to stop or loses its lease: all
-    that it knew is forgotten then, and it stands by like one that has just started."""
+    that it knew is forgotten then, and it stands by like one that has just started; but that its record has become an older
+    one, which is the next one's ``doubt``."""
     from challenger.app import opened
 
     try:
-        async with opened(settings, crossing=crossing, stop=stop) as app:
+        async with opened(settings, crossing=crossing, stop=stop, doubt=doubt) as app:
             with _signing(accounts, settings.chain.chain_id, app.account):
                 ran.set()
                 await app.run(stop)
@@ -159,8 +162,9 @@ async def _watch(
             raise group.exceptions[0] from group
         lost = taken.exceptions[0]
     else:
-        return
+        return ""
     say("lease-lost", level=logging.WARNING, why=str(lost))
+    return str(lost) if isinstance(lost, RecordOlder) else ""
 
 
 @contextmanager

@@ -54,9 +54,10 @@ class Reconciler:
         account: Address | None,
         newest: Callable[[], Block | None],
         publisher: Publisher,
+        doubt: str = "",
     ) -> Reconciler:
         """Looks for signs that the database is an old copy: published heads that its journal does not have, nonces that
-        it does not know."""
+        it does not know. ``doubt``: why it is known to be one."""
         holding = ""
         if account is not None:
             try:
@@ -64,7 +65,7 @@ class Reconciler:
             except JournalBroken as error:
                 heads = ()
                 say("heads-unreadable", level=logging.WARNING, error=str(error))
-            holding = await _other_journal(store, heads) or await _unknown(store, chain, account)
+            holding = doubt or await _other_journal(store, heads) or await _unknown(store, chain, account)
         if holding:
             say("old-copy", level=logging.WARNING, why=holding, until="the index is at the head")
         return cls(store, chain, account, newest, holding)

@@ -52,11 +52,14 @@ class Contract(Protocol):
 
 async def checked(chain: Chain, make: Callable[[], C]) -> C:
     """The adapter as most hosts show its contract: what one alone shows would be pinned, and kept, for the whole life of
-    the process. Raises EndpointError where no more than half agree, and what the check raises where none has another word."""
+    the process. Raises EndpointError where no more than half agree, and what the check raises where all say that."""
+    asked = 0
     shown: list[C] = []
     refused: list[ConfigError] = []
 
     async def look() -> None:
+        nonlocal asked
+        asked += 1
         adapter = make()
         try:
             await adapter.check()
@@ -71,17 +74,21 @@ async def checked(chain: Chain, make: Callable[[], C]) -> C:
     except Expected as error:
         silent = error
     await elsewhere(chain, look)
-    most = max(([one for one in shown if _same(one, first)] for first in shown), key=len, default=[])
+    most = max(([one for one in shown if same_contract(one, first)] for first in shown), key=len, default=[])
     if 2 * len(most) > len(shown) + len(refused):
         return most[0]
-    if shown:
-        why = refused[0] if refused else "its code or its terms are not the same from all"
-        raise EndpointError(f"the endpoints show different contracts, and no more than half the same one: {why}")
-    raise refused[0] if refused else silent or EndpointError("no endpoint shows the contract")
+    if len(refused) == asked:
+        raise refused[0]
+    if silent is not None and not shown and not refused:
+        raise silent
+    why = refused[0] if refused else "its code or its terms are not the same from all"
+    raise EndpointError(f"the endpoints do not show one contract: {why} (challenger check says which of them)")
 
 
-def _same(one: Contract, other: Contract) -> bool:
-    return one.pins == other.pins and one.terms == other.terms
+def same_contract(one: Contract, other: Contract) -> bool:
+    """By its code, and by its terms where no block can change them: two looks are seldom at the same block."""
+    live = not (one.terms.fixed and other.terms.fixed)
+    return one.pins == other.pins and (live or one.terms == other.terms)
 
 
 async def against(chain: Chain, look: Callable[[], Awaitable[str]]) -> str:

@@ -139,7 +139,8 @@ class Aid:
 class Terms:
     """What holds for every commitment of the protocol, as ``check`` found it. In units of ``money``: ``bond`` of one dispute,
     ``reward`` of one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with
-    ``blocks`` to wait between them. ``said``: for a person; ``text``: as the record keeps it."""
+    ``blocks`` to wait between them. ``said``: for a person; ``text``: as the record keeps it. ``fixed``: no block can change
+    any of it, so that endpoints which show different ones do not show the same contract."""
 
     bond: Wei
     reward: Wei
@@ -149,6 +150,7 @@ class Terms:
     said: str
     text: str
     money: Money = ETHER
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

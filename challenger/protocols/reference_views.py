@@ -82,7 +82,7 @@ class Params:
     def terms(self) -> Terms:
         """Seal, wait, challenge."""
         said = f"window {self.window} s"
-        return Terms(self.challenge_bond, self.reward, self.burnt, 2, self.seal_age, said, self.as_text())
+        return Terms(self.challenge_bond, self.reward, self.burnt, 2, self.seal_age, said, self.as_text(), fixed=True)
 
     def as_text(self) -> str:
         """JSON, for the record."""

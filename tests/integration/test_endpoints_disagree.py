@@ -174,6 +174,6 @@ async def test_of_two_endpoints_that_show_different_contracts_none_is_believed(t
     async with scene(tmp_path, cheats=(Kind.NUDGE,), tasks=1) as s:
         liar = Contradicting(s.devnet.provider, other_bond)
         given = {"others": [Rpc(s.devnet.provider, name="second")], "files": ToyFiles(), "workers": s.workers}
-        with pytest.raises(EndpointError, match="different contracts"):
+        with pytest.raises(EndpointError, match="do not show one contract: its code or its terms"):
             async with opened(s.settings, rpc=Rpc(liar, name="first"), **given, engine=passing):
                 pass

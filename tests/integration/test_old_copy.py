@@ -11,7 +11,7 @@ import pytest
 from challenger.app import opened
 from challenger.chain.rpc import Rpc
 from challenger.chain.signers import from_key
-from challenger.domain import State
+from challenger.domain import Mode, State
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyFiles
@@ -174,3 +174,20 @@ async def test_a_false_count_of_what_waits_does_not_stop_it_for_good(tmp_path):
             assert await s.devnet.rpc.nonce(s.devnet.accounts[WATCHER].address) < 20, (
                 "nothing is spent on it again and again"
             )
+
+
+async def test_who_knows_that_the_record_is_older_spends_nothing_until_the_chain_was_read(tmp_path):
+    """As after a failover under a running watcher, which its next life is told of."""
+    async with scene(tmp_path, seed=3, cheats=(Kind.NUDGE,), tasks=5, round_size=5) as s:
+        await s.world.play()
+        async with opened(
+            s.settings, rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers, doubt="it is older"
+        ) as app:
+            assert app.held == "it is older"
+            for _ in range(8):
+                await s.turn(app, people=False)
+            assert not app.held
+            assert await s.accused() == Counter(dict.fromkeys(s.jobs(Truth.WRONG), 1))
+        watching = replace(s.settings, filing=replace(s.settings.filing, mode=Mode.WATCH))
+        async with opened(watching, rpc=s.devnet.rpc, files=ToyFiles(), workers=s.workers, doubt="it is older") as app:
+            assert not app.held, "who spends nothing need not wait"

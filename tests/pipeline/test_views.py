@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from challenger.domain import Action, State, UnixTime, Wei, Window
-from challenger.errors import EndpointError
-from challenger.protocols.base import Prospect
-from tests.pipeline.caps import PROVIDERS, Caps, Toy, empty_database
+from challenger.errors import EndpointError, WrongContract
+from challenger.pipeline import views
+from challenger.protocols.base import Prospect, Terms
+from tests.pipeline.caps import ME, PROVIDERS, Caps, Toy, empty_database
 
 #: What a single endpoint can say so that nothing is filed: fields of ``Seen``.
 VETOES: list[dict[str, Any]] = [
@@ -179,3 +180,89 @@ def test_a_window_that_is_over_in_the_record_is_over_for_good_when_most_have_it_
     case.toy.ends[:] = [replace(end, refused="not now") for end in ends]
     case.look()
     assert case._run(case.state()) is state
+
+
+# the contract at the start
+
+
+@dataclass
+class Market:
+    """The contract as the host that is looked at shows it."""
+
+    chain: Hosts
+    pins: dict[str, bytes] = field(default_factory=dict)
+    terms: Any = None
+
+    async def check(self) -> None:
+        shown = self.chain.shown[self.chain.at]
+        if isinstance(shown, Exception):
+            raise shown
+        code, bond, fixed = shown
+        self.pins = {ME: code}
+        self.terms = Terms(Wei(bond), Wei(1), Wei(1), 2, 1, "", str(bond), fixed=fixed)
+
+
+@dataclass
+class Hosts:
+    """What each shows: code, bond, and whether no block changes that; or what its look raises. The first is read from."""
+
+    shown: list[Any]
+    at: int = 0
+
+    def views(self) -> list[Any]:
+        return [self._view(n) for n in range(1, len(self.shown))]
+
+    @contextmanager
+    def _view(self, n: int) -> Iterator[None]:
+        self.at, before = n, self.at
+        yield
+        self.at = before
+
+
+SO, TWICE, OTHER = (b"c", 50, True), (b"c", 100, True), (b"x", 50, True)
+REFUSES, SILENT = WrongContract("its code is another"), EndpointError("nobody answers")
+
+
+async def start(*shown: Any) -> Any:
+    chain = Hosts(list(shown))
+    return await views.checked(chain, lambda: Market(chain))
+
+
+@pytest.mark.parametrize("liar", [TWICE, OTHER, REFUSES, SILENT], ids=["bond", "code", "refuses", "silent"])
+@pytest.mark.parametrize("place", range(3))
+async def test_of_three_hosts_one_decides_nothing_at_the_start(liar: Any, place: int) -> None:
+    shown: list[Any] = [SO, SO]
+    shown.insert(place, liar)
+    made = await start(*shown)
+    assert (made.pins, made.terms.bond) == ({ME: b"c"}, 50)
+
+
+@pytest.mark.parametrize("shown", [(SO, TWICE), (SO, OTHER), (SO, REFUSES), (REFUSES, SO), (SO, TWICE, OTHER)])
+async def test_where_no_more_than_half_agree_it_is_the_endpoints_trouble_and_passes(shown: Any) -> None:
+    with pytest.raises(EndpointError, match="one contract"):
+        await start(*shown)
+
+
+async def test_terms_that_any_block_may_change_are_of_one_contract() -> None:
+    assert (await start((b"c", 50, False), (b"c", 51, False), (b"c", 52, False))).terms.bond == 50
+
+
+@pytest.mark.parametrize("shown", [(SO, SILENT), (SILENT, SO), (SO,)])
+async def test_who_is_silent_has_no_word(shown: Any) -> None:
+    assert (await start(*shown)).terms.bond == 50
+
+
+@pytest.mark.parametrize(
+    ("shown", "error"),
+    [
+        ((REFUSES,), WrongContract),
+        ((REFUSES, REFUSES), WrongContract),
+        ((REFUSES, SILENT), EndpointError),
+        ((SILENT, SILENT, REFUSES), EndpointError),
+        ((SILENT, SILENT), EndpointError),
+    ],
+)
+async def test_the_settings_are_at_fault_only_where_all_say_so(shown: Any, error: type[Exception]) -> None:
+    """A mistake in the settings ends the service for good; a silent endpoint may yet show the contract."""
+    with pytest.raises(error):
+        await start(*shown)

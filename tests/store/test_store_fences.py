@@ -120,7 +120,7 @@ async def test_a_holder_that_is_paused_within_a_write_keeps_nobody_out_for_longe
 ) -> None:
     url = fresh_postgres()  # type: ignore[operator]
     async with open_store(url) as one, open_store(url) as two:
-        first, second = Lease(one, ME, "first", 2), Lease(two, ME, "second", 2)
+        first, second = Lease(one, ME, "first", 4), Lease(two, ME, "second", 4)
         assert await first.take() == ""
         with pytest.raises(StoreError):
             async with one.begin(T0) as unit:

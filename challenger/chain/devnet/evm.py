@@ -203,10 +203,10 @@ class EvmChain:
             try:
                 self._answers[asked] = answer()
             except Failed as failed:
-                self._answers[asked] = failed
+                self._answers[asked] = failed.with_traceback(None)  # whose frames hold a whole state
         found: T | Failed = self._answers[asked]
         if isinstance(found, Failed):
-            raise found
+            raise found.with_traceback(None)
         return found
 
     def _execute(self, header: Any, sender: bytes | None, to: bytes, data: bytes, value: int, gas: int | None) -> bytes:

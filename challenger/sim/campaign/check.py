@@ -44,6 +44,8 @@ _CHALLENGE, _DEMAND = (
     for entry in artifact("InferenceMarket").abi
     if entry.get("name") == name and entry["stateMutability"] == "payable"
 )
+#: How a row says that its case is over, and nothing more.
+_OVER = (UNJUDGED, "the job is ")
 _BLAMELESS = (Role.REQUESTER, Role.REGISTRAR, Role.CHALLENGER)
 
 
@@ -157,8 +159,8 @@ def _judge(
     if item is not None and item.work.state == State.FILED_BY_OTHER:
         return
     # that it is over is no gate: what stood in the way while the window was open is
-    gates = [] if item is None else [kept(item.work.detail).removeprefix(UNJUDGED), *(row.error for row in rows)]
-    if not any(gates):
+    gates = [] if item is None else [kept(item.work.detail), *(row.error for row in rows)]
+    if all(gate.startswith(_OVER) for gate in gates if gate):
         state = "not indexed" if item is None else f"{item.work.state}: {item.work.detail}"
         found.broken.append(f"missed without naming its gate: {label.kind}, {label.job.hex()[:12]}, {state}")
 
