@@ -26,6 +26,11 @@ class Silence:
         return f"{part.value}: {_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _ALONE}{self.where}"
 
 
+def silent(detail: str) -> bool:
+    """Whether ``detail`` tells of silence, be it the server's: a line that loses every third request answers for others."""
+    return detail.partition(": ")[2].startswith((_ALONE, _AMONG))
+
+
 def unheard(detail: str) -> bool:
     """Whether ``detail`` tells of silence that may be ours."""
     return detail.partition(": ")[2].startswith(_ALONE)

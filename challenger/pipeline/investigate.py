@@ -38,7 +38,7 @@ from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import PASSING, Observer
 from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
-from challenger.silence import unheard
+from challenger.silence import silent
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
@@ -276,7 +276,7 @@ class Investigator:
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row = item.commitment
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            until = self._last_look(item) if unheard(verdict.detail) else self._demand_by(item)
+            until = self._last_look(item) if silent(verdict.detail) else self._demand_by(item)
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
         at_leisure = max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
@@ -294,11 +294,11 @@ class Investigator:
 
     def _settled(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; silence,
-        when others answered each time, or when there is no time to wait for that. A worker that failed gets all tries; a
+        when there is no time left to wait for an answer. A worker that failed gets all tries; a
         reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
             twice = tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
-            ours = unheard(verdict.detail) or unheard(item.work.detail)
+            ours = silent(verdict.detail) or silent(item.work.detail)
             return twice and (not ours or now >= self._last_look(item))
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 

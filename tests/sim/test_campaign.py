@@ -155,6 +155,11 @@ def test_a_world_whose_settlements_are_taken_back_under_a_cap_of_two_bonds_holds
 
 
 @pytest.mark.slow
+def test_a_line_that_loses_a_third_of_its_requests_asks_no_honest_provider_for_data() -> None:
+    assert run.world(1208, ALL, all_of=False).findings.broken == []
+
+
+@pytest.mark.slow
 def test_a_hundred_worlds_under_every_fault() -> None:
     _campaign(range(1, 101))
 
