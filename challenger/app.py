@@ -109,8 +109,8 @@ async def opened(
     ``rpc`` stands in for the first endpoint (a chain in this process), ``others`` for the rest, ``files`` and ``workers``
     for the artefact store and the replay pool; ``crossing`` is told of every persisted transition, ``engine`` makes the
     database's connections, ``entropy`` the epochs' secrets; ``monotonic`` is the clock of what takes time here, and tells
-    when an endpoint that failed is tried again; ``wall`` is this machine's date; ``replaying``: that chain is a recording; ``doubt``: why the
-    database is held to be an older copy of itself.
+    when an endpoint that failed is tried again; ``wall`` is this machine's date; ``replaying``: that chain is a recording;
+    ``doubt``: why the database is held to be an older copy of itself.
     Raises ConfigError, WrongChain, WrongContract, EndpointError or StoreError, one line each.
     """
     addresses(settings)

@@ -1,7 +1,7 @@
 """A server that did not answer, as a verdict's detail says it and as it is read back. Pure.
 
-Silence is weaker than a refusal: our own line may be down. Only where others answered between two of its failures is it
-the server's; otherwise it is kept apart from data that a server said it does not have, or served falsely.
+Silence is weaker than a refusal: our own line may be down, or lose requests. So it is kept apart from data that a server
+said it does not have, or served falsely; and silence between whose failures another answered from one in which none did.
 """
 
 from __future__ import annotations

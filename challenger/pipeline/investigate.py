@@ -294,8 +294,8 @@ class Investigator:
 
     def _settled(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> bool:
         """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; silence,
-        when there is no time left to wait for an answer. A worker that failed gets all tries; a
-        reason that cannot change with time gets one."""
+        when there is no time left to wait for an answer. A worker that failed gets all tries; a reason that cannot change
+        with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
             twice = tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
             ours = silent(verdict.detail) or silent(item.work.detail)

@@ -48,22 +48,23 @@ def other_data(method, _params, result):
     return result | {"logs": changed}
 
 
-def other_window(method, params, result):
-    """A window that closes a minute later."""
-    if method != "eth_call" or not params[0]["data"].startswith(ASKED):
+def other_word(method, params, result, asked, place, change):
+    """One 32-byte word of what a call answers to the selector ``asked``."""
+    if method != "eth_call" or not params[0]["data"].startswith(asked):
         return result
     words = [result[2 + at : 66 + at] for at in range(0, len(result) - 2, 64)]
-    words[CLOSE] = f"{int(words[CLOSE], 16) + 60:064x}"
+    words[place] = f"{change(int(words[place], 16)):064x}"
     return "0x" + "".join(words)
+
+
+def other_window(method, params, result):
+    """A window that closes a minute later."""
+    return other_word(method, params, result, ASKED, CLOSE, lambda close: close + 60)
 
 
 def other_bond(method, params, result):
     """A challenge costs twice as much as the market says."""
-    if method != "eth_call" or not params[0]["data"].startswith(PARAMS_ASKED):
-        return result
-    words = [result[2 + at : 66 + at] for at in range(0, len(result) - 2, 64)]
-    words[BOND] = f"{2 * int(words[BOND], 16):064x}"
-    return "0x" + "".join(words)
+    return other_word(method, params, result, PARAMS_ASKED, BOND, lambda bond: 2 * bond)
 
 
 def other_code(method, _params, result):
