@@ -129,7 +129,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def course(terms: Terms, confirmations: int) -> Course:
-    return Course(terms.transactions, terms.blocks, confirmations)
+    return Course(terms.transactions, terms.blocks, confirmations, terms.demands)
 
 
 def protocol_of(settings: Settings) -> tuple[Disputed, Any]:

@@ -47,6 +47,8 @@ from challenger.telemetry.metrics import HEAD_BLOCK
 _RANGES = 50
 #: States in which a case waits for a pause to end.
 _KEPT = (State.SAMPLED, State.UNAVAILABLE, State.CONFIRMED)
+#: Servers of data that are waited for at a time.
+LOOKERS = 16
 #: One turn of a loop: True when something moved and the next turn should follow at once.
 Turn = Callable[[], Awaitable[bool]]
 
@@ -217,6 +219,18 @@ class App:
         return not self.held and await self._investigator.step()
 
     async def gather(self) -> bool:
+        """Fetches data: of what was drawn, then of new commitments, drawn or not; True when there were any. The loops of
+        ``run`` do both side by side."""
+        moved = False
+        while not self.held and await self._investigator.look(await self._now()):
+            moved = True
+        return await self.prefetch() or moved
+
+    async def look(self) -> bool:
+        """Looks for the data of one commitment that was drawn; True when there was one. Several may run at once."""
+        return not self.held and await self._investigator.look(self.clock.latest)
+
+    async def prefetch(self) -> bool:
         """Fetches data of new commitments, drawn or not; True when there were any."""
         return await self._investigator.gather()
 
@@ -242,7 +256,9 @@ class App:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
-            group.create_task(self._loop("data", self.gather, stop))
+            group.create_task(self._loop("data", self.prefetch, stop))
+            for _ in range(LOOKERS):
+                group.create_task(self._loop("look", self.look, stop))
             group.create_task(self._loop("self-test", self.selftest, stop))
             group.create_task(self._loop("evidence", self.keep_evidence, stop))
             group.create_task(self.telemetry.alerts.run(stop))

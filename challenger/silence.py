@@ -1,4 +1,4 @@
-"""A server that did not answer, as a verdict's detail says it and as it is read back. Pure.
+"""A server that did not answer, as a verdict's detail says it and as it is read back; and when that is withholding. Pure.
 
 Silence is weaker than a refusal: our own line may be down, or lose requests. So it is kept apart from data that a server
 said it does not have, or served falsely; and silence between whose failures another answered from one in which none did.
@@ -6,12 +6,15 @@ said it does not have, or served falsely; and silence between whose failures ano
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from challenger.domain import Part
 from replay.artifacts.routes import host_of
 
 _ALONE, _AMONG = "silent, ", "silent while "
+_REFUSED = "refused, "
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,88 @@ class Silence:
         return f"{part.value}: {_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _ALONE}{self.where}"
 
 
-def silent(detail: str) -> bool:
-    """Whether ``detail`` tells of silence, be it the server's: a line that loses every third request answers for others."""
-    return detail.partition(": ")[2].startswith((_ALONE, _AMONG))
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The server answered, and gave neither the data nor the word that it is not there: ``why``, with the address.
+    ``large``: what it would give is more than our settings allow."""
+
+    why: str
+    large: bool = False
+
+    def detail(self, part: Part) -> str:
+        """As ``Silence.detail``."""
+        return f"{part.value}: {_REFUSED}{self.why}"
 
 
-def unheard(detail: str) -> bool:
-    """Whether ``detail`` tells of silence that may be ours."""
-    return detail.partition(": ")[2].startswith(_ALONE)
+class Looks(NamedTuple):
+    """What a run of looks at one part of a commitment came to, all of them in vain. ``silent``: no answer at all, ``among``
+    those between which another host answered; ``refused``; ``said``: the server said that it has no such thing, or gave
+    another."""
+
+    silent: int = 0
+    among: int = 0
+    refused: int = 0
+    said: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.silent + self.refused + self.said
+
+    @property
+    def heard(self) -> int:
+        """Looks at which our line was up, by what answered."""
+        return self.among + self.refused + self.said
+
+
+#: Looks in vain, and of those with our line up, after which silence is taken for withholding.
+ENOUGH = Looks(silent=12, among=6)
+#: … and at the last look, when waiting longer would leave no time for a demand.
+AT_LAST = Looks(silent=6, among=3)
+
+
+def looks(details: Iterable[str]) -> Looks:
+    """The latest run over ``details`` of UNAVAILABLE verdicts, newest first: up to the first that names another part."""
+    silent = among = refused = said = 0
+    part = None
+    for detail in details:
+        missing, _, told = detail.partition(": ")
+        if part not in (None, missing):
+            break
+        part = missing
+        if told.startswith((_ALONE, _AMONG)):
+            silent += 1
+            among += told.startswith(_AMONG)
+        elif told.startswith(_REFUSED):
+            refused += 1
+        else:
+            said += 1
+    return Looks(silent, among, refused, said)
+
+
+def withheld(run: Looks, *, half: bool, last: bool) -> bool:
+    """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``: a
+    demand fits only just twice.
+
+    What a server says of itself counts the second time. A refusal, which may be its trouble, and silence, which may be our
+    line's, get half of the time that there is; the rest is for whoever has to decide, and for the demand.
+    """
+    if run.said >= 2:
+        return True
+    if half and run.refused >= 2:
+        return True
+    if half and run.all >= ENOUGH.silent and run.heard >= ENOUGH.among:
+        return True
+    return last and run.all >= AT_LAST.silent
+
+
+def unheard(run: Looks) -> bool:
+    """Whether the silence may be our own line's: hardly anything answered while it lasted."""
+    return run.silent > 0 and run.heard < AT_LAST.among and run.said < 2
+
+
+def patient(detail: str) -> bool:
+    """Whether what ``detail`` tells of may pass by itself: silence, or a refusal."""
+    return detail.partition(": ")[2].startswith((_ALONE, _AMONG, _REFUSED))
 
 
 def host_of_silence(detail: str) -> str:
@@ -42,5 +119,5 @@ def host_of_silence(detail: str) -> str:
     return host_of(told.removeprefix(_ALONE)) if told.startswith(_ALONE) else ""
 
 
-#: Beginnings of such details in SQL's LIKE.
+#: Beginnings of details in SQL's LIKE that tell of silence which may be ours.
 UNHEARD = tuple(f"{part.value}: {_ALONE}%" for part in (Part.INPUT, Part.OUTPUT))

@@ -6,7 +6,8 @@ the move it no longer fits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,8 @@ _BACK = 500
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``accused``: frauds in hand, to be confirmed; ``replays``: in order;
-    ``late``: their window seems to be over, and the chain is to be asked; ``shed`` and ``back``: put aside now, taken up again now; ``aside``: how
-    many stay put aside, before or now, whose windows are open."""
+    ``late``: their window seems to be over, and the chain is to be asked; ``shed`` and ``back``: put aside now, taken up again
+    now; ``aside``: how many stay put aside, before or now, whose windows are open."""
 
     accused: Sequence[CommitmentId] = ()
     replays: Sequence[CommitmentId] = ()
@@ -71,7 +72,8 @@ class Backlog:
         self._closing = closing
         self._low = low
 
-    async def plan(self, now: UnixTime) -> Plan:
+    async def plan(self, now: UnixTime, at_hand: Collection[CommitmentId] = ()) -> Plan:
+        """``at_hand``: whose data was fetched; what lies behind a URI is not replayed before that."""
         await self._learned.refresh()
         async with self._store.read() as view:
             rows = self._closing.prolonged(await view.work.waiting(_HANDLED))
@@ -84,7 +86,7 @@ class Backlog:
         late = [row for row in rows if row.closes <= now and row.next_try <= now and row.state in ours]
         accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
         sampled = [row for row in ready if row.state == State.SAMPLED]
-        queue = [self._item(row) for row in sampled if not withheld(row)]
+        queue = [self._item(row) for row in sampled if row.commitment in at_hand or not to_fetch(row)]
         put_by = [self._item(row) for row in aside if row.closes > now]
         busy = sum(self._learned.now.confirm(row.model) for row in accused)
         found = arrange(queue, put_by, now, self._workers, busy, idle=not accused)
@@ -101,13 +103,17 @@ class Backlog:
         value = self._reward + (row.fee or 0)
         return Item(row.commitment, row.closes, value, self._learned.now.ahead(row.model), row.provider)
 
+    def _closes(self, row: Waiting) -> UnixTime:
+        """By when it must be filed: what is away can be demanded in its first window only."""
+        return self._learned.now.demanded_by(row.committed_at, row.closes) if _away(row) else row.closes
+
     def _due(self, row: Waiting) -> tuple[float, bytes]:
         return due(self._item(row)), row.commitment
 
     def _ahead(self, row: Waiting) -> Ahead:
         """What is still before this row, by its state."""
         ahead = self._learned.now.ahead(row.model)
-        if row.state == State.UNAVAILABLE:
+        if _away(row):
             return self._learned.now.demand(row.model)
         replay = ahead.replay if row.state == State.SAMPLED else 0.0
         confirm = ahead.confirm if row.state in (State.SAMPLED, State.REPLAYED) else 0.0
@@ -119,7 +125,7 @@ class Backlog:
         short: list[tuple[float, Waiting]] = []
         low: list[tuple[float, Waiting]] = []
         for row in watched:
-            spare = row.closes - now - self._ahead(row).total() - self._margin
+            spare = self._closes(row) - now - self._ahead(row).total() - self._margin
             if spare < 0:
                 short.append((spare, row))
             elif spare < self._low:
@@ -127,7 +133,7 @@ class Backlog:
         self._telemetry.alerts.standing("predicted-miss", _conditions(short, now))
         self._telemetry.alerts.standing("slack-low", _conditions(low, now))
         self._telemetry.metrics.set(PREDICTED_MISSES, len(short))
-        self._telemetry.metrics.set(NEAREST_DEADLINE, min((row.closes - now for row in watched), default=None))
+        self._telemetry.metrics.set(NEAREST_DEADLINE, min((self._closes(row) - now for row in watched), default=None))
 
     def _forget(self, rows: Sequence[Waiting]) -> None:
         """Ends what stands about cases that are none of ``rows``: filed, decided by others, or too late."""
@@ -153,6 +159,27 @@ def _conditions(found: Sequence[tuple[float, Waiting]], now: UnixTime) -> dict[s
     return conditions
 
 
+def to_fetch(row: Waiting) -> bool:
+    """Whether it is to be looked for before any replay: it lies behind a URI, or the last look found it missing."""
+    return row.behind or withheld(row)
+
+
+def in_turn(rows: Sequence[Waiting]) -> list[Waiting]:
+    """Whose data is asked for first: the k-th of one provider after the k-1-th of every other, so that one who has much to
+    be asked for, and answers slowly, keeps nobody waiting but himself; then whoever has waited longest."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for row in sorted(rows, key=lambda row: (row.next_try, row.closes, row.commitment)):
+        ranked.append((seen[row.provider], row))
+        seen[row.provider] += 1
+    return [row for _, row in sorted(ranked, key=lambda one: one[0])]
+
+
 def withheld(row: Waiting) -> bool:
-    """Whether the last look at it found data missing: to be asked for again, before any replay."""
+    """Whether the last look at it found data missing."""
     return row.attempts > 0 and row.detail.partition(":")[0] in _PARTS
+
+
+def _away(row: Waiting) -> bool:
+    """Whether a demand is what comes next, should it stay so."""
+    return row.state == State.UNAVAILABLE or (row.state == State.SAMPLED and withheld(row))

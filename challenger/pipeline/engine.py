@@ -13,7 +13,7 @@ from typing import Protocol
 from challenger.domain import Hash32, ModelId, Part, Verdict
 from challenger.errors import FetchRefused, OwnDisk
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
-from challenger.silence import Silence
+from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
 from replay.artifacts import SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
 from replay.errors import LayoutError
@@ -37,6 +37,10 @@ WITHHELD = frozenset(
         ArtifactReason.MANIFEST,
     }
 )
+#: … and that says at least that it answers: nothing of ours keeps it from serving what it should.
+REFUSED = frozenset({ArtifactReason.STATUS, ArtifactReason.ENCODING, ArtifactReason.REDIRECT, ArtifactReason.SIZE})
+#: What can be behind an address: the bundle, or what there is in its place.
+Lay = Substitution | Silence | Refusal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,10 @@ class Replays(Protocol):
         outside. ``claim``: the committed output, which may save time and decides nothing."""
         ...
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | Silence | None:
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Lay:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
-        answers there; None when nothing can be had. Raises OwnDisk and FetchRefused, which are nobody's withholding."""
+        answers there, or who does refuses it; None when nothing can be had. Raises OwnDisk and FetchRefused, which are
+        nobody's withholding."""
         ...
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
@@ -123,11 +128,11 @@ class Engine:
             receipt.output,
         )
 
-    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Substitution | Silence | None:
+    async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Lay:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
-        answers there; None when it is said that there is nothing.
+        answers there, or who does refuses it; None when it is said that there is nothing.
 
-        A full disk of our own raises OwnDisk, an address or size that our settings forbid FetchRefused: neither is
+        A full disk of our own raises OwnDisk, an address or declared size that our settings forbid FetchRefused: neither is
         anybody's withholding.
         """
         if length > self._bundle_bytes:
@@ -137,6 +142,9 @@ class Engine:
         except ArtifactStoreFailed as error:
             raise OwnDisk(str(error)) from error
         except ArtifactError as error:
+            if error.reason in REFUSED:
+                why = f"{error.detail or error.reason}, {error.uri}"
+                return Refusal(why, large=error.reason is ArtifactReason.SIZE)
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
             return Silence(error.uri, error.meanwhile) if error.reason in SILENT else _in_its_place(error)
@@ -158,7 +166,7 @@ class Engine:
         except ArtifactStoreFailed as error:
             return inconclusive(f"disk: {error}", "")
         except ArtifactError as error:
-            if error.reason not in WITHHELD:
+            if error.reason not in WITHHELD and (error.reason not in REFUSED or error.reason is ArtifactReason.SIZE):
                 return inconclusive(f"fetch: {error}", "")
             lay = _in_its_place(error)
             return unavailable(f"{Part.WEIGHTS.value}: {error}" if lay is None else lay.detail(Part.WEIGHTS))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from challenger.domain import (
@@ -22,6 +23,7 @@ from challenger.domain import (
     Committed,
     Hash32,
     ModelRegistered,
+    Part,
     State,
     TaskOpened,
     UnixTime,
@@ -29,21 +31,21 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
-from challenger.pipeline.backlog import Backlog, Plan, withheld
+from challenger.pipeline.backlog import Backlog, Plan, in_turn, to_fetch
 from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
-from challenger.pipeline.observe import PASSING, Observer
+from challenger.pipeline.observe import PASSING, Away, Observer, missing
 from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
-from challenger.silence import silent
+from challenger.silence import looks, patient, withheld
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
-from challenger.store.work import Item, Waiting
+from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER
 from challenger.telemetry.metrics import READMITTED, REPLAY_SECONDS, SHED, VERDICTS
@@ -110,16 +112,20 @@ class Investigator:
         self._telemetry = telemetry
         self._idle = idle or Idle()
         self._gathered: tuple[BlockNumber, int] | None = None
+        #: Whose data is being looked for, or which are replayed; and of those that were looked for and are to be replayed, what is not to be had.
         self._busy: set[CommitmentId] = set()
-        self._seen: dict[str, tuple[int, UnixTime]] = {}
+        self._at_hand: dict[CommitmentId, Away] = {}
+        self._found = 0
+        self._looks: tuple[tuple[int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
+        self._seen: dict[str, tuple[int, int, UnixTime]] = {}
 
     async def step(self) -> bool:
         """One round over everything that may be worked on now; True when something moved."""
         now = await self._clock()
         if self._nothing_new("step", now):
             return False
-        changes = self._store.changes
-        plan = await self._backlog.plan(now)
+        seen = self._store.changes, self._found, now
+        plan = await self._backlog.plan(now, self._at_hand)
         await self._put_aside(plan, now)
         await self._again(now)
         # a fraud in hand outranks everything and is never shed; few at a time: what becomes urgent is not kept waiting
@@ -136,12 +142,12 @@ class Investigator:
         moved = bool(urgent or given_up or plan.shed or plan.back)
         if not moved:
             self._idle.rest()
-            self._seen["step"] = (changes, now)
+            self._seen["step"] = seen
         return moved
 
     def _nothing_new(self, turn: str, now: UnixTime) -> bool:
-        """Whether neither the rows nor the chain's time have changed since a turn that found nothing to do."""
-        return self._seen.get(turn) == (self._store.changes, now)
+        """Whether nothing has changed since a turn that found nothing to do: no row, no data that came, nor the chain's time."""
+        return self._seen.get(turn) == (self._store.changes, self._found, now)
 
     async def _put_aside(self, plan: Plan, now: UnixTime) -> None:
         metrics, alerts = self._telemetry.metrics, self._telemetry.alerts
@@ -166,11 +172,12 @@ class Investigator:
 
     async def _handle(self, item: Item) -> None:
         await self._idle.take()
+        await self._guarded(item, self._replay(item) if item.work.state == State.SAMPLED else self._confirm(item))
+
+    async def _guarded(self, item: Item, work: Coroutine[Any, Any, None]) -> None:
+        """One commitment's trouble is its own."""
         try:
-            if item.work.state == State.SAMPLED:
-                await self._replay(item)
-            else:
-                await self._confirm(item)
+            await work
         except StaleRow:
             return  # a reorg, a finalisation or another process came between: the row says what is next
         except Expected as error:
@@ -186,16 +193,14 @@ class Investigator:
     # the data, for drawn and undrawn alike: a fetch betrays no draw
 
     async def gather(self) -> bool:
-        """Fetches what was committed by URI for everything newly observed, drawn or not, and asks again for what was
-        away; True when there was any. It takes no replay's place, however long a server keeps us waiting."""
+        """Fetches what was committed by URI for everything newly observed, drawn or not; True when there was any."""
         now = await self._clock()
         if self._nothing_new("gather", now):
             return False
-        changes = self._store.changes
-        asked = await self._ask_again(now)
+        seen = self._store.changes, self._found, now
         wanted = await self._newly_observed(now)
-        if not wanted and not asked:
-            self._seen["gather"] = (changes, now)
+        if not wanted:
+            self._seen["gather"] = seen
             return False
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
@@ -216,8 +221,7 @@ class Investigator:
             if row.output_uri:
                 fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
         await _together(fetches)
-        if wanted:
-            self._gathered = (wanted[-1].commitment.block, wanted[-1].commitment.log_index)
+        self._gathered = (wanted[-1].commitment.block, wanted[-1].commitment.log_index)
         return True
 
     async def _newly_observed(self, now: UnixTime) -> list[Item]:
@@ -232,51 +236,120 @@ class Investigator:
                 self._gathered = (BlockNumber(first - 1), 0)
             return await view.work.following(states, self._gathered, closes_after=now, limit=_PAGE)
 
-    async def _ask_again(self, now: UnixTime) -> bool:
-        """Judges those whose data was away once more."""
-        async with self._store.read() as view:
-            rows = self._closing.prolonged(await view.work.waiting([State.SAMPLED]))
-            away = [row.commitment for row in rows if _is_away(row, now)][: self._pace.fetches]
-            items = await view.work.some(away)
-        self._busy.update(away)
+    # the data of what was drawn: no replay waits for a server, and no look at one costs a replay
+
+    async def look(self, now: UnixTime) -> bool:
+        """Looks for the data of one commitment that was drawn and lies behind a URI; True when there was one. Several may
+        run at once: each waits for its server only. ``now``: chain time as it was last seen, so that asking whether there is
+        anything to do costs no endpoint a request."""
+        chosen = await self._to_look_at(now)
+        if chosen is None:
+            return False
         try:
-            await _together(self._handle(item) for item in items)
+            async with self._store.read() as view:
+                items = await view.work.some([chosen])
+            for item in items:
+                # what waited in the queue may have been looked at since by another
+                if item.work.state == State.SAMPLED and item.work.next_try <= now:
+                    await self._guarded(item, self._look_at(item, now))
         finally:
-            self._busy.difference_update(away)
-        return bool(items)
+            self._busy.discard(chosen)
+        return True
+
+    async def _to_look_at(self, now: UnixTime) -> CommitmentId | None:
+        """The next one, which is busy from now on."""
+        key = self._store.changes, now
+        if self._looks[0] != key:
+            async with self._store.read() as view:
+                rows = self._closing.prolonged(await view.work.waiting([State.SAMPLED]))
+            there = {row.commitment for row in rows}
+            self._at_hand = {one: away for one, away in self._at_hand.items() if one in there}
+            ready = [row for row in rows if row.next_try <= now < row.closes and to_fetch(row)]
+            self._looks = key, deque(row.commitment for row in in_turn(ready))
+        waiting = self._looks[1]
+        while waiting:
+            chosen = waiting.popleft()
+            if chosen not in self._busy and chosen not in self._at_hand:
+                self._busy.add(chosen)
+                return chosen
+        return None
+
+    async def _look_at(self, item: Item, began: UnixTime) -> None:
+        commitment = CommitmentId(item.work.commitment)
+        found = await self._observer.look(item.commitment, self._pace.backend)
+        if isinstance(found, Verdict):
+            await self._record(item, found, None, began)
+            return
+        if Part.INPUT in found:
+            await self._record(item, missing(Part.INPUT, found[Part.INPUT]), None, began)
+            return
+        right = await self._replayed(item)
+        if right is None:
+            self._at_hand[commitment] = found
+            self._found += 1
+        elif Part.OUTPUT in found:
+            await self._record(item, missing(Part.OUTPUT, found[Part.OUTPUT], right), None, began)
+        else:
+            await self._record(item, right, None, began)
+
+    async def _replayed(self, item: Item) -> Verdict | None:
+        """What an earlier replay of this commitment said, if only the output was wanting: VALID."""
+        if item.work.verdict is None:
+            return None
+        async with self._store.read() as view:
+            found = await view.verdicts.get(item.work.verdict)
+        if found is None or found.kind != VerdictKind.UNAVAILABLE or found.output_root is None:
+            return None
+        return replace(as_verdict(found), kind=VerdictKind.VALID, detail="")
 
     # the first replay
 
     async def _replay(self, item: Item) -> None:
-        began = self._monotonic()
-        verdict = await self._observer.judge(item.commitment, self._pace.backend, fresh=False)
-        took = self._monotonic() - began
+        began, commitment = self._monotonic(), CommitmentId(item.work.commitment)
+        away = self._at_hand.pop(commitment, None)
+        self._busy.add(commitment)  # until its row says so, it seems to wait for its data
+        try:
+            verdict = await self._observer.judge(item.commitment, self._pace.backend, fresh=False, away=away)
+            await self._record(item, verdict, self._monotonic() - began)
+        finally:
+            self._busy.discard(commitment)
+
+    async def _record(self, item: Item, verdict: Verdict, took: float | None, began: UnixTime | None = None) -> None:
+        """Keeps ``verdict`` and what follows from it. ``took``: seconds of a replay, None where there was none; ``began``: chain
+        time at which it was looked for."""
         self._measured(item, verdict, took, "replay", self._pace.backend)
         commitment, tries = CommitmentId(item.work.commitment), item.work.attempts + 1
         now = await self._clock()
         async with self._store.begin(now) as unit:
             identity = await unit.verdicts.add(commitment, verdict, fresh=False)
+            vain = await unit.verdicts.vain(commitment) if verdict.kind is VerdictKind.UNAVAILABLE else []
             facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
             if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
                 # a valid one has nothing more to say
                 rest = {"attempts": 0, "next_try": NEVER if verdict.kind is VerdictKind.VALID else 0}
                 await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | rest)
-                await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
-            elif not self._settled(item, verdict, now, tries):
+                if took is not None:
+                    await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
+            elif not self._settled(item, verdict, vain, now, tries):
                 # later and later: an outage of minutes must not use up all tries
-                await unit.work.note(commitment, State.SAMPLED, next_try=self._next(item, verdict, now, tries), **facts)
+                await unit.work.note(
+                    commitment, State.SAMPLED, next_try=self._next(item, verdict, began or now, now, tries), **facts
+                )
             else:
                 kind = verdict.kind is VerdictKind.UNAVAILABLE
                 await unit.work.move(
                     commitment, State.SAMPLED, State.UNAVAILABLE if kind else State.INCONCLUSIVE, **facts
                 )
 
-    def _next(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> UnixTime:
+    def _next(self, item: Item, verdict: Verdict, began: UnixTime, now: UnixTime, tries: int) -> UnixTime:
         """When to judge again, so that a demand, or the rest of the way to a challenge, still fits; and never one try upon
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row = item.commitment
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            until = self._last_look(item) if silent(verdict.detail) else self._demand_by(item)
+            until = self._demand_by(item)
+            if patient(verdict.detail):
+                # each look at who does not answer counts: what a server's silence took is no pause besides
+                return max(UnixTime(now + 1), soon(began, until, self._pace.retry))
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
         at_leisure = max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
@@ -284,7 +357,8 @@ class Investigator:
 
     def _demand_by(self, item: Item) -> UnixTime:
         row = item.commitment
-        return demand_by(row.closes, self._learned.now.demand(row.model), self._pace.margin)
+        until = self._learned.now.demanded_by(row.committed_at, row.closes)
+        return demand_by(until, self._learned.now.demand(row.model), self._pace.margin)
 
     def _last_look(self, item: Item) -> UnixTime:
         """Until when silence that may be ours is borne: as long as a demand fits twice, and a few looks."""
@@ -292,14 +366,12 @@ class Investigator:
         twice = max(int(ahead.inclusion + ahead.depth), _LOOKS * self._pace.retry)
         return UnixTime(self._demand_by(item) - twice)
 
-    def _settled(self, item: Item, verdict: Verdict, now: UnixTime, tries: int) -> bool:
-        """Whether trying again is pointless. Data is withheld when two tries in a row say so of the same part; silence,
-        when there is no time left to wait for an answer. A worker that failed gets all tries; a reason that cannot change
-        with time gets one."""
+    def _settled(self, item: Item, verdict: Verdict, vain: Sequence[str], now: UnixTime, tries: int) -> bool:
+        """Whether trying again is pointless. ``vain``: what was said of its data so far, newest first. A worker that failed
+        gets all tries; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            twice = tries >= 2 and _part(verdict.detail) == _part(item.work.detail)
-            ours = silent(verdict.detail) or silent(item.work.detail)
-            return twice and (not ours or now >= self._last_look(item))
+            half = (item.commitment.committed_at + self._demand_by(item)) / 2
+            return withheld(looks(vain), half=now >= half, last=now >= self._last_look(item))
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 
     # the confirmation
@@ -360,8 +432,7 @@ class Investigator:
         if away:
             async with self._store.begin(now) as unit:
                 for item in away:
-                    until = demand_by(item.commitment.closes, self._learned.now.demand(item.commitment.model), 0)
-                    again = look_again(now, until, 3, self._pace.retry)
+                    again = look_again(now, item.commitment.closes, 3, self._pace.retry)
                     with suppress(StaleRow):
                         await unit.work.move(
                             CommitmentId(item.work.commitment),
@@ -371,10 +442,10 @@ class Investigator:
                             next_try=again,
                         )
 
-    def _measured(self, item: Item, verdict: Verdict, took: float, stage: str, backend: str) -> None:
+    def _measured(self, item: Item, verdict: Verdict, took: float | None, stage: str, backend: str) -> None:
         metrics = self._telemetry.metrics
         metrics.count(VERDICTS, kind=verdict.kind.value, stage=stage)
-        if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
+        if took is not None and verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
             metrics.observe(REPLAY_SECONDS, took, model=item.commitment.model.hex()[:16], backend=backend)
 
     async def _later(self, item: Item, why: str, *, give_up: bool = False) -> None:
@@ -405,14 +476,6 @@ async def _together(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
     for outcome in await asyncio.gather(*jobs, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def _is_away(row: Waiting, now: UnixTime) -> bool:
-    return row.next_try <= now < row.closes and withheld(row)
-
-
-def _part(detail: str) -> str:
-    return detail.partition(":")[0]
 
 
 async def case_of(view: View, row: CommitmentRow) -> list[ChainEvent]:

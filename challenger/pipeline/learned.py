@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from sqlalchemy import select
 
-from challenger.domain import ModelId
+from challenger.domain import ModelId, UnixTime
 from challenger.pipeline.schedule import Ahead
 from challenger.store.engine import Store
 from challenger.store.schema import blocks
@@ -36,11 +36,13 @@ _NEWEST = 65
 @dataclass(frozen=True, slots=True)
 class Course:
     """How a protocol opens a dispute: ``transactions`` one after the other, ``blocks`` to wait between them;
-    ``confirmations`` after which a block counts as settled."""
+    ``confirmations`` after which a block counts as settled. ``demands``: seconds from a commitment on in which its data may
+    be demanded; 0: as long as its window is open."""
 
     transactions: int
     blocks: int
     confirmations: int
+    demands: int = 0
 
 
 def predict(prior: float, sample: tuple[int, float] | None) -> float:
@@ -84,6 +86,10 @@ class Predictions:
         """All that is before a commitment of ``model`` whose replay has not begun."""
         filing = self.course.transactions * self.inclusion() + self.course.blocks * self.block_time
         return Ahead(self.replay(model), self.confirm(model), filing, self.depth())
+
+    def demanded_by(self, committed: UnixTime, closes: UnixTime) -> UnixTime:
+        """When a demand must stand: what extends a window leaves the time for demands as it is."""
+        return min(closes, UnixTime(committed + self.course.demands)) if self.course.demands else closes
 
     def demand(self, model: ModelId) -> Ahead:
         """What is before a demand for data: one transaction."""

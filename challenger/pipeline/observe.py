@@ -7,20 +7,24 @@ commitment, while what comes of it can accuse nobody.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
 from challenger.errors import FetchRefused
-from challenger.pipeline.engine import ModelFacts, Replays
+from challenger.pipeline.engine import Lay, ModelFacts, Replays
 from challenger.pipeline.judge import inconclusive, judge, unavailable
-from challenger.silence import Silence
+from challenger.silence import Refusal
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
-from challenger.substitution import Substitution
 
+#: Of parts that are not to be had, what there is in their place.
+Away = Mapping[Part, Lay]
 #: Beginnings of reasons that may pass with time.
 PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
+
+
+_UNKNOWN = "record: its task or model is not in the index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class Question:
     output_length: int
     posted: bool
 
+    @property
+    def behind(self) -> tuple[str, Hash32, int]:
+        """Where the output lies, what it is and how long it was said to be."""
+        return self.output_uri, self.output_root, self.output_length
+
 
 class Observer:
     """Reads, replays and judges commitments; writes nothing."""
@@ -49,13 +58,34 @@ class Observer:
         self._store = store
         self._engine = engine
 
-    async def judge(self, row: CommitmentRow, backend: str, *, fresh: bool) -> Verdict:
-        """What ``backend`` says of ``row``: of its task's input and model, against its committed roots."""
+    async def judge(self, row: CommitmentRow, backend: str, *, fresh: bool, away: Away | None = None) -> Verdict:
+        """What ``backend`` says of ``row``: of its task's input and model, against its committed roots. ``away``: parts of
+        its data that were looked for just now, in vain, and are not asked for again."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
-            return inconclusive("record: its task or model is not in the index", backend)
-        return await verdict_on(self._engine, question, backend, fresh=fresh)
+            return inconclusive(_UNKNOWN, backend)
+        return await verdict_on(self._engine, question, backend, fresh=fresh, away=away)
+
+    async def look(self, row: CommitmentRow, backend: str) -> Away | Verdict:
+        """Fetches what ``row`` rests on, and replays nothing: what of it is not to be had, else why nothing can be said of
+        it. A full disk of ours raises OwnDisk."""
+        async with self._store.read() as view:
+            question = await question_of(view, row)
+        if question is None:
+            return inconclusive(_UNKNOWN, backend)
+        found: dict[Part, Lay] = {}
+        try:
+            given = await _input(self._engine, question)
+            if not isinstance(given, bytes):
+                return {Part.INPUT: given}
+            if question.output_uri and not question.output:
+                shown = await self._engine.bundle(*question.behind)
+                if not isinstance(shown, bytes):
+                    found[Part.OUTPUT] = shown
+        except FetchRefused as error:
+            return inconclusive(f"fetch: {error}", backend)
+        return found
 
 
 async def question_of(view: View, row: CommitmentRow) -> Question | None:
@@ -95,38 +125,50 @@ def question_from(
     )
 
 
-async def verdict_on(engine: Replays, question: Question, backend: str, *, fresh: bool) -> Verdict:
+async def verdict_on(
+    engine: Replays, question: Question, backend: str, *, fresh: bool, away: Away | None = None
+) -> Verdict:
     """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch is INCONCLUSIVE; a full disk of ours
     raises OwnDisk."""
     try:
-        return await _verdict(engine, question, backend, fresh=fresh)
+        return await _verdict(engine, question, backend, fresh, away or {})
     except FetchRefused as error:
         return inconclusive(f"fetch: {error}", backend)
 
 
-async def _verdict(engine: Replays, asked: Question, backend: str, *, fresh: bool) -> Verdict:
-    data: bytes | Substitution | Silence | None = asked.input
-    if not data and asked.input_uri:
-        data = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)
+async def _verdict(engine: Replays, asked: Question, backend: str, fresh: bool, away: Away) -> Verdict:
+    data = await _input(engine, asked)
     if not isinstance(data, bytes):
-        return _away(Part.INPUT, data)
-    shown, behind = asked.output, (asked.output_uri, asked.output_root, asked.output_length)
-    if asked.output_uri and not shown:
-        shown = await engine.text(data, *behind)
+        return missing(Part.INPUT, data)
+    shown = asked.output
+    if asked.output_uri and not shown and Part.OUTPUT not in away:
+        shown = await engine.text(data, *asked.behind)
     seen = await engine.observe(asked.facts, data, backend, fresh=fresh, seed=asked.seed, claim=shown)
     if isinstance(seen, Verdict):
         return seen
     verdict = judge(asked.input_root, asked.output_root, asked.state_root, seen)
     if verdict.kind is VerdictKind.VALID and asked.output_uri and not asked.posted:
-        output = await engine.bundle(*behind)
+        output = away[Part.OUTPUT] if Part.OUTPUT in away else await engine.bundle(*asked.behind)
         if not isinstance(output, bytes):
-            return _away(Part.OUTPUT, output)
+            return missing(Part.OUTPUT, output, verdict)
     return verdict
 
 
-def _away(part: Part, lay: Substitution | Silence | None) -> Verdict:
-    """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody."""
-    return unavailable(part.value if lay is None else lay.detail(part))
+async def _input(engine: Replays, asked: Question) -> bytes | Lay:
+    if asked.input or not asked.input_uri:
+        return asked.input
+    given = await engine.bundle(asked.input_uri, asked.input_root, asked.input_length)
+    if isinstance(given, Refusal) and given.large:
+        # whoever asked chose its length: a task whose input is longer than it says must not have its provider asked for it
+        raise FetchRefused(given.why)
+    return given
+
+
+def missing(part: Part, lay: Lay, right: Verdict | None = None) -> Verdict:
+    """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody. ``right``: a replay that came to
+    the committed roots, so that only the data is wanting."""
+    detail = part.value if lay is None else lay.detail(part)
+    return unavailable(detail) if right is None else replace(right, kind=VerdictKind.UNAVAILABLE, detail=detail)
 
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:

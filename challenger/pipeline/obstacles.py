@@ -28,7 +28,7 @@ from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
-from challenger.silence import UNHEARD, host_of_silence, unheard
+from challenger.silence import UNHEARD, host_of_silence, looks, patient, unheard
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
 from challenger.store.rows import CommitmentRow, TaskRow
@@ -260,7 +260,11 @@ class Obstacles:
 
     async def _unreached(self, item: Item, now: UnixTime) -> str:
         """Of silence that may be ours: that other hosts are silent too. One alone is believed to be away in the end."""
-        hosts = await self._silent(now) if unheard(item.work.detail) else 0
+        if not patient(item.work.detail):
+            return ""
+        async with self._store.read() as view:
+            run = looks(await view.verdicts.vain(CommitmentId(item.work.commitment)))
+        hosts = await self._silent(now) if unheard(run) else 0
         if hosts < _SEVERAL:
             return ""
         return f"route: {hosts} hosts are silent and none answered meanwhile: our own line may be down"

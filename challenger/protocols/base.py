@@ -140,7 +140,8 @@ class Terms:
     """What holds for every commitment of the protocol, as ``check`` found it. In units of ``money``: ``bond`` of one dispute,
     ``reward`` of one won, ``burnt`` of a slash even for a provider that disputes itself. ``transactions`` open a dispute, with
     ``blocks`` to wait between them. ``said``: for a person; ``text``: as the record keeps it. ``fixed``: no block can change
-    any of it, so that endpoints which show different ones do not show the same contract."""
+    any of it, so that endpoints which show different ones do not show the same contract. ``demands``: seconds from a commitment on in which its data
+    may be demanded; 0: as long as its window is open, or there are no demands."""
 
     bond: Wei
     reward: Wei
@@ -151,6 +152,7 @@ class Terms:
     text: str
     money: Money = ETHER
     fixed: bool = False
+    demands: int = 0
 
 
 @dataclass(frozen=True, slots=True)

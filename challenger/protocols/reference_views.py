@@ -82,7 +82,17 @@ class Params:
     def terms(self) -> Terms:
         """Seal, wait, challenge."""
         said = f"window {self.window} s"
-        return Terms(self.challenge_bond, self.reward, self.burnt, 2, self.seal_age, said, self.as_text(), fixed=True)
+        return Terms(
+            self.challenge_bond,
+            self.reward,
+            self.burnt,
+            2,
+            self.seal_age,
+            said,
+            self.as_text(),
+            fixed=True,
+            demands=self.window,
+        )
 
     def as_text(self) -> str:
         """JSON, for the record."""

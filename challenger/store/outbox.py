@@ -6,6 +6,7 @@ lease has run out ``LeaseExpired``. So a process that was thought dead and wakes
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -84,9 +85,9 @@ class Outbox:
     ) -> None:
         async with self._store.begin(now) as unit:
             await unit.fences.hold(self._account, self._token)
-            before = await unit.transactions.get(row)
             await unit.transactions.mined(row, tx_hash, block, block_hash, gas_used)
-            sent = [attempt.sent_at for attempt in before.attempts if attempt.sent_at is not None]
+            versions = await _of_one_try(unit, row, tx_hash)
+            sent = [version.sent_at for version in versions if version.sent_at is not None]
             if sent:
                 # how long a transaction of ours takes to be in a block, with its replacements: what the slack is reckoned
                 # with. By the block's time: one that was mined while we were away took no longer for that
@@ -114,6 +115,25 @@ class Outbox:
         async with self._store.begin(now) as unit:
             await unit.fences.hold(self._account, self._token)
             yield unit.transactions
+
+
+async def _of_one_try(unit: Unit, identity: int, tx_hash: Hash32) -> list[AttemptRow]:
+    """The versions of the try in which ``tx_hash`` was signed. Where a try begins the journal says: the nonce does not, since
+    an empty transaction that gives one up has the same at each try. None where the journal's latest do not reach so far."""
+    row = await unit.transactions.get(identity)
+    number = next(attempt.number for attempt in row.attempts if attempt.hash == tx_hash)
+    tried: set[int] = set()
+    for entry in await unit.journal.about(row.intent.subject):
+        told = json.loads(entry.payload) if entry.kind.startswith("tx-") else {}
+        if told.get("id") != identity:
+            continue
+        if entry.kind == "tx-intent" and number in tried:
+            break
+        if entry.kind == "tx-intent":
+            tried.clear()
+        elif "signed_hash" in told:
+            tried.add(told["attempt"])
+    return [attempt for attempt in row.attempts if attempt.number in tried] if number in tried else []
 
 
 async def _given_up(unit: Unit, identity: int) -> str:

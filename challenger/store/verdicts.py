@@ -11,6 +11,9 @@ from challenger.store.rows import VerdictRow
 from challenger.store.schema import commitments, verdicts, work
 from challenger.store.subjects import subject_of
 
+#: Looks in vain that are counted: more tell nothing new.
+_VAIN = 400
+
 
 class Verdicts:
     def __init__(self, connection: AsyncConnection, journal: Journal, now: UnixTime) -> None:
@@ -48,6 +51,13 @@ class Verdicts:
         """Every verdict on ``commitment``, oldest first."""
         query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
         return [VerdictRow(*row) for row in await self._connection.execute(query)]
+
+    async def vain(self, commitment: CommitmentId) -> list[str]:
+        """What was said each time that data of ``commitment`` was not to be had, newest first: the last few hundred."""
+        query = select(verdicts.c.detail).where(
+            verdicts.c.commitment == commitment, verdicts.c.kind == VerdictKind.UNAVAILABLE.value
+        )
+        return list((await self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(_VAIN))).scalars())
 
     async def confirmed(self, after: int, limit: int) -> list[tuple[CommitmentId, int]]:
         """Commitments of which a fraud stands as borne out by the second backend, with the id of its verdict: those above

@@ -78,10 +78,12 @@ class Item(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task."""
+    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task; ``behind``: its data,
+    or its task's, lies behind a URI."""
 
     commitment: CommitmentId
     state: str
+    committed_at: UnixTime
     closes: UnixTime
     model: ModelId
     provider: Address
@@ -89,6 +91,7 @@ class Waiting(NamedTuple):
     detail: str
     attempts: int
     next_try: UnixTime
+    behind: bool = False
 
 
 class Work:
@@ -194,8 +197,10 @@ class Work:
         """Work in ``states`` with something to be done now or later, the window that closes first coming first."""
         joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
         joined = joined.outerjoin(tasks, tasks.c.task == commitments.c.task)
-        chain = commitments.c.closes, commitments.c.model, commitments.c.provider, tasks.c.fee
-        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try)
+        row = commitments.c
+        chain = row.committed_at, row.closes, row.model, row.provider, tasks.c.fee
+        behind = (row.output_uri != "") | (func.coalesce(tasks.c.input_uri, "") != "")
+        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try, behind)
         query = query.select_from(joined).where(
             work.c.state.in_([state.value for state in states]), work.c.next_try < NEVER
         )

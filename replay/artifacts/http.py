@@ -14,6 +14,8 @@ from replay.artifacts.sources import too_large
 
 _PIECE = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
+#: What our own rules say of an address.
+_FORBIDDEN = frozenset({ArtifactReason.SCHEME, ArtifactReason.ADDRESS})
 
 
 class HttpSource:
@@ -55,18 +57,29 @@ class HttpSource:
 
     async def _follow(self, uri: str, into: BinaryIO, max_bytes: int, accept: str) -> None:
         at = URL(uri)
-        for _ in range(self._max_redirects + 1):
-            if at.scheme not in ("http", "https") or not at.raw_host:
-                raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(str(at))} is neither http nor https", uri=uri)
-            async with self._session.get(at, allow_redirects=False, headers={"Accept": accept}) as answer:
-                if answer.status not in _REDIRECTS:
-                    await self._body(answer, uri, into, max_bytes)
-                    return
-                target = answer.url.join(URL(answer.headers.get("Location", "")))
+        for hops in range(self._max_redirects + 1):
+            try:
+                target = await self._step(at, uri, into, max_bytes, accept)
+            except ArtifactRefused as error:
+                if hops and error.reason in _FORBIDDEN:  # its address is allowed: it is the server that leads elsewhere
+                    raise ArtifactRefused(ArtifactReason.REDIRECT, error.detail, uri=uri) from error
+                raise
+            if target is None:
+                return
             if at.scheme == "https" and target.scheme != "https":
                 raise ArtifactRefused(ArtifactReason.REDIRECT, "from https down to another scheme", uri=uri)
             at = target
         raise ArtifactRefused(ArtifactReason.REDIRECT, f"more than {self._max_redirects} redirects", uri=uri)
+
+    async def _step(self, at: URL, uri: str, into: BinaryIO, max_bytes: int, accept: str) -> URL | None:
+        """One request; where it leads to, None when it gave what was asked for."""
+        if at.scheme not in ("http", "https") or not at.raw_host:
+            raise ArtifactRefused(ArtifactReason.SCHEME, f"{masked(str(at))} is neither http nor https", uri=uri)
+        async with self._session.get(at, allow_redirects=False, headers={"Accept": accept}) as answer:
+            if answer.status not in _REDIRECTS:
+                await self._body(answer, uri, into, max_bytes)
+                return None
+            return answer.url.join(URL(answer.headers.get("Location", "")))
 
     async def _body(self, answer: aiohttp.ClientResponse, uri: str, into: BinaryIO, max_bytes: int) -> None:
         if answer.status in (404, 410):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from challenger.app import opened
 from challenger.domain import State
+from challenger.sim import data
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import ToyFiles
@@ -18,10 +19,11 @@ from tests.integration.test_watcher import scene
 
 
 class Net(ToyFiles):
-    """``down``: addresses at which nobody answers, all of them while ``cut``; ``gone``: at which there is nothing."""
+    """As the real store: what was had once is kept. ``down``: addresses at which nobody answers, all of them while ``cut``; ``gone``: at which there is nothing."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, read=data.read) -> None:
+        super().__init__(read)
+        self.cached: dict[str, bytes] = {}
         self.cut = False
         self.down: set[str] = set()
         self.gone: set[str] = set()
@@ -32,6 +34,11 @@ class Net(ToyFiles):
         self._routes.answered("https://another.example/")
 
     async def fetch_bundle(self, uri, root, length, max_bytes=0):
+        if uri not in self.cached:
+            self.cached[uri] = await self.asked(uri, root, length)
+        return self.cached[uri]
+
+    async def asked(self, uri, root, length):
         if self.cut or uri in self.down:
             error = ArtifactMissing(ArtifactReason.UNREACHABLE, uri=uri)
             error.meanwhile = self._routes.silent(uri)
@@ -39,7 +46,7 @@ class Net(ToyFiles):
         self._routes.answered(uri)
         if uri in self.gone:
             raise ArtifactMissing(ArtifactReason.NOT_FOUND, uri=uri)
-        return await super().fetch_bundle(uri, root, length, max_bytes)
+        return await super().fetch_bundle(uri, root, length)
 
 
 @asynccontextmanager

@@ -40,10 +40,10 @@ class Contest:
         return self.arena.devnet.accounts[WATCHER].address
 
     @asynccontextmanager
-    async def watcher(self, **filing) -> AsyncIterator[App]:
+    async def watcher(self, files: ToyFiles | None = None, **filing) -> AsyncIterator[App]:
         filing = {"correlated_providers": 100} | filing
         settings = replace(self.settings, filing=replace(self.settings.filing, **filing))
-        files = ToyFiles(self.arena.room.read)
+        files = files or ToyFiles(self.arena.room.read)
         rpc, engine = self.rpc, _in_our_own_turn
         async with opened(settings, rpc=rpc, files=files, workers=self.workers, engine=engine) as app:
             yield app

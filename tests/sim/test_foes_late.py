@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from challenger.domain import DemandId, DemandOutcome, Part, State, TxState
+from challenger.domain import CommitmentId, DemandId, DemandOutcome, Part, State, TxState
 from challenger.sim.foes.arena import Deal, sample
 from challenger.sim.foes.baits import Bait, last_bit
 from challenger.sim.foes.forwarder import OnPayment
 from challenger.sim.toy import ToyWorkers
 from challenger.sim.wallet import ActorFailed
+from replay.layout import bundle_root
 from replay.sandbox import Inconclusive, Reason
+from tests.integration.test_cut_off import Net
 from tests.sim.foes_stage import contest, state
 from tests.sim.test_foes_rivals import accuse
 
@@ -37,6 +39,30 @@ async def test_input_posted_in_the_last_second_is_replayed_and_the_fraud_filed_i
         await c.until_quiet(app)
         assert c.once(one.job)
         assert (await state(app, one.job))[0] is State.WITHDRAWN
+
+
+async def test_a_window_made_longer_by_a_friend_leaves_the_time_for_demands_as_it_is(tmp_path, template):
+    """The output's server is silent, and nobody else is asked for anything; a friend demands the input, which is answered at
+    once and extends the window."""
+    async with contest(tmp_path, template, window=900) as c:
+        a = c.arena
+        net = Net(a.room.read)
+        a.room.put(bundle_root(sample(1)), sample(1))
+        cheat, friend = await a.party("cheat"), await a.party("friend")
+        (one,) = await a.serve([Deal(cheat, sample(1), hides_input=True, hides_output=True)])
+        net.down = {a.room.address(one.answer.output_root)}
+        first = a.market.jobs[one.job].closes
+        demand = a.calls.demand(CommitmentId(one.job), Part.INPUT, 0, a.deployment.params.demand_bond)
+        async with c.watcher(net) as app:
+            await c.turns(app, 40)
+            await a.act([friend.does(demand)])
+            await a.answer(cheat, a.open_demand(Part.INPUT), sample(1))
+            await a.refresh()
+            assert a.market.jobs[one.job].closes > first + 300
+            while not (ours := [e for e in a.events("Demanded") if e["demander"] == c.account]):
+                assert await a.blocks.now() < first, "its time is over"
+                await c.turn(app)
+            assert [e["job"] for e in ours] == [one.job]
 
 
 async def test_an_output_that_appears_late_is_judged_like_any_other(tmp_path, template):

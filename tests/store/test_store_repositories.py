@@ -291,6 +291,54 @@ async def test_what_came_to_nothing_starts_anew_under_its_key_when_asked(store: 
         await outbox.sent(row.id, 9, T0)
 
 
+async def send(outbox: Outbox, row: int, nonce: int, name: str, now: int) -> None:
+    made = await outbox.signed(row, Signed(nonce, name))
+    await outbox.sent(row, made.number, now)
+
+
+async def inclusion(store: Store) -> tuple[int, float]:
+    async with store.read() as view:
+        return (await view.latencies.all())["inclusion"]
+
+
+# what the sender gives a nonce up with keeps its nonce, however often it is tried
+@pytest.mark.parametrize("nonce", [0, 1])
+@pytest.mark.parametrize("end", [TxState.REVERTED, TxState.REPLACED, TxState.ABANDONED])
+async def test_how_long_inclusion_takes_counts_from_the_try_that_was_mined(
+    store: Store, end: TxState, nonce: int
+) -> None:
+    outbox = await Outbox.claim(store, ME, "test", T0)
+    row = await outbox.propose(wish(), ME, T0)
+    await send(outbox, row.id, 0, "a former try", T0)
+    await outbox.closed(row.id, end, "came to nothing", T0 + 50)
+    await outbox.propose(wish(), ME, T0 + 1_800, again=True)
+    await send(outbox, row.id, nonce, "one", T0 + 1_800)
+    await send(outbox, row.id, nonce, "its replacement", T0 + 1_807)
+    await outbox.mined(row.id, h("its replacement"), 5, h("b"), 1, T0 + 1_812, mined_at=T0 + 1_812)
+    assert await inclusion(store) == (1, 12.0)
+
+
+async def test_how_long_inclusion_takes_where_a_former_try_is_mined_after_all(store: Store) -> None:
+    outbox = await Outbox.claim(store, ME, "test", T0)
+    row = await outbox.propose(wish(), ME, T0)
+    await send(outbox, row.id, 0, "a former try", T0)
+    await outbox.requeued(row.id, "the nonce went to another", T0 + 20)
+    await send(outbox, row.id, 1, "one", T0 + 21)
+    await outbox.mined(row.id, h("a former try"), 5, h("b"), 1, T0 + 36, mined_at=T0 + 36)
+    assert await inclusion(store) == (1, 36.0)
+
+
+async def test_how_long_inclusion_takes_is_not_known_of_what_was_not_seen_to_be_sent(store: Store) -> None:
+    outbox = await Outbox.claim(store, ME, "test", T0)
+    row = await outbox.propose(wish(), ME, T0)
+    await send(outbox, row.id, 0, "a former try", T0)
+    await outbox.requeued(row.id, "the nonce went to another", T0 + 20)
+    await outbox.signed(row.id, Signed(1, "one"))  # and died before it could say that it was sent
+    await outbox.mined(row.id, h("one"), 5, h("b"), 1, T0 + 36, mined_at=T0 + 36)
+    async with store.read() as view:
+        assert await view.latencies.all() == {}
+
+
 async def test_the_last_owner_of_an_account_fences_off_the_ones_before(store: Store) -> None:
     old = await Outbox.claim(store, ME, "first", T0)
     row = await old.propose(wish(), ME, T0)

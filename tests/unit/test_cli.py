@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,45 @@ def test_every_command_is_in_the_docs_and_the_readme_names_only_real_ones():
     for name in re.findall(r"challenger ([a-z]+)", readme):
         if name not in ("with", "from"):
             assert name in COMMANDS, name
+
+
+#: What the page says of all commands at once.
+COMMON = frozenset({"--help", "--json", "--config"})
+
+
+def long_options(command: argparse.ArgumentParser, words: str = "challenger") -> Iterator[tuple[str, str]]:
+    """(words of a command as a page writes them, long option of it) of ``command`` and all below it."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                yield from long_options(sub, f"{words.removeprefix('challenger ')} {name}")
+        yield from ((words, option) for option in action.option_strings if option.startswith("--"))
+
+
+def passages() -> list[str]:
+    """What stands under one heading, on any page; the row of a table that is about a command for itself."""
+    found = []
+    for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+        for section in re.split(r"(?m)^(?=#+ )", page.read_text()):
+            row = r"(?m)^\| `challenger .*\n"
+            found += [re.sub(row, "", section), *re.findall(row, section)]
+    return found
+
+
+def test_every_option_of_every_command_is_explained_where_a_page_speaks_of_the_command():
+    texts = passages()
+
+    def told(*wanted: str) -> bool:
+        return any(all(re.search(rf"(?<![\w-]){one}(?![\w-])", text) for one in wanted) for text in texts)
+
+    wanted = [pair for pair in long_options(parser()) if pair[1] not in COMMON]
+    assert ("evidence export", "--small") in wanted
+    assert [f"{words} {option}" for words, option in wanted if not told(words, option)] == []
+
+
+def test_the_options_that_all_commands_share_are_explained_once():
+    commands = (DOCS / "operators.md").read_text().partition("\n## Commands\n")[2].partition("\n|")[0]
+    assert {option for option in COMMON - {"--help"} if f"`{option}" not in commands} == set()
 
 
 def test_the_written_file_is_toml_that_loads_with_every_default(tmp_path):

@@ -1,0 +1,350 @@
+"""Data that does not come: how often it is asked for, what that keeps waiting, and when it is demanded."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from challenger.domain import Mode, State
+from challenger.pipeline.learned import action_of
+from challenger.service import LOOKERS
+from challenger.sim.scenario import Kind
+from challenger.sim.scoreboard import Truth
+from challenger.sim.toy import ToyWorkers
+from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactTooLarge
+from tests.integration.test_cut_off import Net, demanded, on
+from tests.integration.test_watcher import scene
+
+RETRY = 60
+WINDOW = 3_600
+ONE = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": 1, "round_size": 1}
+
+
+class Slow(Net):
+    """``lost``: so many requests to an address come to nothing first; ``fails``: how an address answers every time;
+    ``slow`` come after 59 s, and those ``dead`` give up after 60 s, for so many times. ``now``: chain time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: dict[str, int] = {}
+        self.fails: dict[str, Exception] = {}
+        self.slow: set[str] = set()
+        self.dead: dict[str, int] = {}
+        self.asked_for: list[str] = []
+        self.waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.now = 0
+
+    async def until(self, time: int) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append((time, future))
+        await future
+
+    def wake(self, now: int) -> None:
+        self.now = now
+        for _, future in [one for one in self.waiting if one[0] <= now]:
+            future.set_result(None)
+        self.waiting = [one for one in self.waiting if one[0] > now]
+
+    async def asked(self, uri, root, length):
+        self.asked_for.append(uri)
+        if uri in self.slow:
+            await self.until(self.now + 59)
+        if (dead := self.dead.get(uri, 0)) > 0:
+            self.dead[uri] = dead - 1
+            await self.until(self.now + 60)
+        if uri in self.fails:
+            raise self.fails[uri]
+        left = self.lost.get(uri, 0)
+        self.lost[uri] = left - 1
+        was, self.down = self.down, self.down | ({uri} if left > 0 or dead > 0 else set())
+        try:
+            return await super().asked(uri, root, length)
+        finally:
+            self.down = was
+
+
+class SlowWorkers(ToyWorkers):
+    """One worker, ``seconds`` of chain time for each replay."""
+
+    def __init__(self, net: Slow, seconds: int) -> None:
+        super().__init__()
+        self._net, self._seconds, self._lane = net, seconds, asyncio.Lock()
+
+    async def replay(self, request):
+        async with self._lane:
+            await self._net.until(self._net.now + self._seconds)
+            return await super().replay(request)
+
+
+class Drive:
+    """The service's loops side by side over chain time, in steps of four seconds."""
+
+    def __init__(self, s, app, net: Slow) -> None:
+        self.s, self.app, self.net = s, app, net
+        turns = [app.prefetch, app.investigate, *(app.look for _ in range(LOOKERS))]
+        self.turns = dict(enumerate(turns))
+        self.tasks: dict[int, asyncio.Task[bool]] = {}
+
+    async def block(self) -> None:
+        await self.app.step()
+        for _ in range(3):
+            await self._until_all_wait()
+            self.net.wake(self.net.now + 4)
+        await self.s.world.blocks.travel(max(self.net.now, await self.s.world.blocks.now() + 1))
+        self.net.now = await self.s.world.blocks.now()
+
+    async def _until_all_wait(self) -> None:
+        """Turns the loops until each is idle or waits for what only time brings."""
+        idle: set[int] = set()
+        while True:
+            for number, turn in self.turns.items():
+                if number not in self.tasks and number not in idle:
+                    self.tasks[number] = asyncio.ensure_future(turn())
+            known = len(self.net.waiting)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            done = [number for number, task in self.tasks.items() if task.done()]
+            for number in done:
+                if self.tasks.pop(number).result():
+                    idle.clear()
+                else:
+                    idle.add(number)
+            if not done and known == len(self.net.waiting):
+                return
+
+    async def end(self) -> None:
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+def patient(s) -> None:
+    s.settings = replace(s.settings, replay=replace(s.settings.replay, retry_seconds=RETRY))
+
+
+async def commitments(app) -> list:
+    async with app.store.read() as view:
+        return [item.commitment for item in await view.work.listing(limit=500)]
+
+
+async def state(app, commitment) -> str:
+    async with app.store.read() as view:
+        return (await view.work.get(commitment)).state
+
+
+async def until(s, app, net, close: int) -> None:
+    """Another server answers between any two looks."""
+    while await s.world.blocks.now() < close:
+        await s.turn(app, people=False)
+        net.another()
+
+
+@pytest.mark.parametrize("left", [440, 540, 3_450])
+@pytest.mark.parametrize("slowest", [0, 1_812])
+async def test_a_few_lost_requests_are_no_withholding_however_little_time_is_left(tmp_path, left, slowest):
+    async with scene(tmp_path, seed=3, by_uri=100, cheats=()) as s:
+        patient(s)
+        net = Slow()
+        await s.world.play()
+        await s.world.blocks.travel(await s.world.blocks.now() + WINDOW - 150 - left)
+        async with on(s, net) as app:
+            await app.step()
+            if slowest:
+                async with app.store.begin(await s.world.blocks.now()) as unit:
+                    await app.learned.add(unit, "inclusion", float(slowest))
+            one = (await commitments(app))[-1]
+            net.lost = {one.output_uri: 3}
+            while await state(app, one.commitment) in (State.OBSERVED, State.SAMPLED):
+                await s.turn(app, people=False)
+                net.another()
+            assert await state(app, one.commitment) == State.REPLAYED
+            assert net.asked_for.count(one.output_uri) == 4
+            assert not await demanded(s)
+
+
+async def test_two_silent_servers_are_demanded_where_another_answered_now_and_then(tmp_path):
+    async with scene(tmp_path, seed=3, by_uri=100, cheats=()) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            two = (await commitments(app))[:2]
+            net.down = {row.output_uri for row in two}
+            turns = 0
+            while await s.world.blocks.now() < two[0].closes - 60:
+                await s.turn(app, people=False)
+                turns += 1
+                if turns % 80 == 0:
+                    net.another()
+            assert set(await demanded(s)) == {row.commitment for row in two}
+
+
+@pytest.mark.parametrize("how", ["confirm", "correlated"])
+async def test_a_person_is_told_while_half_of_the_window_is_left(tmp_path, how):
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": 4, "round_size": 4}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        filing = {"mode": Mode.CONFIRM} if how == "confirm" else {"correlated_providers": 2}
+        async with on(s, net, **filing) as app:
+            await s.world.play()
+            await app.step()
+            silent = (await commitments(app))[: 1 if how == "confirm" else 2]
+            net.down = {row.output_uri for row in silent}
+            wanted, told = ("approval" if how == "confirm" else "paused"), 0
+            while not told and await s.world.blocks.now() < silent[0].closes:
+                await s.turn(app, people=False)
+                net.another()
+                if any(name == wanted for name, _ in app.telemetry.alerts.active()):
+                    told = silent[0].closes - await s.world.blocks.now()
+            assert told > WINDOW / 2 - 300, told
+
+
+async def test_who_answers_and_gives_nothing_is_asked_again_and_demanded_in_the_end(tmp_path):
+    answers = [
+        ArtifactMissing(ArtifactReason.STATUS, "HTTP 503"),
+        ArtifactRefused(ArtifactReason.REDIRECT, "more than 3 redirects"),
+        ArtifactRefused(ArtifactReason.ENCODING, "the server insists on compression"),
+        ArtifactTooLarge(ArtifactReason.SIZE, "more than 100 bytes"),
+    ]
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": len(answers), "round_size": len(answers)}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            net.fails = {row.output_uri: answer for row, answer in zip(rows, answers, strict=True)}
+            await until(s, app, net, rows[0].closes - WINDOW // 2 - 300)
+            assert not await demanded(s), "it may be their trouble, and pass"
+            async with app.store.read() as view:
+                details = [(await view.work.get(row.commitment)).detail for row in rows]
+            for detail, answer in zip(details, answers, strict=True):
+                assert detail.startswith(f"output: refused, {answer.detail}"), detail
+            await until(s, app, net, rows[0].closes - WINDOW // 2 + 600)
+            assert set(await demanded(s)) == {row.commitment for row in rows}
+
+
+async def test_whoever_had_a_trouble_that_passed_is_asked_for_nothing(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            net.fails = {one.output_uri: ArtifactMissing(ArtifactReason.STATUS, "HTTP 503")}
+            await until(s, app, net, one.closes - WINDOW + 600)
+            net.fails = {}
+            await until(s, app, net, one.closes - WINDOW + 900)
+            assert await state(app, one.commitment) == State.REPLAYED
+            assert not await demanded(s)
+            assert s.workers.asked.count(("torch", False)) == 2, (
+                "known answer and one replay, however often it was looked for"
+            )
+
+
+async def test_a_task_longer_than_it_says_has_no_provider_asked_for_it(tmp_path):
+    """Whoever asked chose its length, and could else have an honest provider asked for more than a transaction holds."""
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            async with app.store.read() as view:
+                task = await view.chain.task(one.task)
+            net.fails = {task.input_uri: ArtifactTooLarge(ArtifactReason.SIZE, "more than 100 bytes")}
+            await until(s, app, net, one.closes - WINDOW + 600)
+            assert await state(app, one.commitment) == State.INCONCLUSIVE
+            assert not await demanded(s)
+
+
+async def test_slow_replays_of_silent_answers_leave_time_for_every_demand(tmp_path):
+    many, seconds = 6, 100
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": many, "round_size": many}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        s.workers = SlowWorkers(net, seconds)
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            net.down = {row.output_uri for row in rows}
+            net.now = await s.world.blocks.now()
+            async with app.store.begin(net.now) as unit:
+                for _ in range(20):
+                    await app.learned.add(unit, action_of("replay", rows[0].model, "torch"), float(seconds))
+            drive = Drive(s, app, net)
+            while net.now < rows[0].closes - 60:
+                net.another()
+                await drive.block()
+            await drive.end()
+            assert set(await demanded(s)) == {row.commitment for row in rows}
+            assert s.workers.asked.count(("torch", False)) == many + 1
+
+
+async def test_a_flood_of_slow_answers_keeps_no_demand_waiting(tmp_path):
+    """The watcher was away, and one server is silent; right then somebody else commits a hundred answers that drip for a
+    minute each, and are right."""
+    many = 100
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": many + 1, "round_size": many + 1}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        tasks = s.world.scenario.tasks
+        await s.world.round(tasks[:1])
+        await s.world.blocks.travel(await s.world.blocks.now() + WINDOW - 1_200)
+        async with on(s, net) as app:
+            await app.step()
+            (one,) = await commitments(app)
+            net.dead = {one.output_uri: 1_000}
+            await s.world.round(tasks[1:])
+            await app.step()
+            net.slow = {row.output_uri for row in await commitments(app)} - set(net.dead)
+            net.now = await s.world.blocks.now()
+            drive = Drive(s, app, net)
+            while net.now < one.closes - 60:
+                net.another()
+                await drive.block()
+            await drive.end()
+            assert set(await demanded(s)) == {one.commitment}
+
+
+async def test_servers_that_are_silent_twice_keep_no_fraud_waiting(tmp_path):
+    knobs = {"by_uri": 100, "cheats": (Kind.NUDGE,), "models": ("digits",), "tasks": 30, "round_size": 1}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            wrong = s.jobs(Truth.WRONG)
+            rows = await commitments(app)
+            net.dead = {row.output_uri: 2 for row in rows if row.commitment not in wrong}
+            assert len(net.dead) >= 20
+            last = max((row for row in rows if row.commitment in wrong), key=lambda row: row.closes)
+            start = net.now = await s.world.blocks.now()
+            drive = Drive(s, app, net)
+            while await state(app, last.commitment) == State.SAMPLED and net.now < last.closes:
+                await drive.block()
+            await drive.end()
+            assert net.now - start <= 240, net.now - start
+
+
+async def test_nothing_is_looked_for_while_the_record_is_held_to_be_old(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            app._reconciler.holding = "an older copy"
+            assert not await app.look()
+            assert net.asked_for.count(one.output_uri) == 0
