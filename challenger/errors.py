@@ -176,6 +176,10 @@ class FetchRefused(Expected):
     """the rules of this watcher forbid to fetch from there; nothing is held against anyone"""
 
 
+class OwnGateways(Expected):
+    """no IPFS gateway of ours gave the data; nothing is held against anyone"""
+
+
 class OwnDisk(Expected):
     """the artefact cache on this machine could not be used; nothing is held against anyone"""
 

@@ -26,7 +26,10 @@ class Silence:
 
     def detail(self, part: Part) -> str:
         """The detail of an UNAVAILABLE verdict: up to the colon what is missing, as where it was said to be missing."""
-        return f"{part.value}: {_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _ALONE}{self.where}"
+        return f"{part.value}: {self}"
+
+    def __str__(self) -> str:
+        return f"{_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _ALONE}{self.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,10 @@ class Refusal:
 
     def detail(self, part: Part) -> str:
         """As ``Silence.detail``."""
-        return f"{part.value}: {_REFUSED}{self.why}"
+        return f"{part.value}: {self}"
+
+    def __str__(self) -> str:
+        return f"{_REFUSED}{self.why}"
 
 
 class Looks(NamedTuple):

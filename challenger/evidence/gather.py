@@ -17,7 +17,7 @@ from challenger.chain.answers import RawLog
 from challenger.chain.proofs import log_proof
 from challenger.chain.receipts import HEADER_FIELDS, Asks, parse_header, receipts_of
 from challenger.domain import Address, At, Block, ChainId, CommitmentId, Hash32, UnixTime, Verdict, VerdictKind
-from challenger.errors import EndpointError, FetchRefused, NoEvidence, OwnDisk, RpcError
+from challenger.errors import EndpointError, FetchRefused, NoEvidence, OwnDisk, OwnGateways, RpcError
 from challenger.evidence.form import Datum, Evidence, Observation, Sampling, ShownLog
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.judge import judge
@@ -27,6 +27,7 @@ from challenger.store.rows import CommitmentRow, EpochRow, HeadRow, JournalRow, 
 from challenger.store.schema import journal_heads
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
+from challenger.substitution import Substitution
 from replay.artifacts import ArtifactError
 from replay.artifacts.manifest import MANIFEST_NAME, manifest_files
 from replay.difference import Difference, first_difference
@@ -244,11 +245,13 @@ async def _datum(sources: Sources, inline: bytes, uri: str, root: Hash32, length
         return Datum(root, None, "the chain names no place where it lies")
     try:
         data = await sources.engine.bundle(uri, root, length)
-    except (FetchRefused, OwnDisk) as error:
+    except (FetchRefused, OwnDisk, OwnGateways) as error:
         return Datum(root, None, str(error))
     if isinstance(data, bytes):
         return Datum(root, data, "")
-    return Datum(root, None, "it cannot be had" if data is None else f"another thing lies in its place: {data}")
+    if isinstance(data, Substitution):
+        return Datum(root, None, f"another thing lies in its place: {data}")
+    return Datum(root, None, "it cannot be had" if data is None else f"it cannot be had: {data}")
 
 
 def _parted(computed: bytes | None, committed: bytes | None) -> Difference | None:

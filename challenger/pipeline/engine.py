@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from challenger.domain import Hash32, ModelId, Part, Verdict
-from challenger.errors import FetchRefused, OwnDisk
+from challenger.errors import FetchRefused, OwnDisk, OwnGateways
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
@@ -80,8 +80,8 @@ class Replays(Protocol):
 
     async def bundle(self, uri: str, root: Hash32, length: int) -> bytes | Lay:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
-        answers there, or who does refuses it; None when nothing can be had. Raises OwnDisk and FetchRefused, which are
-        nobody's withholding."""
+        answers there, or who does refuses it; None when nothing can be had. Raises OwnDisk, OwnGateways and FetchRefused,
+        which are nobody's withholding."""
         ...
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
@@ -132,8 +132,8 @@ class Engine:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
         answers there, or who does refuses it; None when it is said that there is nothing.
 
-        A full disk of our own raises OwnDisk, an address or declared size that our settings forbid FetchRefused: neither is
-        anybody's withholding.
+        A full disk of our own raises OwnDisk, gateways of ours that give nothing OwnGateways, an address or declared size that
+        our settings forbid FetchRefused: none of these is anybody's withholding.
         """
         if length > self._bundle_bytes:
             raise FetchRefused(f"{length} bytes are more than replay.input_bytes allows")
@@ -145,6 +145,8 @@ class Engine:
             if error.reason in REFUSED:
                 why = f"{error.detail or error.reason}, {error.uri}"
                 return Refusal(why, large=error.reason is ArtifactReason.SIZE)
+            if error.reason is ArtifactReason.GATEWAYS:
+                raise OwnGateways(str(error)) from error
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
             return Silence(error.uri, error.meanwhile) if error.reason in SILENT else _in_its_place(error)
@@ -157,7 +159,7 @@ class Engine:
             wanted = length <= MAX_TEXT and asks(decode_bundle(data))
             found = await self.bundle(uri, root, length) if wanted else b""
             return found if isinstance(found, bytes) else b""
-        except (LayoutError, FetchRefused, OwnDisk):
+        except (LayoutError, FetchRefused, OwnDisk, OwnGateways):
             return b""
 
     async def _manifest(self, facts: ModelFacts) -> Path | Verdict:

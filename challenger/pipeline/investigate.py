@@ -30,7 +30,7 @@ from challenger.domain import (
     Verdict,
     VerdictKind,
 )
-from challenger.errors import Expected, FetchRefused, StaleRow, StoreError
+from challenger.errors import Expected, FetchRefused, OwnGateways, StaleRow, StoreError
 from challenger.pipeline.backlog import Backlog, Plan, in_turn, to_fetch
 from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Replays
@@ -210,8 +210,8 @@ class Investigator:
             async with gate:
                 try:
                     await self._engine.bundle(uri, root, length)
-                except FetchRefused:
-                    return  # the replay says so, should it come to that
+                except (FetchRefused, OwnGateways):
+                    return  # the look at it says so, should it be drawn
 
         fetches = []
         for item in wanted:

@@ -148,8 +148,7 @@ class SelfTest:
             return honest
         try:
             async with asyncio.timeout(self._seconds):
-                behind = (honest.output_uri, honest.output_root, honest.output_length)
-                there = await self._engine.bundle(*behind)
+                there = await self._engine.bundle(*honest.behind)
         except (Expected, TimeoutError):
             there = None  # then only its root is falsified
         return replace(honest, output=there) if isinstance(there, bytes) else honest

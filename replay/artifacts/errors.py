@@ -10,7 +10,7 @@ from replay.errors import ReplayError
 
 
 class ArtifactReason(StrEnum):
-    """What went wrong, in one word. Only the first four can mean that somebody withholds data."""
+    """What went wrong, in one word."""
 
     NOT_FOUND = "not-found"
     UNREACHABLE = "unreachable"
@@ -19,6 +19,7 @@ class ArtifactReason(StrEnum):
     DIGEST = "digest"
     MANIFEST = "manifest"
     SIZE = "size"
+    TILES = "tiles"
     ROOM = "room"
     SCHEME = "scheme"
     ROOTS = "roots"

@@ -1,7 +1,9 @@
 """Whether the way to a server that says nothing was open: others, asked in the same time, have answered.
 
 A server that does not answer may be down, and so may our own line, our resolver or our firewall. From here the two look the
-same, but for what else is asked: between two failures of one host another one was reached, or nobody was.
+same, but for what else is asked: between two failures at one address another was reached (be it of the same host, which then
+keeps this one back), or none was. Where nothing else is to be asked, one that answered before is asked again for that alone
+(``another``).
 """
 
 from __future__ import annotations
@@ -11,37 +13,51 @@ from urllib.parse import urlsplit
 
 #: Hosts that are remembered, of each kind.
 _KEPT = 1_024
+#: Of so many that answered last one is asked again, each in its turn: one that is away since then is not the only witness.
+_WITNESSES = 16
 
 
 class Routes:
-    """What came of the last requests, by host. No clock: what counts is the order."""
+    """What came of the last requests: answers by host, failures by address. No clock: what counts is the order."""
 
     def __init__(self) -> None:
         self._count = 0
         self._answered: OrderedDict[str, int] = OrderedDict()
         self._silent: OrderedDict[str, int] = OrderedDict()
+        self._at: dict[str, str] = {}
+        self._turn = 0
 
     def answered(self, uri: str) -> None:
         """The host of ``uri`` said something, were it that there is no such thing."""
         host = host_of(uri)
-        self._silent.pop(host, None)
-        self._note(self._answered, host)
+        self._silent.pop(uri, None)
+        self._at[host] = uri
+        if (gone := self._note(self._answered, host)) is not None:
+            self._at.pop(gone, None)
 
     def silent(self, uri: str) -> str:
-        """The host of ``uri`` said nothing. Who else answered since it was silent before; empty when nobody did, or when
-        this is the first time."""
-        host = host_of(uri)
-        before = self._silent.get(host)
-        self._note(self._silent, host)
-        other = next((one for one in reversed(self._answered) if one != host), "")
-        return other if before is not None and other and self._answered[other] > before else ""
+        """Nothing was said at ``uri``. Which host answered since it was silent before; empty when none did, or when this is
+        the first time."""
+        before = self._silent.get(uri)
+        self._note(self._silent, uri)
+        last = next(reversed(self._answered), "")
+        return last if before is not None and last and self._answered[last] > before else ""
 
-    def _note(self, which: OrderedDict[str, int], host: str) -> None:
+    def another(self, uri: str) -> str:
+        """An address of another host than that of ``uri``, which answered before and may tell whether our line is up; empty
+        when there is none."""
+        host = host_of(uri)
+        unwell = {host_of(one) for one in self._silent}
+        others = [one for one in reversed(self._answered) if one != host and one not in unwell][:_WITNESSES]
+        self._turn += 1
+        return self._at[others[self._turn % len(others)]] if others else ""
+
+    def _note(self, which: OrderedDict[str, int], host: str) -> str | None:
+        """Whom that pushed out, if anyone."""
         self._count += 1
         which[host] = self._count
         which.move_to_end(host)
-        if len(which) > _KEPT:
-            which.popitem(last=False)
+        return which.popitem(last=False)[0] if len(which) > _KEPT else None
 
 
 def host_of(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ GIB = 1 << 30
 #: Tiles of a bundle that are hashed at most, in this very process: half a second of a processor. A row of four bytes makes a
 #: tile of 1,024, so that bytes bound nothing; rows of 512 bytes and more are bounded by them alone.
 MAX_TILES = 1 << 17
+#: How long a witness has for its headers.
+_WITNESS_SECONDS = 10.0
 #: Errors that a server's answer led to.
 _HEARD = frozenset(
     {
@@ -122,7 +125,7 @@ class ArtifactStore:
             tiles = sum(tile_count(array.shape, array.dtype) for array in tensors.values())
             if tiles > (most := max(MAX_TILES, max_bytes // 512)):
                 raise ArtifactTooLarge(
-                    ArtifactReason.SIZE, f"its rows are short: {tiles} tiles to hash, {most} allowed", uri=uri
+                    ArtifactReason.TILES, f"its rows are short: {tiles} tiles to hash, {most} allowed", uri=uri
                 )
             return bundle_root(tensors) == root
 
@@ -210,11 +213,27 @@ class ArtifactStore:
         except ArtifactError as error:
             if source is self._http and error.reason in SILENT:
                 error.meanwhile = self._routes.silent(uri)
+                await self._witness(source, uri)
             elif source is self._http and error.reason in _HEARD:
                 self._routes.answered(uri)
             raise
         if source is self._http:
             self._routes.answered(uri)
+
+    async def _witness(self, source: Source, uri: str) -> None:
+        """Where ``uri`` was silent: asks another host, which answered before, whether our line is up. Its headers are enough."""
+        other = self._routes.another(uri)
+        if not other:
+            return
+        try:
+            async with asyncio.timeout(_WITNESS_SECONDS):
+                await source.copy(other, io.BytesIO(), 0)
+        except TimeoutError:
+            return
+        except ArtifactError as error:
+            if error.reason not in _HEARD:
+                return
+        self._routes.answered(other)
 
     def _source(self, uri: str) -> Source:
         try:

@@ -248,6 +248,26 @@ async def test_whoever_had_a_trouble_that_passed_is_asked_for_nothing(tmp_path):
             )
 
 
+async def test_gateways_of_ours_that_give_nothing_cost_no_case(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            net.fails = {one.output_uri: ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable")}
+            await until(s, app, net, one.closes - WINDOW + 600)
+            async with app.store.read() as view:
+                row = await view.work.get(one.commitment)
+            assert row.state == State.SAMPLED
+            assert "no IPFS gateway of ours" in row.detail
+            net.fails = {}
+            await until(s, app, net, one.closes - WINDOW + 900)
+            assert await state(app, one.commitment) == State.REPLAYED
+            assert not await demanded(s)
+
+
 async def test_a_task_longer_than_it_says_has_no_provider_asked_for_it(tmp_path):
     """Whoever asked chose its length, and could else have an honest provider asked for more than a transaction holds."""
     async with scene(tmp_path, seed=3, **ONE) as s:

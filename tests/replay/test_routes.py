@@ -17,13 +17,16 @@ def test_silence_is_the_hosts_where_another_answered_between_two_of_its_failures
     assert routes.silent(A) == "", "once for each answer"
 
 
-def test_its_own_other_addresses_and_other_silent_hosts_are_no_witnesses() -> None:
+def test_its_host_at_another_address_is_a_witness_and_other_silent_ones_are_none() -> None:
     routes = Routes()
     routes.silent(A)
     routes.answered("https://user:word@A.example/other")
-    assert routes.silent(A) == "", "it answered meanwhile: this is the first failure again"
+    assert routes.silent(A) == "a.example", "it keeps this one back"
     routes.silent(B)
     assert routes.silent(A) == ""
+    routes.answered(A)
+    routes.answered(C)
+    assert routes.silent(A) == "", "it was there meanwhile: this is the first failure again"
 
 
 def test_hosts_without_number_do_not_fill_the_memory() -> None:
@@ -33,3 +36,16 @@ def test_hosts_without_number_do_not_fill_the_memory() -> None:
         routes.answered(f"https://x{number}.example/")
     assert routes.silent("https://4999.example/") == "x4999.example"
     assert routes.silent("https://0.example/") == "", "forgotten, and so it is the first time"
+
+
+def test_a_witness_answered_before_is_another_host_and_each_has_its_turn():
+    routes = Routes()
+    assert routes.another("https://a.example/1") == ""
+    routes.answered("https://a.example/1")
+    assert routes.another("https://a.example/2") == ""
+    routes.answered("https://b.example/1")
+    routes.answered("https://c.example/1")
+    routes.answered("https://c.example/2")
+    assert {routes.another("https://a.example/1") for _ in range(4)} == {"https://b.example/1", "https://c.example/2"}
+    routes.silent("https://c.example/2")
+    assert {routes.another("https://a.example/1") for _ in range(4)} == {"https://b.example/1"}

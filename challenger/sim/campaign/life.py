@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import traceback
 from collections import Counter
@@ -36,20 +37,44 @@ class FaultyWorkers(ToyWorkers):
 
 
 class FaultyFiles(ToyFiles):
-    """Data that nobody serves us while our own line is down."""
+    """As the real store: what was had once is kept, and a silent server has another one asked whether our line is up. Nobody
+    serves us while it is down. What is withheld is withheld in one of three manners, by its address: the server says so, says
+    nothing, or refuses."""
 
     def __init__(self, engine: Engine, read: Callable[[bytes, str], bytes]) -> None:
         super().__init__(read)
         self._engine = engine
         self._routes = Routes()
+        self._kept: dict[bytes, bytes] = {}
 
     async def fetch_bundle(self, uri: str, root: bytes, length: int, max_bytes: int = 0) -> bytes:
+        if root not in self._kept:
+            try:
+                self._kept[root] = await self._asked(uri, root, length, max_bytes)
+            except ArtifactMissing as error:
+                if error.reason is not ArtifactReason.UNREACHABLE:
+                    self._routes.answered(uri)
+                    raise
+                error.meanwhile = self._routes.silent(uri)
+                witness = self._routes.another(uri)
+                if witness and self._engine.strikes(Fault.CUT_OFF, "cut-off") is None:
+                    self._routes.answered(witness)
+                raise
+            self._routes.answered(uri)
+        return self._kept[root]
+
+    async def _asked(self, uri: str, root: bytes, length: int, max_bytes: int) -> bytes:
         if self._engine.strikes(Fault.CUT_OFF, "cut-off") is not None:
-            error = ArtifactMissing(ArtifactReason.UNREACHABLE, uri=uri)
-            error.meanwhile = self._routes.silent(uri)
-            raise error
-        self._routes.answered(uri)
-        return await super().fetch_bundle(uri, root, length, max_bytes)
+            raise ArtifactMissing(ArtifactReason.UNREACHABLE, uri=uri)
+        try:
+            return await super().fetch_bundle(uri, root, length, max_bytes)
+        except ArtifactMissing:
+            manner = hashlib.sha256(uri.encode()).digest()[0] % 3
+            if manner == 0:
+                raise
+            if manner == 1:
+                raise ArtifactMissing(ArtifactReason.UNREACHABLE, uri=uri) from None
+            raise ArtifactMissing(ArtifactReason.STATUS, "HTTP 503", uri=uri) from None
 
 
 class Life:
