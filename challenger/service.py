@@ -221,8 +221,8 @@ class App:
     async def gather(self) -> bool:
         """Fetches data: of what was drawn, then of new commitments, drawn or not; True when there were any. The loops of
         ``run`` do both side by side."""
-        moved = False
-        while not self.held and await self._investigator.look(await self._now()):
+        moved, now = False, await self._now()
+        while not self.held and await self._investigator.look(now):
             moved = True
         return await self.prefetch() or moved
 

@@ -54,6 +54,8 @@ _LANDED = frozenset({TxState.MINED, TxState.FINAL})
 _HASTE = 3
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
+#: Pauses between two tries after which a look at data is not of now any more.
+_RECENT = 5
 #: Beginnings of reasons under which others may still do what we cannot.
 _OTHERS = ("eligibility:", "capability:", "window:")
 
@@ -209,6 +211,11 @@ class Filer:
         if reason:
             await self._wait(item, head.time, reason)
             return False
+        if part is not None and await self._may_be_back(item, head):
+            back: dict[str, Any] = {"attempts": max(1, item.work.attempts), "next_try": 0}
+            async with self._store.begin(head.time) as unit:
+                await unit.work.move(commitment, State.UNAVAILABLE, State.SAMPLED, **back)
+            return True
         ask: Callable[[], Awaitable[Intent | None]] = (
             partial(self._adapter.open_dispute, accusation)
             if accusation is not None
@@ -221,6 +228,18 @@ class Filer:
             if intent is not None:
                 await self._wish(unit, intent)
         return True
+
+    async def _may_be_back(self, item: Item, head: Block) -> bool:
+        """Whether data is to be looked for once more before it is demanded: it waited for a person, a cap or the end of a pause
+        since the last look, and there is time."""
+        row, now = item.commitment, self._learned.now
+        until = demand_by(
+            now.demanded_by(row.committed_at, row.closes), now.demand(row.model), self._limits.safety_seconds
+        )
+        async with self._store.read() as view:
+            last = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
+        recent = _RECENT * self._patience.retry
+        return last is not None and head.time - last.time > recent and until - head.time > recent
 
     async def _aid(self, item: Item, head: Block, accusation: Accusation, reason: str, *, pinned: bool) -> str:
         """Where only others can dispute, or do: what can be done beside them, once. The case itself goes on waiting;

@@ -116,6 +116,7 @@ class Investigator:
         self._busy: set[CommitmentId] = set()
         self._at_hand: dict[CommitmentId, Away] = {}
         self._found = 0
+        self._choosing = asyncio.Lock()
         self._looks: tuple[tuple[int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
         self._seen: dict[str, tuple[int, int, UnixTime]] = {}
 
@@ -258,14 +259,15 @@ class Investigator:
 
     async def _to_look_at(self, now: UnixTime) -> CommitmentId | None:
         """The next one, which is busy from now on."""
-        key = self._store.changes, now
-        if self._looks[0] != key:
-            async with self._store.read() as view:
-                rows = self._closing.prolonged(await view.work.waiting([State.SAMPLED]))
-            there = {row.commitment for row in rows}
-            self._at_hand = {one: away for one, away in self._at_hand.items() if one in there}
-            ready = [row for row in rows if row.next_try <= now < row.closes and to_fetch(row)]
-            self._looks = key, deque(row.commitment for row in in_turn(ready))
+        async with self._choosing:
+            key = self._store.changes, now
+            if self._looks[0] != key:
+                async with self._store.read() as view:
+                    rows = self._closing.prolonged(await view.work.to_fetch(now))
+                there = {row.commitment for row in rows}
+                self._at_hand = {one: away for one, away in self._at_hand.items() if one in there}
+                ready = [row for row in rows if now < row.closes and to_fetch(row)]
+                self._looks = key, deque(row.commitment for row in in_turn(ready))
         waiting = self._looks[1]
         while waiting:
             chosen = waiting.popleft()

@@ -193,8 +193,15 @@ class Work:
         query = query.order_by(commitments.c.closes, commitments.c.block, commitments.c.log_index).limit(limit)
         return await self._items(query)
 
-    async def waiting(self, states: Collection[State], limit: int = 50_000) -> list[Waiting]:
-        """Work in ``states`` with something to be done now or later, the window that closes first coming first."""
+    async def to_fetch(self, now: UnixTime) -> list[Waiting]:
+        """Drawn work whose data is to be looked for now: it lies behind a URI, or was looked for in vain before."""
+        return await self.waiting([State.SAMPLED], fetched=now)
+
+    async def waiting(
+        self, states: Collection[State], limit: int = 50_000, *, fetched: UnixTime | None = None
+    ) -> list[Waiting]:
+        """Work in ``states`` with something to be done now or later, the window that closes first coming first. ``fetched``:
+        only what may be tried at that time and needs data that is not on the chain."""
         joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
         joined = joined.outerjoin(tasks, tasks.c.task == commitments.c.task)
         row = commitments.c
@@ -204,6 +211,8 @@ class Work:
         query = query.select_from(joined).where(
             work.c.state.in_([state.value for state in states]), work.c.next_try < NEVER
         )
+        if fetched is not None:
+            query = query.where(work.c.next_try <= fetched, or_(behind, work.c.attempts > 0))
         rows = await self._connection.execute(query.order_by(commitments.c.closes).limit(limit))
         return [Waiting(*row) for row in rows]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from challenger.domain import Mode, State
+from challenger.pipeline.approval import decide, terms_of
 from challenger.pipeline.learned import action_of
 from challenger.service import LOOKERS
 from challenger.sim.scenario import Kind
@@ -368,3 +369,27 @@ async def test_nothing_is_looked_for_while_the_record_is_held_to_be_old(tmp_path
             app._reconciler.holding = "an older copy"
             assert not await app.look()
             assert net.asked_for.count(one.output_uri) == 0
+
+
+async def test_what_came_back_while_a_person_took_their_time_is_not_demanded(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net, mode=Mode.CONFIRM) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            net.down = {one.output_uri}
+            while await state(app, one.commitment) != State.UNAVAILABLE:
+                await s.turn(app, people=False)
+                net.another()
+            await until(s, app, net, await s.world.blocks.now() + 600)
+            net.down = set()
+            async with app.store.read() as view:
+                item = await view.work.item(one.commitment)
+                terms = await terms_of(view, app.adapter, item)
+            async with app.store.begin(await s.world.blocks.now()) as unit:
+                await decide(unit, item, terms, approved=True, person="ada", note="")
+            await until(s, app, net, await s.world.blocks.now() + 120)
+            assert await state(app, one.commitment) == State.REPLAYED
+            assert not await demanded(s)
