@@ -94,8 +94,8 @@ def looks(details: Iterable[str]) -> Looks:
 
 
 def withheld(run: Looks, *, half: bool, last: bool) -> bool:
-    """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``: a
-    demand fits only just twice.
+    """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``:
+    three quarters of it, or a demand fits only just twice.
 
     What a server says of itself counts the second time. A refusal, which may be its trouble, and silence, which may be our
     line's, get half of the time that there is; the rest is for whoever has to decide, and for the demand.

@@ -372,8 +372,9 @@ class Investigator:
         """Whether trying again is pointless. ``vain``: what was said of its data so far, newest first. A worker that failed
         gets all tries; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            half = (item.commitment.committed_at + self._demand_by(item)) / 2
-            return withheld(looks(vain), half=now >= half, last=now >= self._last_look(item))
+            committed = item.commitment.committed_at
+            passed = (now - committed) / max(1, self._demand_by(item) - committed)
+            return withheld(looks(vain), half=passed >= 1 / 2, last=passed >= 3 / 4 or now >= self._last_look(item))
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 
     # the confirmation

@@ -132,7 +132,7 @@ async def test_a_server_that_is_silent_while_others_answer_is_taken_at_its_silen
             assert await demanded(s) == Counter({silent.commitment: 1})
 
 
-async def test_where_nothing_else_is_asked_silence_is_borne_as_long_as_a_demand_fits(tmp_path):
+async def test_where_nothing_else_is_asked_silence_is_borne_for_three_quarters_of_the_time(tmp_path):
     knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": 1, "round_size": 1}
     async with scene(tmp_path, seed=3, **knobs) as s:
         net = Net()
@@ -147,9 +147,9 @@ async def test_where_nothing_else_is_asked_silence_is_borne_as_long_as_a_demand_
             closes = item.commitment.closes
             while await s.world.blocks.now() < closes - 60:
                 await s.turn(app)
-            assert await demanded(s) == Counter({item.commitment.commitment: 1})
+            assert set(await demanded(s)) == {item.commitment.commitment}, "its input, and when that was posted its output"
             demand = next(e for e in await s.events() if e.name == "Demanded")
-            assert closes - 900 < (await s.devnet.rpc.block(demand.log.block)).time < closes - 120
+            assert closes - 1_100 < (await s.devnet.rpc.block(demand.log.block)).time < closes - 900
 
 
 async def test_providers_who_withhold_one_after_the_other_count_together(tmp_path):
