@@ -52,6 +52,8 @@ class Closing:
         self._store = store
         self._chain = chain
         self._longer: dict[CommitmentId, UnixTime] = {}
+        #: How often the chain has named a later close.
+        self.news = 0
 
     def prolonged(self, rows: Sequence[Waiting]) -> Sequence[Waiting]:
         """``rows`` with the closes that the chain has named since, where they are later than the index's."""
@@ -71,6 +73,7 @@ class Closing:
             closes = row.closes if standing is None else standing.window.closes
             why = "" if closes > now else await _open_over(view, commitment, standing, head.time)
         if closes > now:
+            self.news += 1
             self._longer = {one: until for one, until in self._longer.items() if until > now} | {commitment: closes}
             return Outlook(open=True, why="", on=head.number)
         if not why and (head.time < closes or (standing is not None and standing.block.number < head.number)):

@@ -37,7 +37,7 @@ from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
 from challenger.pipeline.judge import confirms
 from challenger.pipeline.learned import Learned, action_of
-from challenger.pipeline.observe import PASSING, Away, Observer, missing
+from challenger.pipeline.observe import OWN_GATEWAYS, PASSING, Away, Observer, missing
 from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
 from challenger.silence import looks, patient, withheld
@@ -117,7 +117,7 @@ class Investigator:
         self._at_hand: dict[CommitmentId, Away] = {}
         self._found = 0
         self._choosing = asyncio.Lock()
-        self._looks: tuple[tuple[int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
+        self._looks: tuple[tuple[int, int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
         self._seen: dict[str, tuple[int, int, UnixTime]] = {}
 
     async def step(self) -> bool:
@@ -260,7 +260,7 @@ class Investigator:
     async def _to_look_at(self, now: UnixTime) -> CommitmentId | None:
         """The next one, which is busy from now on."""
         async with self._choosing:
-            key = self._store.changes, now
+            key = self._store.changes, self._closing.news, now
             if self._looks[0] != key:
                 async with self._store.read() as view:
                     rows = self._closing.prolonged(await view.work.to_fetch(now))
@@ -300,7 +300,9 @@ class Investigator:
             return None
         async with self._store.read() as view:
             found = await view.verdicts.get(item.work.verdict)
-        if found is None or found.kind != VerdictKind.UNAVAILABLE or found.output_root is None:
+        if found is None or found.output_root is None:
+            return None
+        if found.kind != VerdictKind.UNAVAILABLE and not found.detail.startswith(OWN_GATEWAYS):
             return None
         return replace(as_verdict(found), kind=VerdictKind.VALID, detail="")
 
@@ -346,12 +348,11 @@ class Investigator:
     def _next(self, item: Item, verdict: Verdict, began: UnixTime, now: UnixTime, tries: int) -> UnixTime:
         """When to judge again, so that a demand, or the rest of the way to a challenge, still fits; and never one try upon
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
-        row = item.commitment
+        row, until = item.commitment, self._demand_by(item)
+        if patient(verdict.detail) or verdict.detail.startswith(OWN_GATEWAYS):
+            # each look at who does not answer counts: what a server's silence took is no pause besides
+            return max(UnixTime(now + 1), soon(began, until, self._pace.retry))
         if verdict.kind is VerdictKind.UNAVAILABLE:
-            until = self._demand_by(item)
-            if patient(verdict.detail):
-                # each look at who does not answer counts: what a server's silence took is no pause besides
-                return max(UnixTime(now + 1), soon(began, until, self._pace.retry))
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
         at_leisure = max(look_again(now, until, tries, self._pace.retry), self._soon(item, now, tries))
@@ -375,6 +376,8 @@ class Investigator:
             committed = item.commitment.committed_at
             passed = (now - committed) / max(1, self._demand_by(item) - committed)
             return withheld(looks(vain), half=passed >= 1 / 2, last=passed >= 3 / 4 or now >= self._last_look(item))
+        if verdict.detail.startswith(OWN_GATEWAYS):
+            return False
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 
     # the confirmation

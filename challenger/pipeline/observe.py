@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
-from challenger.errors import FetchRefused
+from challenger.errors import FetchRefused, OwnGateways
 from challenger.pipeline.engine import Lay, ModelFacts, Replays
 from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.silence import Refusal
@@ -18,10 +18,12 @@ from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
 
-#: Of parts that are not to be had, what there is in their place.
-Away = Mapping[Part, Lay]
+#: Of parts that are not to be had, what there is in their place, or what of ours is in the way.
+Away = Mapping[Part, Lay | FetchRefused | OwnGateways]
+#: How it is said that our own gateways gave nothing, which costs no case: it is looked for until its window closes.
+OWN_GATEWAYS = "gateways"
 #: Beginnings of reasons that may pass with time.
-PASSING = ("timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
+PASSING = (OWN_GATEWAYS, "timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
 
 
 _UNKNOWN = "record: its task or model is not in the index"
@@ -74,18 +76,19 @@ class Observer:
             question = await question_of(view, row)
         if question is None:
             return inconclusive(_UNKNOWN, backend)
-        found: dict[Part, Lay] = {}
         try:
             given = await _input(self._engine, question)
-            if not isinstance(given, bytes):
-                return {Part.INPUT: given}
-            if question.output_uri and not question.output:
-                shown = await self._engine.bundle(*question.behind)
-                if not isinstance(shown, bytes):
-                    found[Part.OUTPUT] = shown
-        except FetchRefused as error:
-            return inconclusive(f"fetch: {error}", backend)
-        return found
+        except (FetchRefused, OwnGateways) as error:
+            return inconclusive(_ours(error), backend)
+        if not isinstance(given, bytes):
+            return {Part.INPUT: given}
+        if not question.output_uri or question.output:
+            return {}
+        try:
+            shown = await self._engine.bundle(*question.behind)
+        except (FetchRefused, OwnGateways) as error:
+            return {Part.OUTPUT: error}  # no reason not to replay: a wrong root is wrong whatever lies there
+        return {} if isinstance(shown, bytes) else {Part.OUTPUT: shown}
 
 
 async def question_of(view: View, row: CommitmentRow) -> Question | None:
@@ -132,8 +135,8 @@ async def verdict_on(
     raises OwnDisk."""
     try:
         return await _verdict(engine, question, backend, fresh, away or {})
-    except FetchRefused as error:
-        return inconclusive(f"fetch: {error}", backend)
+    except (FetchRefused, OwnGateways) as error:
+        return inconclusive(_ours(error), backend)
 
 
 async def _verdict(engine: Replays, asked: Question, backend: str, fresh: bool, away: Away) -> Verdict:
@@ -164,11 +167,18 @@ async def _input(engine: Replays, asked: Question) -> bytes | Lay:
     return given
 
 
-def missing(part: Part, lay: Lay, right: Verdict | None = None) -> Verdict:
+def missing(part: Part, lay: Lay | FetchRefused | OwnGateways, right: Verdict | None = None) -> Verdict:
     """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody. ``right``: a replay that came to
     the committed roots, so that only the data is wanting."""
-    detail = part.value if lay is None else lay.detail(part)
-    return unavailable(detail) if right is None else replace(right, kind=VerdictKind.UNAVAILABLE, detail=detail)
+    if isinstance(lay, FetchRefused | OwnGateways):
+        said = inconclusive(_ours(lay), "")
+    else:
+        said = unavailable(part.value if lay is None else lay.detail(part))
+    return said if right is None else replace(right, kind=said.kind, detail=said.detail)
+
+
+def _ours(error: FetchRefused | OwnGateways) -> str:
+    return f"{OWN_GATEWAYS if isinstance(error, OwnGateways) else 'fetch'}: {error}"
 
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:

@@ -147,7 +147,9 @@ async def test_where_nothing_else_is_asked_silence_is_borne_for_three_quarters_o
             closes = item.commitment.closes
             while await s.world.blocks.now() < closes - 60:
                 await s.turn(app)
-            assert set(await demanded(s)) == {item.commitment.commitment}, "its input, and when that was posted its output"
+            assert set(await demanded(s)) == {item.commitment.commitment}, (
+                "its input, and when that was posted its output"
+            )
             demand = next(e for e in await s.events() if e.name == "Demanded")
             assert closes - 1_100 < (await s.devnet.rpc.block(demand.log.block)).time < closes - 900
 

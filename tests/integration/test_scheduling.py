@@ -25,6 +25,7 @@ async def drawn(s, app) -> None:
     for _ in range(8):
         await app.step()
         await s.world.blocks.tick()
+    await app.gather()
     assert (await s.states(app))[State.SAMPLED] == 10
 
 
@@ -148,6 +149,7 @@ async def test_after_an_absence_what_has_least_slack_is_replayed_first_and_what_
         await s.world.blocks.travel(int(begins[2]) + 1)  # too late for some, by prediction, though every window is open
         async with s.watcher() as app:
             await app.step()
+            await app.gather()
             now = await app.clock()
             while await app.investigate():
                 pass

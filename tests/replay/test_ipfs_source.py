@@ -198,8 +198,8 @@ async def test_where_one_gateway_is_no_good_the_next_is_asked(tmp_path, bad):
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        (liar, "digest"), (silent, "timeout"), (endless, "size"), (broken, "status"), (to("http://127.0.0.2/"), "address"),
-        (to("http://[::1]/"), "address"), (to("file:///etc/passwd"), "scheme"), (to("/ipfs/loop"), "redirect|unreachable|status"),
+        (liar, "digest"), (silent, "timeout"), (endless, "size"), (broken, "status"), (to("http://127.0.0.2/"), "redirect"),
+        (to("http://[::1]/"), "redirect"), (to("file:///etc/passwd"), "redirect"), (to("/ipfs/loop"), "redirect|unreachable|status"),
     ],
 )  # fmt: skip
 async def test_where_none_is_any_good_the_gateways_are_named_and_nobody_else(tmp_path, bad, told):

@@ -183,6 +183,7 @@ async def test_a_window_that_was_extended_while_away_is_not_closed_by_what_the_i
         await a.blocks.travel(first + 60)
         async with c.watcher() as app:
             for _ in range(3):
+                await app.gather()
                 await app.investigate()
             assert (await state(app, one.job))[0] is State.CONFIRMED
             await c.until_quiet(app)
@@ -227,6 +228,7 @@ async def test_an_endpoint_without_state_keeps_a_case_and_that_is_said(tmp_path,
         async with c.watcher() as app:
             await stepped(c, app, 8)
             asked = refusing.asked
+            await app.gather()
             await app.investigate()
             assert (await state(app, one.job))[0] is State.REPLAYED
             assert refusing.asked == asked, "nothing is asked about a window that is open"
@@ -257,6 +259,7 @@ async def test_what_is_made_final_in_the_first_block_that_allows_it_is_a_miss_al
         await paused(app)
         await stepped(c, app, 8)
         for _ in range(judged):
+            await app.gather()
             await app.investigate()
             await app.step()
         before, _ = await state(app, one.job)
