@@ -321,7 +321,10 @@ class Sender:
             await self._close(view, row, TxState.ABANDONED, f"nonce {nonce} is used by now")
             return
         offer = outbid(view, nonce, self._policy.fees)
-        await self._broadcast(view, row, await self._sign(view, row, nonce, TRANSFER_GAS, offer))
+        # at the cap it may be the very transaction that was signed at a former try
+        again = [one for one in row.attempts if (one.nonce, one.max_fee, one.tip) == (nonce, offer.max_fee, offer.tip)]
+        signed = again[-1] if again else await self._sign(view, row, nonce, TRANSFER_GAS, offer)
+        await self._broadcast(view, row, signed)
 
     async def _launch_call(self, view: View, row: Row) -> None:
         intent = row.intent

@@ -119,8 +119,9 @@ def outbid(view: View, nonce: int, policy: FeePolicy) -> Fees:
     slack = view.slack(nonce)
     best = fees.offer(policy, view.base_fee, slack)
     for rival in view.rows:
-        if rival.nonce == nonce and rival.attempts:
-            last = Fees(rival.attempts[-1].max_fee, rival.attempts[-1].tip)
+        # a row that has no nonce at present may have had this one, at a former try
+        if signed := [one for one in rival.attempts if one.nonce == nonce]:
+            last = Fees(signed[-1].max_fee, signed[-1].tip)
             raised = fees.bump(policy, last, view.base_fee, slack) or Fees(policy.cap, last.tip)
             best = Fees(max(best.max_fee, raised.max_fee), max(best.tip, raised.tip))
     return best

@@ -112,8 +112,9 @@ class Investigator:
         self._telemetry = telemetry
         self._idle = idle or Idle()
         self._gathered: tuple[BlockNumber, int] | None = None
-        #: Whose data is being looked for, or which are replayed; and of those that were looked for and are to be replayed, what is not to be had.
+        #: Whose data is being looked for, or which are replayed.
         self._busy: set[CommitmentId] = set()
+        #: Of those whose data was looked for and which are to be replayed: what of it is not to be had.
         self._at_hand: dict[CommitmentId, Away] = {}
         self._found = 0
         self._choosing = asyncio.Lock()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sender_stage import START, Stage, Unreliable
+import pytest
+from sender_stage import GWEI, POLICY, START, Stage, Unreliable
 
 from challenger.domain import BlockNumber, Call, Hash32, TxState, UnixTime, Wei
 from challenger.sim.wallet import Wallet
@@ -117,3 +118,30 @@ async def test_what_was_final_and_is_no_longer_is_followed_to_what_the_new_branc
     await place.devnet.mine()
     await place.finish(sender)
     assert await place.states(1) == [S.REVERTED]
+
+
+@pytest.mark.parametrize("cap", [100, 2])
+async def test_a_nonce_given_up_again_after_a_deep_reorg_does_not_stop_the_sender(place: Stage, cap: int) -> None:
+    """The same nonce, gas and fees would be the very transaction of the former try: it is outbid, or goes out again at the cap."""
+    policy = replace(POLICY, fees=replace(POLICY.fees, cap=Wei(cap * GWEI)))
+    await place.propose(1, lasts=100)
+    sender = await place.sender(policy=policy)
+    await sender.step()
+    await place.mine_without_us(10)
+    place.node.swallow = True
+    await sender.step()
+    await sender.step()
+    await place.devnet.mine()
+    place.node.swallow = False
+    await place.finish(sender)
+    await place.devnet.reorg(5)
+    place.node.swallow = True
+    for _ in range(6):
+        await sender.step()
+        await place.mine_without_us(1)
+    place.node.swallow = False
+    await place.finish(sender)
+    (own,) = await place.own_rows()
+    assert own.state in (S.FINAL, S.REPLACED, S.ABANDONED)
+    hashes = [attempt.hash for attempt in own.attempts]
+    assert len(hashes) == len(set(hashes))
