@@ -47,6 +47,7 @@ from challenger.telemetry.metrics import HEAD_BLOCK
 _RANGES = 50
 #: States in which a case waits for a pause to end.
 _KEPT = (State.SAMPLED, State.UNAVAILABLE, State.CONFIRMED)
+_LOOKS = "look"
 #: Servers of data that are waited for at a time.
 LOOKERS = 16
 #: One turn of a loop: True when something moved and the next turn should follow at once.
@@ -258,7 +259,7 @@ class App:
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.prefetch, stop))
             for _ in range(LOOKERS):
-                group.create_task(self._loop("look", self.look, stop))
+                group.create_task(self._loop(_LOOKS, self.look, stop))
             group.create_task(self._loop("self-test", self.selftest, stop))
             group.create_task(self._loop("evidence", self.keep_evidence, stop))
             group.create_task(self.telemetry.alerts.run(stop))
@@ -280,8 +281,11 @@ class App:
             moved = False
             try:
                 moved = await turn()
-                self._said.pop(name, None)
-                self.telemetry.alerts.clear("crashed", name)
+                if (
+                    moved or name != _LOOKS
+                ):  # of several that look, those that found nothing to do say nothing of the rest
+                    self._said.pop(name, None)
+                    self.telemetry.alerts.clear("crashed", name)
             except TakenOver:
                 raise
             except (Expected, StoreError) as error:

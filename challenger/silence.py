@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from challenger.domain import Part
+from challenger.domain import Part, UnixTime
 from replay.artifacts.routes import host_of
 
 _ALONE, _AMONG = "silent, ", "silent while "
-_REFUSED = "refused, "
+_REFUSED, _REFUSED_AMONG = "refused, ", "refused while "
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,12 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The server answered, and gave neither the data nor the word that it is not there: ``why``, with the address.
-    ``large``: what it would give is more than our settings allow."""
+    """The server answered, and gave neither the data nor the word that it is not there: ``why``. ``where`` and ``meanwhile`` as
+    of ``Silence``: a portal of our own line refuses too. ``large``: what it would give is more than our settings allow."""
 
     why: str
+    where: str
+    meanwhile: str = ""
     large: bool = False
 
     def detail(self, part: Part) -> str:
@@ -45,18 +47,21 @@ class Refusal:
         return f"{part.value}: {self}"
 
     def __str__(self) -> str:
-        return f"{_REFUSED}{self.why}"
+        return (
+            f"{_REFUSED_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _REFUSED}{self.why}, {self.where}"
+        )
 
 
 class Looks(NamedTuple):
-    """What a run of looks at one part of a commitment came to, all of them in vain. ``silent``: no answer at all, ``among``
-    those between which another host answered; ``refused``; ``said``: the server said that it has no such thing, or gave
-    another."""
+    """What a run of looks at one part of a commitment came to, all of them in vain. ``silent``: no answer at all; ``refused``;
+    ``among``: of both, those between which another server gave what it was asked for; ``said``: the server said that it has
+    no such thing, or gave another. ``lasted``: seconds from the first of them to the last."""
 
     silent: int = 0
     among: int = 0
     refused: int = 0
     said: int = 0
+    lasted: int = 0
 
     @property
     def all(self) -> int:
@@ -65,32 +70,34 @@ class Looks(NamedTuple):
     @property
     def heard(self) -> int:
         """Looks at which our line was up, by what answered."""
-        return self.among + self.refused + self.said
+        return self.among + self.said
 
 
 #: Looks in vain, and of those with our line up, after which silence is taken for withholding.
 ENOUGH = Looks(silent=12, among=6)
-#: … and at the last look, when waiting longer would leave no time for a demand.
-AT_LAST = Looks(silent=6, among=3)
+#: … and at the last look, when waiting longer would leave no time for a demand: a server that starts anew, or our line,
+#: may be away for as long as ``lasted``.
+AT_LAST = Looks(silent=6, among=3, lasted=180)
 
 
-def looks(details: Iterable[str]) -> Looks:
-    """The latest run over ``details`` of UNAVAILABLE verdicts, newest first: up to the first that names another part."""
+def looks(said_when: Iterable[tuple[str, UnixTime]]) -> Looks:
+    """The latest run over details and times of UNAVAILABLE verdicts, newest first: up to the first that names another part."""
     silent = among = refused = said = 0
-    part = None
-    for detail in details:
+    part, first, last = None, 0, 0
+    for detail, time in said_when:
         missing, _, told = detail.partition(": ")
         if part not in (None, missing):
             break
-        part = missing
+        last = last if part else time
+        part, first = missing, time
         if told.startswith((_ALONE, _AMONG)):
             silent += 1
-            among += told.startswith(_AMONG)
-        elif told.startswith(_REFUSED):
+        elif told.startswith((_REFUSED, _REFUSED_AMONG)):
             refused += 1
         else:
             said += 1
-    return Looks(silent, among, refused, said)
+        among += told.startswith((_AMONG, _REFUSED_AMONG))
+    return Looks(silent, among, refused, said, last - first)
 
 
 def withheld(run: Looks, *, half: bool, last: bool) -> bool:
@@ -102,28 +109,33 @@ def withheld(run: Looks, *, half: bool, last: bool) -> bool:
     """
     if run.said >= 2:
         return True
-    if half and run.refused >= 2:
+    if half and run.refused >= 2 and run.heard >= 2:
         return True
     if half and run.all >= ENOUGH.silent and run.heard >= ENOUGH.among:
         return True
-    return last and run.all >= AT_LAST.silent
+    return last and run.all >= AT_LAST.silent and run.lasted >= AT_LAST.lasted
+
+
+def told(run: Looks) -> bool:
+    """Whether a person who looked at what is away will have been told of it: it may have been given up by then."""
+    return run.said >= 2 or run.all >= AT_LAST.silent
 
 
 def unheard(run: Looks) -> bool:
-    """Whether the silence may be our own line's: hardly anything answered while it lasted."""
-    return run.silent > 0 and run.heard < AT_LAST.among and run.said < 2
+    """Whether it may be our own line's doing: hardly any other server gave anything while it lasted."""
+    return run.silent + run.refused > 0 and run.heard < AT_LAST.among and run.said < 2
 
 
 def patient(detail: str) -> bool:
     """Whether what ``detail`` tells of may pass by itself: silence, or a refusal."""
-    return detail.partition(": ")[2].startswith((_ALONE, _AMONG, _REFUSED))
+    return detail.partition(": ")[2].startswith((_ALONE, _AMONG, _REFUSED, _REFUSED_AMONG))
 
 
 def host_of_silence(detail: str) -> str:
-    """The host that was silent, empty for any other detail."""
+    """The host that was silent or refused while no other was known to answer, empty for any other detail."""
     told = detail.partition(": ")[2]
-    return host_of(told.removeprefix(_ALONE)) if told.startswith(_ALONE) else ""
+    return host_of(told.rpartition(", ")[2]) if told.startswith((_ALONE, _REFUSED)) else ""
 
 
-#: Beginnings of details in SQL's LIKE that tell of silence which may be ours.
-UNHEARD = tuple(f"{part.value}: {_ALONE}%" for part in (Part.INPUT, Part.OUTPUT))
+#: Beginnings of such details in SQL's LIKE.
+UNHEARD = tuple(f"{part.value}: {how}%" for part in (Part.INPUT, Part.OUTPUT) for how in (_ALONE, _REFUSED))

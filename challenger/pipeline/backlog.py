@@ -73,7 +73,7 @@ class Backlog:
         self._low = low
 
     async def plan(self, now: UnixTime, at_hand: Collection[CommitmentId] = ()) -> Plan:
-        """``at_hand``: whose data was fetched; what lies behind a URI is not replayed before that."""
+        """``at_hand``: whose data was looked for; nothing is replayed before that."""
         await self._learned.refresh()
         async with self._store.read() as view:
             rows = self._closing.prolonged(await view.work.waiting(_HANDLED))
@@ -86,13 +86,14 @@ class Backlog:
         late = [row for row in rows if row.closes <= now and row.next_try <= now and row.state in ours]
         accused = sorted((row for row in ready if row.state == State.REPLAYED), key=self._due)
         sampled = [row for row in ready if row.state == State.SAMPLED]
-        queue = [self._item(row) for row in sampled if row.commitment in at_hand or not to_fetch(row)]
+        # what is still looked for takes part as well, so that there is room when it comes; what was away does not
+        queue = [self._item(row) for row in sampled if row.commitment in at_hand or not withheld(row)]
         put_by = [self._item(row) for row in aside if row.closes > now]
         busy = sum(self._learned.now.confirm(row.model) for row in accused)
         found = arrange(queue, put_by, now, self._workers, busy, idle=not accused)
         return Plan(
             accused=[row.commitment for row in accused],
-            replays=[item.commitment for item in found.replays],
+            replays=[item.commitment for item in found.replays if item.commitment in at_hand],
             late=late,
             shed=[item.commitment for item in found.shed],
             back=[item.commitment for item in found.back],
@@ -157,11 +158,6 @@ def _conditions(found: Sequence[tuple[float, Waiting]], now: UnixTime) -> dict[s
     if len(found) > _ONE_BY_ONE:
         conditions[""] = {"count": len(found)}
     return conditions
-
-
-def to_fetch(row: Waiting) -> bool:
-    """Whether it is to be looked for before any replay: it lies behind a URI, or the last look found it missing."""
-    return row.behind or withheld(row)
 
 
 def in_turn(rows: Sequence[Waiting]) -> list[Waiting]:

@@ -26,8 +26,7 @@ from replay.sandbox import Completed, Inconclusive, ReplayRequest
 MAX_TEXT = (4 << 20) + 64
 #: The seed under which a known-answer pair holds.
 KNOWN_SEED = bytes(32)
-#: Why a fetch failed that says something of whoever should serve the data. Any other reason may be ours: a size that our
-#: settings forbid, a server that wants us to slow down or to log in.
+#: Why a fetch failed that says something of whoever should serve the data.
 WITHHELD = frozenset(
     {
         ArtifactReason.NOT_FOUND,
@@ -82,6 +81,10 @@ class Replays(Protocol):
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
         answers there, or who does refuses it; None when nothing can be had. Raises OwnDisk, OwnGateways and FetchRefused,
         which are nobody's withholding."""
+        ...
+
+    async def weights(self, facts: ModelFacts) -> Verdict | None:
+        """Has the model's files brought here; why they cannot be had, None when they are here."""
         ...
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
@@ -143,13 +146,21 @@ class Engine:
             raise OwnDisk(str(error)) from error
         except ArtifactError as error:
             if error.reason in REFUSED:
-                why = f"{error.detail or error.reason}, {error.uri}"
-                return Refusal(why, large=error.reason is ArtifactReason.SIZE)
+                large = error.reason is ArtifactReason.SIZE
+                return Refusal(error.detail or error.reason, error.uri, error.meanwhile, large=large)
             if error.reason is ArtifactReason.GATEWAYS:
                 raise OwnGateways(str(error)) from error
             if error.reason not in WITHHELD:
                 raise FetchRefused(str(error)) from error
             return Silence(error.uri, error.meanwhile) if error.reason in SILENT else _in_its_place(error)
+
+    async def weights(self, facts: ModelFacts) -> Verdict | None:
+        """Has the model's files brought here; why they cannot be had, None when they are here. Of a model that is not run in any
+        case nothing is fetched."""
+        if facts.mode != "exact" or facts.spec_version != SPEC_VERSION:
+            return None  # ``observe`` says so
+        found = await self._manifest(facts)
+        return found if isinstance(found, Verdict) else None
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
         """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``

@@ -54,8 +54,9 @@ _LANDED = frozenset({TxState.MINED, TxState.FINAL})
 _HASTE = 3
 #: Data that is away is fetched again as after so many tries.
 _REFETCH = 3
-#: Pauses between two tries after which a look at data is not of now any more.
-_RECENT = 5
+#: Pauses between two tries, and seconds at most, after which a look at data is not of now any more; seconds that one more takes
+#: at most, with what follows.
+_RECENT, _RECENT_SECONDS, _A_LOOK = 5, 300, 120
 #: Beginnings of reasons under which others may still do what we cannot.
 _OTHERS = ("eligibility:", "capability:", "window:")
 
@@ -196,8 +197,10 @@ class Filer:
                 return False
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
-            demand = self._learned.now.demand(item.commitment.model)
-            until = demand_by(item.commitment.closes, demand, self._limits.safety_seconds)
+            until = self._demand_by(item)
+            until = (
+                item.commitment.closes if until <= head.time else until
+            )  # demanded by nobody, and looked for all the same
             again: dict[str, Any] = {
                 "attempts": 1,
                 "detail": besides(item.work.detail, reason),
@@ -229,17 +232,18 @@ class Filer:
                 await self._wish(unit, intent)
         return True
 
+    def _demand_by(self, item: Item) -> UnixTime:
+        """When a demand must be on its way at the latest."""
+        ahead = self._learned.now.demand(item.commitment.model)
+        return demand_by(self._closes(item), ahead, self._limits.safety_seconds)
+
     async def _may_be_back(self, item: Item, head: Block) -> bool:
         """Whether data is to be looked for once more before it is demanded: it waited for a person, a cap or the end of a pause
         since the last look, and there is time."""
-        row, now = item.commitment, self._learned.now
-        until = demand_by(
-            now.demanded_by(row.committed_at, row.closes), now.demand(row.model), self._limits.safety_seconds
-        )
         async with self._store.read() as view:
             last = None if item.work.verdict is None else await view.verdicts.get(item.work.verdict)
-        recent = _RECENT * self._patience.retry
-        return last is not None and head.time - last.time > recent and until - head.time > recent
+        recent = min(_RECENT * self._patience.retry, _RECENT_SECONDS)
+        return last is not None and head.time - last.time > recent and self._demand_by(item) - head.time > _A_LOOK
 
     async def _aid(self, item: Item, head: Block, accusation: Accusation, reason: str, *, pinned: bool) -> str:
         """Where only others can dispute, or do: what can be done beside them, once. The case itself goes on waiting;
@@ -303,7 +307,7 @@ class Filer:
         league with the provider has no haste. Left to them while there is time, since whoever won it will."""
         commitment = CommitmentId(item.work.commitment)
         ahead = self._learned.now.ahead(item.commitment.model)
-        urgent = item.commitment.closes - head.time <= _HASTE * (ahead.inclusion + ahead.depth) + self._patience.lead
+        urgent = self._closes(item) - head.time <= _HASTE * (ahead.inclusion + ahead.depth) + self._patience.lead
         async with self._store.read() as view:
             found = await view.chain.disputes(commitment=commitment, outcome=DisputeOutcome.OPEN)
         for dispute in reversed(found):  # the oldest first: a later one waits for it
@@ -324,7 +328,7 @@ class Filer:
             reason = await unapproved(view, terms)
         about, alerts = subject_of(terms.commitment), self._telemetry.alerts
         if reason.startswith(UNDECIDED):
-            alerts.alert("approval", about=about, action=terms.action.value, closes=item.commitment.closes)
+            alerts.alert("approval", about=about, action=terms.action.value, closes=self._closes(item))
         else:
             alerts.clear("approval", about)
         return reason
@@ -333,11 +337,12 @@ class Filer:
         """Seconds to spare as the filing begins, measured and in the journal: kind ``slack``."""
         model, action = item.commitment.model, Action.CHALLENGE if part is None else Action.DEMAND
         ahead = self._learned.now.ahead(model) if part is None else self._learned.now.demand(model)
-        spare = int(item.commitment.closes - unit.now - ahead.inclusion - ahead.depth)
+        closes = self._closes(item)
+        spare = int(closes - unit.now - ahead.inclusion - ahead.depth)
         told = {
             "action": action.value,
             "seconds": spare,
-            "closes": item.commitment.closes,
+            "closes": closes,
             "inclusion": int(ahead.inclusion),
             "depth": int(ahead.depth),
         }
@@ -395,8 +400,12 @@ class Filer:
 
     def _pause(self, item: Item, now: UnixTime) -> int:
         """Chain seconds between two looks, and two tries of a step that failed: fewer when the window closes soon."""
-        last = UnixTime(item.commitment.closes - self._limits.safety_seconds)
-        return soon(now, last, self._patience.retry) - now
+        return soon(now, UnixTime(self._closes(item) - self._limits.safety_seconds), self._patience.retry) - now
+
+    def _closes(self, item: Item) -> UnixTime:
+        """By when it must be filed: what is away can be demanded in the first window only."""
+        row = item.commitment
+        return row.closes if withheld(item) is None else self._learned.now.demanded_by(row.committed_at, row.closes)
 
     async def _opening(self, item: Item) -> tuple[TransactionRow | None, bool]:
         """The transaction that is to open a challenge or demand over this item, and whether the chain shows what it

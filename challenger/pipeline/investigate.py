@@ -31,7 +31,7 @@ from challenger.domain import (
     VerdictKind,
 )
 from challenger.errors import Expected, FetchRefused, OwnGateways, StaleRow, StoreError
-from challenger.pipeline.backlog import Backlog, Plan, in_turn, to_fetch
+from challenger.pipeline.backlog import Backlog, Plan, in_turn
 from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.idle import Idle
@@ -241,8 +241,8 @@ class Investigator:
     # the data of what was drawn: no replay waits for a server, and no look at one costs a replay
 
     async def look(self, now: UnixTime) -> bool:
-        """Looks for the data of one commitment that was drawn and lies behind a URI; True when there was one. Several may
-        run at once: each waits for its server only. ``now``: chain time as it was last seen, so that asking whether there is
+        """Looks for what the replay of one drawn commitment needs; True when there was one. Several may run at once: each
+        waits for its server only. ``now``: chain time as it was last seen, so that asking whether there is
         anything to do costs no endpoint a request."""
         chosen = await self._to_look_at(now)
         if chosen is None:
@@ -262,12 +262,14 @@ class Investigator:
         """The next one, which is busy from now on."""
         async with self._choosing:
             key = self._store.changes, self._closing.news, now
-            if self._looks[0] != key:
+            before, queue = self._looks
+            # what is new meanwhile waits for the queue's end, or a block
+            if before is None or before[1:] != key[1:] or (not queue and before != key):
                 async with self._store.read() as view:
-                    rows = self._closing.prolonged(await view.work.to_fetch(now))
+                    rows = self._closing.prolonged(await view.work.waiting([State.SAMPLED], ready=now))
                 there = {row.commitment for row in rows}
                 self._at_hand = {one: away for one, away in self._at_hand.items() if one in there}
-                ready = [row for row in rows if now < row.closes and to_fetch(row)]
+                ready = [row for row in rows if now < row.closes and row.commitment not in self._at_hand]
                 self._looks = key, deque(row.commitment for row in in_turn(ready))
         waiting = self._looks[1]
         while waiting:
@@ -370,8 +372,10 @@ class Investigator:
         twice = max(int(ahead.inclusion + ahead.depth), _LOOKS * self._pace.retry)
         return UnixTime(self._demand_by(item) - twice)
 
-    def _settled(self, item: Item, verdict: Verdict, vain: Sequence[str], now: UnixTime, tries: int) -> bool:
-        """Whether trying again is pointless. ``vain``: what was said of its data so far, newest first. A worker that failed
+    def _settled(
+        self, item: Item, verdict: Verdict, vain: Sequence[tuple[str, UnixTime]], now: UnixTime, tries: int
+    ) -> bool:
+        """Whether trying again is pointless. ``vain``: what was said of its data so far and when, newest first. A worker that failed
         gets all tries; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
             committed = item.commitment.committed_at

@@ -70,8 +70,8 @@ class Observer:
         return await verdict_on(self._engine, question, backend, fresh=fresh, away=away)
 
     async def look(self, row: CommitmentRow, backend: str) -> Away | Verdict:
-        """Fetches what ``row`` rests on, and replays nothing: what of it is not to be had, else why nothing can be said of
-        it. A full disk of ours raises OwnDisk."""
+        """Fetches what ``row`` rests on, and replays nothing: what of its data is not to be had, else why nothing can be said
+        of it. A full disk of ours raises OwnDisk."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
@@ -82,6 +82,9 @@ class Observer:
             return inconclusive(_ours(error), backend)
         if not isinstance(given, bytes):
             return {Part.INPUT: given}
+        del given  # it lies in the cache, and this may wait for long
+        if (away := await self._engine.weights(question.facts)) is not None:
+            return away
         if not question.output_uri or question.output:
             return {}
         try:

@@ -197,6 +197,10 @@ class RecipeEngine(Engine):
             return inconclusive(f"model: {why}", backend)
         return await self._ran(recipe, data, output_root(claim), backend, fresh=fresh)
 
+    async def weights(self, facts: ModelFacts) -> Verdict | None:  # noqa: ARG002
+        """They are the operator's own: the replay fetches them."""
+        return None
+
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:  # noqa: ARG002
         """No output is ever fetched: the files' CID is computed from our own."""
         return b""

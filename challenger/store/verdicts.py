@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from challenger.domain import Address, CommitmentId, ModelId, UnixTime, Verdict, VerdictKind
@@ -52,12 +52,13 @@ class Verdicts:
         query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
         return [VerdictRow(*row) for row in await self._connection.execute(query)]
 
-    async def vain(self, commitment: CommitmentId) -> list[str]:
-        """What was said each time that data of ``commitment`` was not to be had, newest first: the last few hundred."""
-        query = select(verdicts.c.detail).where(
+    async def vain(self, commitment: CommitmentId) -> list[tuple[str, UnixTime]]:
+        """What was said and when, each time that data of ``commitment`` was not to be had, newest first: the last few hundred."""
+        query = select(verdicts.c.detail, verdicts.c.time).where(
             verdicts.c.commitment == commitment, verdicts.c.kind == VerdictKind.UNAVAILABLE.value
         )
-        return list((await self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(_VAIN))).scalars())
+        rows = await self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(_VAIN))
+        return [(row.detail, row.time) for row in rows]
 
     async def confirmed(self, after: int, limit: int) -> list[tuple[CommitmentId, int]]:
         """Commitments of which a fraud stands as borne out by the second backend, with the id of its verdict: those above
@@ -87,11 +88,13 @@ class Verdicts:
             query = query.where(verdicts.c.time < until)
         return frozenset((await self._connection.execute(query)).scalars())
 
-    async def withheld(self, model: ModelId, since: UnixTime, until: UnixTime) -> frozenset[Address]:
-        """Providers of ``model`` of one of whose commitments data was found away twice at or after ``since`` and before
-        ``until``: as often as it takes before anybody is told of it."""
+    async def away(
+        self, model: ModelId, since: UnixTime, until: UnixTime
+    ) -> list[tuple[Address, list[tuple[str, UnixTime]]]]:
+        """Of each commitment on ``model`` of which data was away at or after ``since`` and before ``until``: its provider, and
+        what was said and when, newest first."""
         query = (
-            select(commitments.c.provider)
+            select(verdicts.c.commitment, commitments.c.provider, verdicts.c.detail, verdicts.c.time)
             .select_from(verdicts.join(commitments, commitments.c.commitment == verdicts.c.commitment))
             .where(
                 verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
@@ -99,7 +102,8 @@ class Verdicts:
                 verdicts.c.time < until,
                 commitments.c.model == model,
             )
-            .group_by(verdicts.c.commitment, commitments.c.provider)
-            .having(func.count() >= 2)
         )
-        return frozenset((await self._connection.execute(query)).scalars())
+        found: dict[bytes, tuple[Address, list[tuple[str, UnixTime]]]] = {}
+        for row in await self._connection.execute(query.order_by(verdicts.c.id.desc())):
+            found.setdefault(row.commitment, (row.provider, []))[1].append((row.detail, row.time))
+        return list(found.values())

@@ -78,8 +78,7 @@ class Item(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task; ``behind``: its data,
-    or its task's, lies behind a URI."""
+    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task."""
 
     commitment: CommitmentId
     state: str
@@ -91,7 +90,6 @@ class Waiting(NamedTuple):
     detail: str
     attempts: int
     next_try: UnixTime
-    behind: bool = False
 
 
 class Work:
@@ -193,28 +191,23 @@ class Work:
         query = query.order_by(commitments.c.closes, commitments.c.block, commitments.c.log_index).limit(limit)
         return await self._items(query)
 
-    async def to_fetch(self, now: UnixTime) -> list[Waiting]:
-        """Drawn work whose data is to be looked for now: it lies behind a URI, or was looked for in vain before."""
-        return await self.waiting([State.SAMPLED], fetched=now)
-
     async def waiting(
-        self, states: Collection[State], limit: int = 50_000, *, fetched: UnixTime | None = None
+        self, states: Collection[State], limit: int = 50_000, *, ready: UnixTime | None = None
     ) -> list[Waiting]:
-        """Work in ``states`` with something to be done now or later, the window that closes first coming first. ``fetched``:
-        only what may be tried at that time and needs data that is not on the chain."""
+        """Work in ``states`` with something to be done now or later, the window that closes first coming first. ``ready``:
+        only what may be tried at that time."""
         joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
         joined = joined.outerjoin(tasks, tasks.c.task == commitments.c.task)
-        row = commitments.c
-        chain = row.committed_at, row.closes, row.model, row.provider, tasks.c.fee
-        behind = (row.output_uri != "") | (func.coalesce(tasks.c.input_uri, "") != "")
-        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try, behind)
+        of = commitments.c
+        chain = of.committed_at, of.closes, of.model, of.provider, tasks.c.fee
+        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try)
         query = query.select_from(joined).where(
             work.c.state.in_([state.value for state in states]), work.c.next_try < NEVER
         )
-        if fetched is not None:
-            query = query.where(work.c.next_try <= fetched, or_(behind, work.c.attempts > 0))
+        if ready is not None:
+            query = query.where(work.c.next_try <= ready)
         rows = await self._connection.execute(query.order_by(commitments.c.closes).limit(limit))
-        return [Waiting(*row) for row in rows]
+        return [Waiting._make(one) for one in rows]
 
     async def withholding(self, model: ModelId, since: UnixTime, unheard: Collection[str] = ()) -> frozenset[Address]:
         """Providers of ``model`` whose data was found away after ``since``, and is, or has been demanded since: what goes on

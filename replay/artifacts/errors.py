@@ -33,6 +33,8 @@ class ArtifactReason(StrEnum):
 
 #: Nothing was said at all: whoever should serve it may be away, or the way there.
 SILENT = frozenset({ArtifactReason.UNREACHABLE, ArtifactReason.TIMEOUT})
+#: Something was said, and nothing given: whoever should serve it may be in trouble, or what stands between.
+REFUSED = frozenset({ArtifactReason.STATUS, ArtifactReason.ENCODING, ArtifactReason.REDIRECT})
 
 
 class ArtifactError(ReplayError):

@@ -31,7 +31,11 @@ class HttpSource:
         self._max_redirects = max_redirects
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=GuardedResolver(addresses), socket_factory=addresses.socket_to, use_dns_cache=False, limit=16
+                # who calls bounds how many: to wait for a slot of our own would look like a server's silence
+                resolver=GuardedResolver(addresses),
+                socket_factory=addresses.socket_to,
+                use_dns_cache=False,
+                limit=0,
             ),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=idle_timeout, sock_read=idle_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),

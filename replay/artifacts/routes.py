@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 #: Hosts that are remembered, of each kind.
 _KEPT = 1_024
-#: Of so many that answered last one is asked again, each in its turn: one that is away since then is not the only witness.
-_WITNESSES = 16
 
 
 class Routes:
@@ -28,7 +26,7 @@ class Routes:
         self._turn = 0
 
     def answered(self, uri: str) -> None:
-        """The host of ``uri`` said something, were it that there is no such thing."""
+        """The host of ``uri`` gave what it was asked for, or said that there is no such thing."""
         host = host_of(uri)
         self._silent.pop(uri, None)
         self._at[host] = uri
@@ -44,11 +42,12 @@ class Routes:
         return last if before is not None and last and self._answered[last] > before else ""
 
     def another(self, uri: str) -> str:
-        """An address of another host than that of ``uri``, which answered before and may tell whether our line is up; empty
-        when there is none."""
-        host = host_of(uri)
-        unwell = {host_of(one) for one in self._silent}
-        others = [one for one in reversed(self._answered) if one != host and one not in unwell][:_WITNESSES]
+        """An address of another host than that of ``uri``, which answered before and was not silent since, and may tell whether
+        our line is up: each has its turn. Empty when there is none."""
+        host, unwell = host_of(uri), {}
+        for one, count in self._silent.items():
+            unwell[host_of(one)] = count  # the latest comes last
+        others = [one for one, count in self._answered.items() if one != host and unwell.get(one, 0) < count]
         self._turn += 1
         return self._at[others[self._turn % len(others)]] if others else ""
 

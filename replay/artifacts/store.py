@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from replay.artifacts.cache import Cache, Check, disk_trouble
 from replay.artifacts.errors import (
+    REFUSED,
     SILENT,
     ArtifactError,
     ArtifactMismatch,
@@ -36,16 +39,22 @@ GIB = 1 << 30
 MAX_TILES = 1 << 17
 #: How long a witness has for its headers.
 _WITNESS_SECONDS = 10.0
-#: Errors that a server's answer led to.
-_HEARD = frozenset(
-    {
-        ArtifactReason.NOT_FOUND,
-        ArtifactReason.STATUS,
-        ArtifactReason.ENCODING,
-        ArtifactReason.REDIRECT,
-        ArtifactReason.SIZE,
-    }
-)
+#: … and how far apart two are asked at least: a flood of failures makes no flood of them.
+_WITNESS_PAUSE = 2.0
+#: Errors that do not depend on how much the asker takes.
+_NOBODYS_SIZE = SILENT | REFUSED | {ArtifactReason.NOT_FOUND}
+#: Errors from which it follows that the server itself was reached: what else it may say, a portal of our own line says too.
+_HEARD = frozenset({ArtifactReason.NOT_FOUND, ArtifactReason.SIZE})
+
+
+class _Turn:
+    """Those who want the same file from the same address: one asks at a time. ``failed``: how the last try went that gave
+    nothing, which ``ended`` then, in the order of all that was asked."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.failed: ArtifactError | None = None
+        self.ended = 0
 
 
 class ArtifactStore:
@@ -55,7 +64,7 @@ class ArtifactStore:
     ``grace`` (seconds) protects what was just handed out from eviction, ``timeout`` (seconds) bounds a transfer.
     ``private_networks`` (CIDR) may be reached by http(s) although they are not public. ``gateways``: where the blocks of ``ipfs:``
     addresses come from, tried in this order: http(s) URLs, ``file:`` URLs of CAR files or of folders of blocks (none: the
-    scheme is refused).
+    scheme is refused). ``witness_pause``: seconds between two questions to another server whether our line is up.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class ArtifactStore:
         private_networks: Sequence[str] = (),
         gateways: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
+        witness_pause: float = _WITNESS_PAUSE,
     ) -> None:
         self._cache = Cache(folder, max_bytes=max_bytes, grace=grace, clock=clock)
         self._files = FileSource(roots)
@@ -79,7 +89,9 @@ class ArtifactStore:
         self._gateways = tuple(gateways)
         self._ipfs: IpfsSource | None = None
         self._routes = Routes()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._witnessed, self._witness_pause = -math.inf, witness_pause
+        self._turns: WeakValueDictionary[tuple[str, str], _Turn] = WeakValueDictionary()
+        self._tries = itertools.count(1)
 
     async def __aenter__(self) -> Self:
         try:
@@ -178,9 +190,13 @@ class ArtifactStore:
         return folder / MANIFEST_NAME
 
     async def _have(self, key: str, uri: str, max_bytes: int, check: Check, *, proven: bool = False) -> Path:
-        """``proven``: whatever the source gives is what ``uri`` names."""
-        place = self._cache.place(key)
-        async with self._locks.setdefault(key, asyncio.Lock()):
+        """``proven``: whatever the source gives is what ``uri`` names. Who waits while another asks at the same address has
+        that one's answer; what lies elsewhere under the same digest waits for nobody."""
+        place, asked = self._cache.place(key), next(self._tries)
+        turn = self._turns.setdefault((key, uri), _Turn())
+        async with turn.lock:
+            if turn.failed is not None and turn.ended > asked:
+                raise turn.failed
             try:
                 size = await asyncio.to_thread(self._cache.look_up, place, check)
                 if size is None:
@@ -189,6 +205,10 @@ class ArtifactStore:
                     raise ArtifactTooLarge(ArtifactReason.SIZE, f"more than {max_bytes} bytes", uri=uri)
             except OSError as error:
                 raise disk_trouble(error) from error
+            except ArtifactError as error:
+                if error.reason in _NOBODYS_SIZE:
+                    turn.failed, turn.ended = error, next(self._tries)
+                raise
         return place
 
     async def _get(self, place: Path, uri: str, max_bytes: int, check: Check | None) -> None:
@@ -207,11 +227,11 @@ class ArtifactStore:
                 raise ArtifactTooLarge(error.reason, error.detail, uri=uri) from error
 
     async def _copy(self, source: Source, uri: str, into: BinaryIO, max_bytes: int) -> None:
-        """Raises as ``Source.copy``; of a server that says nothing it is noted who else did."""
+        """Raises as ``Source.copy``; of a server that says nothing, or gives nothing, it is noted who else did."""
         try:
             await source.copy(uri, into, max_bytes)
         except ArtifactError as error:
-            if source is self._http and error.reason in SILENT:
+            if source is self._http and error.reason in SILENT | REFUSED:
                 error.meanwhile = self._routes.silent(uri)
                 await self._witness(source, uri)
             elif source is self._http and error.reason in _HEARD:
@@ -221,17 +241,20 @@ class ArtifactStore:
             self._routes.answered(uri)
 
     async def _witness(self, source: Source, uri: str) -> None:
-        """Where ``uri`` was silent: asks another host, which answered before, whether our line is up. Its headers are enough."""
+        """Where ``uri`` gave nothing: asks another host, which answered before, whether our line is up. Its headers are enough."""
         other = self._routes.another(uri)
-        if not other:
+        if not other or time.monotonic() - self._witnessed < self._witness_pause:
             return
+        self._witnessed = time.monotonic()
         try:
             async with asyncio.timeout(_WITNESS_SECONDS):
                 await source.copy(other, io.BytesIO(), 0)
         except TimeoutError:
+            self._routes.silent(other)
             return
         except ArtifactError as error:
             if error.reason not in _HEARD:
+                self._routes.silent(other)
                 return
         self._routes.answered(other)
 

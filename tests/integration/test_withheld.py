@@ -56,7 +56,9 @@ class Slow(Net):
             self.dead[uri] = dead - 1
             await self.until(self.now + 60)
         if uri in self.fails:
-            raise self.fails[uri]
+            error = self.fails[uri]
+            error.uri, error.meanwhile = uri, self._routes.silent(uri)
+            raise error
         left = self.lost.get(uri, 0)
         self.lost[uri] = left - 1
         was, self.down = self.down, self.down | ({uri} if left > 0 or dead > 0 else set())
@@ -225,7 +227,7 @@ async def test_who_answers_and_gives_nothing_is_asked_again_and_demanded_in_the_
             async with app.store.read() as view:
                 details = [(await view.work.get(row.commitment)).detail for row in rows]
             for detail, answer in zip(details, answers, strict=True):
-                assert detail.startswith(f"output: refused, {answer.detail}"), detail
+                assert detail.startswith("output: refused while another.example answered, " + answer.detail), detail
             await until(s, app, net, rows[0].closes - WINDOW // 2 + 600)
             assert set(await demanded(s)) == {row.commitment for row in rows}
 

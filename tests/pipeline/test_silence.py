@@ -5,68 +5,79 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from challenger.domain import Hash32, Part
-from challenger.silence import Looks, Refusal, Silence, looks, patient, unheard, withheld
+from challenger.domain import Hash32, Part, UnixTime
+from challenger.silence import Looks, Refusal, Silence, host_of_silence, looks, patient, unheard, withheld
 from challenger.substitution import Substitution
 
 WHERE = "https://a.example/x"
 ALONE, AMONG = Silence(WHERE, ""), Silence(WHERE, "b.example")
-REFUSED, OTHER = Refusal(f"HTTP 503, {WHERE}"), Substitution(9, Hash32(bytes(32)), WHERE)
+REFUSED, BESIDE = Refusal("HTTP 503", WHERE), Refusal("HTTP 503", WHERE, "b.example")
+OTHER = Substitution(9, Hash32(bytes(32)), WHERE)
+ALL = [ALONE, AMONG, REFUSED, BESIDE, OTHER]
+STEP = 60
 
-lays = st.sampled_from([ALONE, AMONG, REFUSED, OTHER])
+lays = st.sampled_from(ALL)
 
 
-def told(*said: Silence | Refusal | Substitution, part: Part = Part.OUTPUT) -> list[str]:
-    """Newest first, as the record gives them."""
-    return [one.detail(part) for one in reversed(said)]
+def said(*lays: Silence | Refusal | Substitution, part: Part = Part.OUTPUT) -> list[tuple[str, UnixTime]]:
+    """Newest first, as the record gives them: one a minute."""
+    return [(one.detail(part), UnixTime(STEP * number)) for number, one in enumerate(lays)][::-1]
+
+
+def run(*lays: Silence | Refusal | Substitution) -> Looks:
+    return looks(said(*lays))
 
 
 @given(st.lists(lays), st.lists(lays, min_size=1))
 def test_a_run_ends_where_another_part_was_missing(before, after):
-    run = looks(told(*after) + told(*before, part=Part.INPUT))
-    assert run == looks(told(*after))
-    assert run.all == len(after)
-    assert run.heard == len(after) - after.count(ALONE)
+    found = looks(said(*after) + said(*before, part=Part.INPUT))
+    assert found == run(*after)
+    assert found.all == len(after)
+    assert found.heard == len(after) - after.count(ALONE) - after.count(REFUSED)
+    assert found.lasted == STEP * (len(after) - 1)
 
 
 @given(st.lists(lays), st.booleans(), st.booleans())
-def test_one_look_more_and_time_passing_never_excuse(said, half, last):
-    run = looks(told(*said))
-    if withheld(run, half=half, last=last):
-        assert withheld(run, half=True, last=last)
-        assert withheld(run, half=half, last=True)
-        for one in (ALONE, AMONG, REFUSED, OTHER):
-            assert withheld(looks(told(*said, one)), half=half, last=last)
+def test_one_look_more_and_time_passing_never_excuse(told, half, last):
+    if withheld(run(*told), half=half, last=last):
+        assert withheld(run(*told), half=True, last=last)
+        assert withheld(run(*told), half=half, last=True)
+        for one in ALL:
+            assert withheld(run(*told, one), half=half, last=last)
 
 
 def test_what_a_server_says_counts_the_second_time_whatever_came_between():
-    gone = ["output"]
-    assert not withheld(looks(gone), half=True, last=False)
-    assert withheld(looks([*gone, *told(ALONE, REFUSED), *gone]), half=False, last=False)
-    assert withheld(looks(told(OTHER, AMONG, OTHER)), half=False, last=False)
+    assert not withheld(run(OTHER), half=True, last=False)
+    assert withheld(run(OTHER, ALONE, REFUSED, OTHER), half=False, last=False)
+    gone = [("output", UnixTime(0))]
+    assert withheld(looks([*gone, *said(AMONG), *gone]), half=False, last=False)
 
 
-def test_a_refusal_has_half_of_the_time_to_pass():
-    run = looks(told(REFUSED, REFUSED))
-    assert not withheld(run, half=False, last=False)
-    assert withheld(run, half=True, last=False)
+def test_a_refusal_has_half_of_the_time_to_pass_and_may_be_that_of_a_portal_of_ours():
+    assert not withheld(run(BESIDE, BESIDE), half=False, last=False)
+    assert withheld(run(BESIDE, BESIDE), half=True, last=False)
+    assert not withheld(run(*[REFUSED] * 20), half=True, last=False)
+    assert unheard(run(*[REFUSED] * 20))
 
 
 def test_silence_takes_many_looks_and_others_that_answer():
-    assert not withheld(looks(told(*[AMONG] * 50)), half=False, last=False), "the rest of the window is not lost yet"
-    assert not withheld(looks(told(*[AMONG] * 11)), half=True, last=False)
-    assert withheld(looks(told(*[ALONE] * 6, *[AMONG] * 6)), half=True, last=False)
-    assert not withheld(looks(told(*[ALONE] * 45, *[AMONG] * 5)), half=True, last=False)
-    assert withheld(looks(told(*[ALONE] * 6)), half=True, last=True)
-    assert not withheld(looks(told(*[AMONG] * 5)), half=True, last=True), (
-        "a line that loses a third loses five in a row"
-    )
+    assert not withheld(run(*[AMONG] * 50), half=False, last=False), "the rest of the window is not lost yet"
+    assert not withheld(run(*[AMONG] * 11), half=True, last=False)
+    assert withheld(run(*[ALONE] * 6, *[AMONG] * 6), half=True, last=False)
+    assert not withheld(run(*[ALONE] * 45, *[AMONG] * 5), half=True, last=False)
+
+
+def test_at_the_last_look_fewer_are_enough_where_they_lasted():
+    assert withheld(run(*[ALONE] * 6), half=True, last=True)
+    assert not withheld(run(*[AMONG] * 5), half=True, last=True), "a line that loses a third loses five in a row"
+    soon = [(ALONE.detail(Part.OUTPUT), UnixTime(12 * number)) for number in range(12)][::-1]
+    assert not withheld(looks(soon), half=True, last=True), "a server that starts anew is away for as long"
 
 
 def test_silence_is_ours_unless_others_answered():
-    assert unheard(looks(told(*[ALONE] * 30, AMONG, AMONG)))
-    assert not unheard(looks(told(*[AMONG] * 3, *[ALONE] * 30))), "that it was heard is not forgotten"
-    assert not unheard(looks(told(OTHER, ALONE, OTHER)))
+    assert unheard(run(*[ALONE] * 30, AMONG, AMONG))
+    assert not unheard(run(*[AMONG] * 3, *[ALONE] * 30)), "that it was heard is not forgotten"
+    assert not unheard(run(OTHER, ALONE, OTHER))
     assert not unheard(looks([]))
     assert looks([]) == Looks()
 
@@ -75,3 +86,4 @@ def test_silence_is_ours_unless_others_answered():
 def test_what_may_pass_is_asked_for_without_a_longer_and_longer_pause(part, lay):
     assert patient(lay.detail(part)) == (lay is not OTHER)
     assert lay.detail(part).partition(":")[0] == part
+    assert host_of_silence(lay.detail(part)) == ("a.example" if lay in (ALONE, REFUSED) else "")

@@ -173,7 +173,7 @@ async def test_a_silent_server_has_another_asked_whether_our_line_is_up(tmp_path
             request.transport.abort()
         return web.Response(body=b"here")
 
-    options = {"private_networks": LOOPBACK}
+    options = {"private_networks": LOOPBACK, "witness_pause": 0.0}
     async with serving(m=torn) as (dead, _), serving(m=flaky) as (alive, asked), store(tmp_path, **options) as cache:
 
         async def meanwhile():
@@ -188,6 +188,42 @@ async def test_a_silent_server_has_another_asked_whether_our_line_is_up(tmp_path
         down.append(True)
         assert [await meanwhile() for _ in range(3)] == [alive.removeprefix("http://"), "", ""]
     assert leftovers(tmp_path) == []
+
+
+async def test_who_waits_for_the_same_address_has_its_answer_and_for_another_waits_for_nobody(tmp_path):
+    """One thing committed many times, at addresses that give nothing: each look takes no longer than one."""
+    waiting, release = [], asyncio.Event()
+
+    async def slow(request):
+        waiting.append(request.path)
+        if len(waiting) == 3:
+            release.set()
+        await release.wait()
+        raise web.HTTPServiceUnavailable
+
+    async with (
+        serving(a=slow, b=slow, c=slow) as (at, asked),
+        store(tmp_path, private_networks=LOOPBACK) as cache,
+    ):
+        wanted = [f"{at}/a", f"{at}/b", f"{at}/c"] * 3
+        told = await asyncio.gather(*(cache.fetch(one, sha(b"")) for one in wanted), return_exceptions=True)
+    assert {type(one) for one in told} == {ArtifactMissing}
+    assert sorted(asked) == ["/a", "/b", "/c"]
+
+
+async def test_many_slow_servers_keep_no_other_one_waiting(tmp_path):
+    """A wait for a connection of our own would be taken for the silence of a server that was asked for nothing."""
+    release = asyncio.Event()
+
+    async def slow(request):
+        await release.wait()
+        return web.Response(body=b"slow")
+
+    async with serving(slow=slow, m=b"here") as (at, _), store(tmp_path, private_networks=LOOPBACK) as cache:
+        busy = [asyncio.ensure_future(cache.fetch(f"{at}/slow?{number}", sha(b"slow"))) for number in range(40)]
+        assert (await cache.fetch(f"{at}/m", sha(b"here"))).read_bytes() == b"here"
+        release.set()
+        await asyncio.gather(*busy)
 
 
 async def test_each_failure_of_a_server_has_its_reason(tmp_path):

@@ -38,14 +38,25 @@ def test_hosts_without_number_do_not_fill_the_memory() -> None:
     assert routes.silent("https://0.example/") == "", "forgotten, and so it is the first time"
 
 
-def test_a_witness_answered_before_is_another_host_and_each_has_its_turn():
+def test_a_witness_answered_before_is_another_host_and_each_has_its_turn() -> None:
     routes = Routes()
-    assert routes.another("https://a.example/1") == ""
-    routes.answered("https://a.example/1")
+    assert routes.another(A) == ""
+    routes.answered(A)
     assert routes.another("https://a.example/2") == ""
-    routes.answered("https://b.example/1")
-    routes.answered("https://c.example/1")
-    routes.answered("https://c.example/2")
-    assert {routes.another("https://a.example/1") for _ in range(4)} == {"https://b.example/1", "https://c.example/2"}
-    routes.silent("https://c.example/2")
-    assert {routes.another("https://a.example/1") for _ in range(4)} == {"https://b.example/1"}
+    routes.answered(B)
+    routes.answered("http://c.example:8080/2")
+    routes.answered(C)
+    assert {routes.another(A) for _ in range(4)} == {B, C}
+    routes.silent("http://c.example:8080/lost")
+    assert {routes.another(A) for _ in range(4)} == {B}
+    routes.answered(C)
+    assert {routes.another(A) for _ in range(4)} == {B, C}, "what was lost once, and never asked for again, bars nobody"
+
+
+def test_many_that_answer_once_are_no_more_than_their_number_among_the_witnesses() -> None:
+    routes = Routes()
+    for number in range(50):
+        routes.answered(f"https://{number}.example/")
+    for number in range(16):
+        routes.answered(f"https://{number}.evil/")
+    assert len({routes.another(A) for _ in range(66)}) == 66

@@ -52,7 +52,7 @@ class FaultyFiles(ToyFiles):
             try:
                 self._kept[root] = await self._asked(uri, root, length, max_bytes)
             except ArtifactMissing as error:
-                if error.reason is not ArtifactReason.UNREACHABLE:
+                if error.reason is ArtifactReason.NOT_FOUND:
                     self._routes.answered(uri)
                     raise
                 error.meanwhile = self._routes.silent(uri)
