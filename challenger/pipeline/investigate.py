@@ -116,6 +116,8 @@ class Investigator:
         self._busy: set[CommitmentId] = set()
         #: Of those whose data was looked for and which are to be replayed: what of it is not to be had.
         self._at_hand: dict[CommitmentId, Away] = {}
+        #: The same of frauds to be confirmed.
+        self._wanting: dict[CommitmentId, Away] = {}
         self._found = 0
         self._choosing = asyncio.Lock()
         self._looks: tuple[tuple[int, int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
@@ -317,6 +319,8 @@ class Investigator:
         self._busy.add(commitment)  # until its row says so, it seems to wait for its data
         try:
             verdict = await self._observer.judge(item.commitment, self._pace.backend, fresh=False, away=away)
+            if verdict.kind is VerdictKind.FRAUD and away:
+                self._wanting[commitment] = away
             await self._record(item, verdict, self._monotonic() - began)
         finally:
             self._busy.discard(commitment)
@@ -397,7 +401,8 @@ class Investigator:
             await self._later(item, f"endpoints disagree: {apart}")
             return
         began = self._monotonic()
-        second = await self._observer.judge(item.commitment, self._pace.confirm_backend, fresh=True)
+        away = self._wanting.pop(commitment, None)
+        second = await self._observer.judge(item.commitment, self._pace.confirm_backend, fresh=True, away=away)
         took = self._monotonic() - began
         self._measured(item, second, took, "confirm", self._pace.confirm_backend)
         async with self._store.read() as view:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from challenger.pipeline.learned import action_of
 from challenger.service import LOOKERS
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
-from challenger.sim.toy import ToyWorkers
+from challenger.sim.toy import TEXTS, ToyWorkers
 from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactTooLarge
 from tests.integration.test_cut_off import Net, demanded, on
 from tests.integration.test_watcher import scene
@@ -359,6 +360,64 @@ async def test_servers_that_are_silent_twice_keep_no_fraud_waiting(tmp_path):
                 await drive.block()
             await drive.end()
             assert net.now - start <= 240, net.now - start
+
+
+class Weightless(Slow):
+    """One model's files trickle for a minute, and do not come."""
+
+    async def fetch_model(self, uri, file_digest, max_bytes=0):
+        if file_digest == hashlib.sha256(TEXTS.encode()).digest():
+            await self.until(self.now + 60)
+            raise ArtifactMissing(ArtifactReason.TIMEOUT, "not within 60 s", uri=uri)
+        return await super().fetch_model(uri, file_digest, max_bytes)
+
+
+async def test_weights_that_do_not_come_keep_no_fraud_waiting(tmp_path):
+    knobs = {"by_uri": 0, "cheats": (Kind.NUDGE,), "models": ("digits", "texts"), "tasks": 40, "round_size": 1}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Weightless()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            async with app.store.read() as view:
+                models = {row.model: (await view.chain.model(row.model)).file_digest for row in rows}
+            away = {model for model, digest in models.items() if digest == hashlib.sha256(TEXTS.encode()).digest()}
+            there = [row for row in rows if row.model not in away and row.commitment in s.jobs(Truth.WRONG)]
+            assert there
+            assert len([row for row in rows if row.model in away]) >= 10
+            start = net.now = await s.world.blocks.now()
+            drive = Drive(s, app, net)
+            while any([await state(app, row.commitment) == State.SAMPLED for row in there]) and net.now < start + 600:
+                await drive.block()
+            await drive.end()
+            assert net.now - start <= 120, net.now - start
+
+
+async def test_what_was_shed_is_taken_back_as_far_as_there_is_room_although_its_data_is_still_looked_for(tmp_path):
+    many = 20
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": many, "round_size": many}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            net.dead = {row.output_uri: 1_000 for row in rows}
+            net.now = await s.world.blocks.now()
+            async with app.store.begin(net.now) as unit:
+                for _ in range(20):
+                    await app.learned.add(unit, action_of("replay", rows[0].model, "torch"), WINDOW / (many / 2))
+            drive = Drive(s, app, net)
+            for _ in range(4):
+                await drive.block()
+            await drive.end()
+            async with app.store.read() as view:
+                moves = [entry.kind for entry in await view.journal.after(0, 100_000) if entry.kind == "shed"]
+                counts = await view.work.counts()
+            assert 0 < counts[State.SHED] < many
+            assert len(moves) == counts[State.SHED], "none of it went to and fro"
 
 
 async def test_nothing_is_looked_for_while_the_record_is_held_to_be_old(tmp_path):
