@@ -223,13 +223,17 @@ class App:
         """Fetches data: of what was drawn, then of new commitments, drawn or not; True when there were any. The loops of
         ``run`` do both side by side."""
         moved, now = False, await self._now()
-        while not self.held and await self._investigator.look(now):
+        while not self.held and (await self._investigator.look(now, near=True) or await self._investigator.look(now)):
             moved = True
         return await self.prefetch() or moved
 
     async def look(self) -> bool:
         """Looks for the data of one commitment that was drawn; True when there was one. Several may run at once."""
         return not self.held and await self._investigator.look(self.clock.latest)
+
+    async def look_near(self) -> bool:
+        """As ``look``, at one for which no server need be asked."""
+        return not self.held and await self._investigator.look(self.clock.latest, near=True)
 
     async def prefetch(self) -> bool:
         """Fetches data of new commitments, drawn or not; True when there were any."""
@@ -258,6 +262,7 @@ class App:
             group.create_task(self._loop("chain", self.step, stop))
             group.create_task(self._loop("replay", self.investigate, stop))
             group.create_task(self._loop("data", self.prefetch, stop))
+            group.create_task(self._loop("near", self.look_near, stop))
             for _ in range(LOOKERS):
                 group.create_task(self._loop(_LOOKS, self.look, stop))
             group.create_task(self._loop("self-test", self.selftest, stop))

@@ -47,9 +47,8 @@ class Refusal:
         return f"{part.value}: {self}"
 
     def __str__(self) -> str:
-        return (
-            f"{_REFUSED_AMONG + self.meanwhile + ' answered, ' if self.meanwhile else _REFUSED}{self.why}, {self.where}"
-        )
+        how = _REFUSED_AMONG + self.meanwhile + " answered, " if self.meanwhile else _REFUSED
+        return f"{how}{self.where} ({self.why})"
 
 
 class Looks(NamedTuple):
@@ -75,9 +74,10 @@ class Looks(NamedTuple):
 
 #: Looks in vain, and of those with our line up, after which silence is taken for withholding.
 ENOUGH = Looks(silent=12, among=6)
-#: … and at the last look, when waiting longer would leave no time for a demand: a server that starts anew, or our line,
-#: may be away for as long as ``lasted``.
-AT_LAST = Looks(silent=6, among=3, lasted=180)
+#: … and at the last look, when waiting longer would leave no time for a demand.
+AT_LAST = Looks(silent=6, among=3)
+#: Seconds that a server which starts anew, or our line, may be away for: nothing but its word counts before.
+OUTAGE = 180
 
 
 def looks(said_when: Iterable[tuple[str, UnixTime]]) -> Looks:
@@ -100,25 +100,23 @@ def looks(said_when: Iterable[tuple[str, UnixTime]]) -> Looks:
     return Looks(silent, among, refused, said, last - first)
 
 
-def withheld(run: Looks, *, half: bool, last: bool) -> bool:
+def withheld(run: Looks, *, half: bool, last: bool, outage: int = OUTAGE) -> bool:
     """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``:
-    three quarters of it, or a demand fits only just twice.
+    three quarters of it, or a demand fits only just twice;
+    ``outage``: seconds that it has to have lasted.
 
     What a server says of itself counts the second time. A refusal, which may be its trouble, and silence, which may be our
     line's, get half of the time that there is; the rest is for whoever has to decide, and for the demand.
     """
     if run.said >= 2:
         return True
+    if run.lasted < outage:
+        return False
     if half and run.refused >= 2 and run.heard >= 2:
         return True
     if half and run.all >= ENOUGH.silent and run.heard >= ENOUGH.among:
         return True
-    return last and run.all >= AT_LAST.silent and run.lasted >= AT_LAST.lasted
-
-
-def told(run: Looks) -> bool:
-    """Whether a person who looked at what is away will have been told of it: it may have been given up by then."""
-    return run.said >= 2 or run.all >= AT_LAST.silent
+    return last and run.all >= AT_LAST.silent
 
 
 def unheard(run: Looks) -> bool:
@@ -134,7 +132,8 @@ def patient(detail: str) -> bool:
 def host_of_silence(detail: str) -> str:
     """The host that was silent or refused while no other was known to answer, empty for any other detail."""
     told = detail.partition(": ")[2]
-    return host_of(told.rpartition(", ")[2]) if told.startswith((_ALONE, _REFUSED)) else ""
+    where = told.removeprefix(_ALONE).removeprefix(_REFUSED)
+    return host_of(where.partition(" ")[0]) if where != told else ""
 
 
 #: Beginnings of such details in SQL's LIKE.

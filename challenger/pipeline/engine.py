@@ -6,6 +6,7 @@ reaches the service as an exception, and a model must first reproduce its regist
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
 from replay.artifacts import SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
+from replay.artifacts.routes import host_of
 from replay.errors import LayoutError
 from replay.generate import asks
 from replay.kernels.spec import SPEC_VERSION
@@ -24,6 +26,8 @@ from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
 #: Bytes of an output bundle that may be a text: no model reads more than 2²⁰ tokens.
 MAX_TEXT = (4 << 20) + 64
+#: Seconds for which the files of a model that could not be had are not asked for again: all that waits for them hears the same.
+_ABSENT_SECONDS = 30.0
 #: The seed under which a known-answer pair holds.
 KNOWN_SEED = bytes(32)
 #: Why a fetch failed that says something of whoever should serve the data.
@@ -101,6 +105,7 @@ class Engine:
         self._model_bytes = model_bytes
         self._bundle_bytes = bundle_bytes
         self._known: dict[tuple[ModelId, str], str] = {}
+        self._absent: dict[ModelId, tuple[float, Verdict]] = {}
 
     async def observe(
         self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool, seed: bytes = b"", claim: bytes = b""
@@ -147,7 +152,9 @@ class Engine:
         except ArtifactError as error:
             if error.reason in REFUSED:
                 large = error.reason is ArtifactReason.SIZE
-                return Refusal(error.detail or error.reason, error.uri, error.meanwhile, large=large)
+                # too much of it is more than a portal of ours would send: the server itself was reached
+                meanwhile = error.meanwhile or (host_of(error.uri) if large else "")
+                return Refusal(error.detail or error.reason, error.uri, meanwhile, large=large)
             if error.reason is ArtifactReason.GATEWAYS:
                 raise OwnGateways(str(error)) from error
             if error.reason not in WITHHELD:
@@ -159,8 +166,15 @@ class Engine:
         case nothing is fetched."""
         if facts.mode != "exact" or facts.spec_version != SPEC_VERSION:
             return None  # ``observe`` says so
+        failed = self._absent.get(facts.model)
+        if failed is not None and time.monotonic() - failed[0] < _ABSENT_SECONDS:
+            return failed[1]
         found = await self._manifest(facts)
-        return found if isinstance(found, Verdict) else None
+        if isinstance(found, Verdict):
+            self._absent[facts.model] = time.monotonic(), found
+            return found
+        self._absent.pop(facts.model, None)
+        return None
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
         """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``

@@ -56,7 +56,7 @@ _HASTE = 3
 _REFETCH = 3
 #: Pauses between two tries, and seconds at most, after which a look at data is not of now any more; seconds that one more takes
 #: at most, with what follows.
-_RECENT, _RECENT_SECONDS, _A_LOOK = 5, 300, 120
+_RECENT, _RECENT_SECONDS, _A_LOOK = 5, 300, 300
 #: Beginnings of reasons under which others may still do what we cannot.
 _OTHERS = ("eligibility:", "capability:", "window:")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from challenger.domain import (
     CommitmentId,
     Committed,
     Hash32,
+    ModelId,
     ModelRegistered,
     Part,
     State,
@@ -40,12 +40,12 @@ from challenger.pipeline.learned import Learned, action_of
 from challenger.pipeline.observe import OWN_GATEWAYS, PASSING, Away, Observer, missing
 from challenger.pipeline.overdue import Overdue
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
-from challenger.silence import looks, patient, withheld
+from challenger.silence import OUTAGE, looks, patient, withheld
 from challenger.store.engine import Store
 from challenger.store.rows import CommitmentRow, VerdictRow
 from challenger.store.subjects import subject_of
 from challenger.store.unit import View
-from challenger.store.work import Item
+from challenger.store.work import Item, Waiting
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER
 from challenger.telemetry.metrics import READMITTED, REPLAY_SECONDS, SHED, VERDICTS
@@ -120,7 +120,10 @@ class Investigator:
         self._wanting: dict[CommitmentId, Away] = {}
         self._found = 0
         self._choosing = asyncio.Lock()
-        self._looks: tuple[tuple[int, int, UnixTime] | None, deque[CommitmentId]] = (None, deque())
+        self._looks: tuple[tuple[int, int, UnixTime] | None, list[Waiting]] = (None, [])
+        #: Models whose files were here when they were last looked for, and those for which somebody is on the way.
+        self._here: set[ModelId] = set()
+        self._bringing: set[ModelId] = set()
         self._seen: dict[str, tuple[int, int, UnixTime]] = {}
 
     async def step(self) -> bool:
@@ -242,13 +245,14 @@ class Investigator:
 
     # the data of what was drawn: no replay waits for a server, and no look at one costs a replay
 
-    async def look(self, now: UnixTime) -> bool:
+    async def look(self, now: UnixTime, *, near: bool = False) -> bool:
         """Looks for what the replay of one drawn commitment needs; True when there was one. Several may run at once: each
-        waits for its server only. ``now``: chain time as it was last seen, so that asking whether there is
+        waits for its server only. ``near``: only those that need none, which wait for nobody who does. ``now``: chain time as it was last seen, so that asking whether there is
         anything to do costs no endpoint a request."""
-        chosen = await self._to_look_at(now)
-        if chosen is None:
+        row = await self._to_look_at(now, near=near)
+        if row is None:
             return False
+        chosen = row.commitment
         try:
             async with self._store.read() as view:
                 items = await view.work.some([chosen])
@@ -258,9 +262,10 @@ class Investigator:
                     await self._guarded(item, self._look_at(item, now))
         finally:
             self._busy.discard(chosen)
+            self._bringing.discard(row.model)
         return True
 
-    async def _to_look_at(self, now: UnixTime) -> CommitmentId | None:
+    async def _to_look_at(self, now: UnixTime, *, near: bool) -> Waiting | None:
         """The next one, which is busy from now on."""
         async with self._choosing:
             key = self._store.changes, self._closing.news, now
@@ -272,26 +277,38 @@ class Investigator:
                 there = {row.commitment for row in rows}
                 self._at_hand = {one: away for one, away in self._at_hand.items() if one in there}
                 ready = [row for row in rows if now < row.closes and row.commitment not in self._at_hand]
-                self._looks = key, deque(row.commitment for row in in_turn(ready))
-        waiting = self._looks[1]
-        while waiting:
-            chosen = waiting.popleft()
-            if chosen not in self._busy and chosen not in self._at_hand:
-                self._busy.add(chosen)
-                return chosen
-        return None
+                self._looks = key, in_turn(ready)
+        queue = self._looks[1]
+        found = next((number for number, row in enumerate(queue) if self._may_be_looked_at(row, near=near)), None)
+        if found is None:
+            return None
+        row = queue.pop(found)
+        self._busy.add(row.commitment)
+        if row.model not in self._here:
+            self._bringing.add(row.model)
+        return row
+
+    def _may_be_looked_at(self, row: Waiting, *, near: bool) -> bool:
+        if row.commitment in self._busy or row.commitment in self._at_hand:
+            return False
+        if row.model in self._here:
+            return not (near and row.behind)
+        # one at a time finds out whether a model's files can be had: the others hear of it
+        return not near and row.model not in self._bringing
 
     async def _look_at(self, item: Item, began: UnixTime) -> None:
         commitment = CommitmentId(item.work.commitment)
-        found = await self._observer.look(item.commitment, self._pace.backend)
+        right = await self._replayed(item)
+        found = await self._observer.look(item.commitment, self._pace.backend, replayed=right is not None)
         if isinstance(found, Verdict):
+            self._here.discard(item.commitment.model)
             await self._record(item, found, None, began)
             return
         if Part.INPUT in found:
             await self._record(item, missing(Part.INPUT, found[Part.INPUT]), None, began)
             return
-        right = await self._replayed(item)
         if right is None:
+            self._here.add(item.commitment.model)
             self._at_hand[commitment] = found
             self._found += 1
         elif Part.OUTPUT in found:
@@ -384,7 +401,9 @@ class Investigator:
         if verdict.kind is VerdictKind.UNAVAILABLE:
             committed = item.commitment.committed_at
             passed = (now - committed) / max(1, self._demand_by(item) - committed)
-            return withheld(looks(vain), half=passed >= 1 / 2, last=passed >= 3 / 4 or now >= self._last_look(item))
+            last = passed >= 3 / 4 or now >= self._last_look(item)
+            outage = min(OUTAGE, (self._demand_by(item) - committed) // 8)
+            return withheld(looks(vain), half=passed >= 1 / 2, last=last, outage=outage)
         if verdict.detail.startswith(OWN_GATEWAYS):
             return False
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)

@@ -69,9 +69,9 @@ class Observer:
             return inconclusive(_UNKNOWN, backend)
         return await verdict_on(self._engine, question, backend, fresh=fresh, away=away)
 
-    async def look(self, row: CommitmentRow, backend: str) -> Away | Verdict:
+    async def look(self, row: CommitmentRow, backend: str, *, replayed: bool) -> Away | Verdict:
         """Fetches what ``row`` rests on, and replays nothing: what of its data is not to be had, else why nothing can be said
-        of it. A full disk of ours raises OwnDisk."""
+        of it. ``replayed``: it was, and no model is needed any more. A full disk of ours raises OwnDisk."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
@@ -83,7 +83,7 @@ class Observer:
         if not isinstance(given, bytes):
             return {Part.INPUT: given}
         del given  # it lies in the cache, and this may wait for long
-        if (away := await self._engine.weights(question.facts)) is not None:
+        if not replayed and (away := await self._engine.weights(question.facts)) is not None:
             return away
         if not question.output_uri or question.output:
             return {}

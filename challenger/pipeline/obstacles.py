@@ -28,7 +28,7 @@ from challenger.pipeline.bonds import Bonds
 from challenger.pipeline.gates import Limits, Purse, Situation, overdrawn, refusal, shut, worthless
 from challenger.protocols.base import ETHER, Accusation, Aid, Money, Prospect
 from challenger.sampling.economics import Stakes
-from challenger.silence import UNHEARD, host_of_silence, looks, patient, told, unheard
+from challenger.silence import UNHEARD, host_of_silence, looks, patient, unheard
 from challenger.store.engine import Store
 from challenger.store.keep import EVERYTHING
 from challenger.store.rows import CommitmentRow, TaskRow
@@ -321,9 +321,9 @@ class Obstacles:
             cleared = await view.verdicts.accused(item.commitment.model, hour, before) if looked else frozenset()
             accused = await view.verdicts.accused(item.commitment.model, since) - cleared
             # what is fetched again after the look, and found away again, was looked at too
-            known = await view.verdicts.away(item.commitment.model, hour, before) if looked else []
+            known = await view.verdicts.withheld(item.commitment.model, hour, before) if looked else frozenset()
             withheld = await view.work.withholding(item.commitment.model, since, UNHEARD)
-        count = len(accused | (withheld - {provider for provider, said in known if told(looks(said))}))
+        count = len(accused | (withheld - known))
         if any(pause.resumed_at is None for pause in pauses):
             return max(count, self._limits.correlated_providers)
         if count >= self._limits.correlated_providers:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from challenger.domain import Address, CommitmentId, ModelId, UnixTime, Verdict, VerdictKind
+from challenger.domain import Address, CommitmentId, ModelId, State, UnixTime, Verdict, VerdictKind
 from challenger.store.journal import Journal, canonical
 from challenger.store.rows import VerdictRow
-from challenger.store.schema import commitments, verdicts, work
+from challenger.store.schema import commitments, journal, verdicts, work
 from challenger.store.subjects import subject_of
 
 #: Looks in vain that are counted: more tell nothing new.
@@ -88,13 +88,16 @@ class Verdicts:
             query = query.where(verdicts.c.time < until)
         return frozenset((await self._connection.execute(query)).scalars())
 
-    async def away(
-        self, model: ModelId, since: UnixTime, until: UnixTime
-    ) -> list[tuple[Address, list[tuple[str, UnixTime]]]]:
-        """Of each commitment on ``model`` of which data was away at or after ``since`` and before ``until``: its provider, and
-        what was said and when, newest first."""
-        query = (
-            select(verdicts.c.commitment, commitments.c.provider, verdicts.c.detail, verdicts.c.time)
+    async def withheld(self, model: ModelId, since: UnixTime, until: UnixTime) -> frozenset[Address]:
+        """Providers of ``model`` of one of whose commitments data was away, and was given up (UNAVAILABLE), at or after ``since``
+        and before ``until``: what a person who looked then was told of. What was still looked for is news when it is given up."""
+        given_up = select(journal.c.subject).where(
+            journal.c.kind == State.UNAVAILABLE.value, journal.c.time >= since, journal.c.time < until
+        )
+        subjects = set((await self._connection.execute(given_up)).scalars())
+        away = (
+            select(verdicts.c.commitment, commitments.c.provider)
+            .distinct()
             .select_from(verdicts.join(commitments, commitments.c.commitment == verdicts.c.commitment))
             .where(
                 verdicts.c.kind == VerdictKind.UNAVAILABLE.value,
@@ -103,7 +106,5 @@ class Verdicts:
                 commitments.c.model == model,
             )
         )
-        found: dict[bytes, tuple[Address, list[tuple[str, UnixTime]]]] = {}
-        for row in await self._connection.execute(query.order_by(verdicts.c.id.desc())):
-            found.setdefault(row.commitment, (row.provider, []))[1].append((row.detail, row.time))
-        return list(found.values())
+        rows = await self._connection.execute(away)
+        return frozenset(row.provider for row in rows if subject_of(row.commitment) in subjects)

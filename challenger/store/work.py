@@ -78,7 +78,8 @@ class Item(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task."""
+    """What a schedule needs of a piece of work. ``fee``: the task's; None where the index has no task; ``behind``: its data, or
+    its task's, lies behind a URI."""
 
     commitment: CommitmentId
     state: str
@@ -90,6 +91,7 @@ class Waiting(NamedTuple):
     detail: str
     attempts: int
     next_try: UnixTime
+    behind: bool = False
 
 
 class Work:
@@ -199,8 +201,9 @@ class Work:
         joined = work.join(commitments, commitments.c.commitment == work.c.commitment)
         joined = joined.outerjoin(tasks, tasks.c.task == commitments.c.task)
         of = commitments.c
+        behind = (of.output_uri != "") | (func.coalesce(tasks.c.input_uri, "") != "")
         chain = of.committed_at, of.closes, of.model, of.provider, tasks.c.fee
-        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try)
+        query = select(work.c.commitment, work.c.state, *chain, work.c.detail, work.c.attempts, work.c.next_try, behind)
         query = query.select_from(joined).where(
             work.c.state.in_([state.value for state in states]), work.c.next_try < NEVER
         )

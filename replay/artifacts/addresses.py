@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp import AddrInfoType
@@ -14,6 +16,10 @@ from replay.artifacts.errors import ArtifactReason, ArtifactRefused
 
 #: RFC 6052: an IPv6 address that carries an IPv4 one in its last 32 bits
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+
+#: Names that are resolved at a time: more than are ever asked for at once.
+_NAMES = 32
 
 
 class Addresses:
@@ -66,13 +72,16 @@ class GuardedResolver(AbstractResolver):
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
+        # of its own: a dead name server keeps neither a file's threads busy nor, up to that many, another name waiting
+        self._threads = ThreadPoolExecutor(_NAMES, thread_name_prefix="names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        asked = partial(
+            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
         )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         results = []
         for kind, _, proto, _, where in found:
             address = str(where[0])
@@ -86,4 +95,5 @@ class GuardedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """What is still being resolved ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

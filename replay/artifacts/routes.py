@@ -23,6 +23,7 @@ class Routes:
         self._answered: OrderedDict[str, int] = OrderedDict()
         self._silent: OrderedDict[str, int] = OrderedDict()
         self._at: dict[str, str] = {}
+        self._failed: dict[str, int] = {}
         self._turn = 0
 
     def answered(self, uri: str) -> None:
@@ -32,6 +33,7 @@ class Routes:
         self._at[host] = uri
         if (gone := self._note(self._answered, host)) is not None:
             self._at.pop(gone, None)
+            self._failed.pop(gone, None)
 
     def silent(self, uri: str) -> str:
         """Nothing was said at ``uri``. Which host answered since it was silent before; empty when none did, or when this is
@@ -42,14 +44,16 @@ class Routes:
         return last if before is not None and last and self._answered[last] > before else ""
 
     def another(self, uri: str) -> str:
-        """An address of another host than that of ``uri``, which answered before and was not silent since, and may tell whether
-        our line is up: each has its turn. Empty when there is none."""
-        host, unwell = host_of(uri), {}
-        for one, count in self._silent.items():
-            unwell[host_of(one)] = count  # the latest comes last
-        others = [one for one, count in self._answered.items() if one != host and unwell.get(one, 0) < count]
+        """An address of another host than that of ``uri``, which answered before and did not fail as a witness since, and may
+        tell whether our line is up: each has its turn. Empty when there is none."""
+        host = host_of(uri)
+        others = [one for one, count in self._answered.items() if one != host and self._failed.get(one, 0) < count]
         self._turn += 1
         return self._at[others[self._turn % len(others)]] if others else ""
+
+    def failed(self, uri: str) -> None:
+        """What ``another`` named did not answer: its host is no witness until it does."""
+        self._failed[host_of(uri)] = self._count
 
     def _note(self, which: OrderedDict[str, int], host: str) -> str | None:
         """Whom that pushed out, if anyone."""

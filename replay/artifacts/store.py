@@ -42,7 +42,7 @@ _WITNESS_SECONDS = 10.0
 #: … and how far apart two are asked at least: a flood of failures makes no flood of them.
 _WITNESS_PAUSE = 2.0
 #: Errors that do not depend on how much the asker takes.
-_NOBODYS_SIZE = SILENT | REFUSED | {ArtifactReason.NOT_FOUND}
+_NOBODYS_SIZE = SILENT | REFUSED | {ArtifactReason.NOT_FOUND, ArtifactReason.DIGEST}
 #: Errors from which it follows that the server itself was reached: what else it may say, a portal of our own line says too.
 _HEARD = frozenset({ArtifactReason.NOT_FOUND, ArtifactReason.SIZE})
 
@@ -196,7 +196,7 @@ class ArtifactStore:
         turn = self._turns.setdefault((key, uri), _Turn())
         async with turn.lock:
             if turn.failed is not None and turn.ended > asked:
-                raise turn.failed
+                raise turn.failed.with_traceback(None)
             try:
                 size = await asyncio.to_thread(self._cache.look_up, place, check)
                 if size is None:
@@ -221,6 +221,8 @@ class ArtifactStore:
                 lay = await asyncio.to_thread(file_sha256, temporary)
                 size = (await asyncio.to_thread(temporary.stat)).st_size
                 raise ArtifactMismatch(ArtifactReason.DIGEST, f"wanted {place.name}", uri=uri, served=lay, size=size)
+            if source is self._http:
+                self._routes.answered(uri)  # no portal of our own line could have said that
             try:
                 await asyncio.to_thread(self._cache.adopt, temporary, place)
             except ArtifactTooLarge as error:
@@ -237,24 +239,21 @@ class ArtifactStore:
             elif source is self._http and error.reason in _HEARD:
                 self._routes.answered(uri)
             raise
-        if source is self._http:
-            self._routes.answered(uri)
 
     async def _witness(self, source: Source, uri: str) -> None:
         """Where ``uri`` gave nothing: asks another host, which answered before, whether our line is up. Its headers are enough."""
-        other = self._routes.another(uri)
-        if not other or time.monotonic() - self._witnessed < self._witness_pause:
+        if time.monotonic() - self._witnessed < self._witness_pause or not (other := self._routes.another(uri)):
             return
         self._witnessed = time.monotonic()
         try:
             async with asyncio.timeout(_WITNESS_SECONDS):
                 await source.copy(other, io.BytesIO(), 0)
         except TimeoutError:
-            self._routes.silent(other)
+            self._routes.failed(other)
             return
         except ArtifactError as error:
             if error.reason not in _HEARD:
-                self._routes.silent(other)
+                self._routes.failed(other)
                 return
         self._routes.answered(other)
 

@@ -87,7 +87,7 @@ class Drive:
 
     def __init__(self, s, app, net: Slow) -> None:
         self.s, self.app, self.net = s, app, net
-        turns = [app.prefetch, app.investigate, *(app.look for _ in range(LOOKERS))]
+        turns = [app.prefetch, app.investigate, app.look_near, *(app.look for _ in range(LOOKERS))]
         self.turns = dict(enumerate(turns))
         self.tasks: dict[int, asyncio.Task[bool]] = {}
 
@@ -228,7 +228,8 @@ async def test_who_answers_and_gives_nothing_is_asked_again_and_demanded_in_the_
             async with app.store.read() as view:
                 details = [(await view.work.get(row.commitment)).detail for row in rows]
             for detail, answer in zip(details, answers, strict=True):
-                assert detail.startswith("output: refused while another.example answered, " + answer.detail), detail
+                assert detail.startswith("output: refused while another.example answered, file:"), detail
+                assert detail.endswith(f" ({answer.detail})"), detail
             await until(s, app, net, rows[0].closes - WINDOW // 2 + 600)
             assert set(await demanded(s)) == {row.commitment for row in rows}
 

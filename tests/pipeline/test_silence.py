@@ -54,8 +54,10 @@ def test_what_a_server_says_counts_the_second_time_whatever_came_between():
 
 
 def test_a_refusal_has_half_of_the_time_to_pass_and_may_be_that_of_a_portal_of_ours():
-    assert not withheld(run(BESIDE, BESIDE), half=False, last=False)
-    assert withheld(run(BESIDE, BESIDE), half=True, last=False)
+    assert not withheld(run(*[BESIDE] * 4), half=False, last=False)
+    assert withheld(run(*[BESIDE] * 4), half=True, last=False)
+    assert not withheld(run(*[BESIDE] * 3), half=True, last=True), "it may start anew"
+    assert withheld(run(*[BESIDE] * 3), half=True, last=False, outage=120), "where there is no more time"
     assert not withheld(run(*[REFUSED] * 20), half=True, last=False)
     assert unheard(run(*[REFUSED] * 20))
 
