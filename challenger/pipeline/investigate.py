@@ -247,8 +247,8 @@ class Investigator:
 
     async def look(self, now: UnixTime, *, near: bool = False) -> bool:
         """Looks for what the replay of one drawn commitment needs; True when there was one. Several may run at once: each
-        waits for its server only. ``near``: only those that need none, which wait for nobody who does. ``now``: chain time as it was last seen, so that asking whether there is
-        anything to do costs no endpoint a request."""
+        waits for its server only. ``near``: only those that need none, which wait for nobody who does. ``now``: chain time as
+        it was last seen, so that asking whether there is anything to do costs no endpoint a request."""
         row = await self._to_look_at(now, near=near)
         if row is None:
             return False
@@ -298,17 +298,22 @@ class Investigator:
 
     async def _look_at(self, item: Item, began: UnixTime) -> None:
         commitment = CommitmentId(item.work.commitment)
-        right = await self._replayed(item)
-        found = await self._observer.look(item.commitment, self._pace.backend, replayed=right is not None)
+        right, model = await self._replayed(item), item.commitment.model
+        if right is None:
+            if (away := await self._observer.weights(item.commitment)) is not None:
+                self._here.discard(model)
+                await self._record(item, away, None, began)
+                return
+            self._here.add(model)
+        self._bringing.discard(model)  # what follows is this commitment's own affair
+        found = await self._observer.look(item.commitment, self._pace.backend)
         if isinstance(found, Verdict):
-            self._here.discard(item.commitment.model)
             await self._record(item, found, None, began)
             return
         if Part.INPUT in found:
             await self._record(item, missing(Part.INPUT, found[Part.INPUT]), None, began)
             return
         if right is None:
-            self._here.add(item.commitment.model)
             self._at_hand[commitment] = found
             self._found += 1
         elif Part.OUTPUT in found:

@@ -69,9 +69,15 @@ class Observer:
             return inconclusive(_UNKNOWN, backend)
         return await verdict_on(self._engine, question, backend, fresh=fresh, away=away)
 
-    async def look(self, row: CommitmentRow, backend: str, *, replayed: bool) -> Away | Verdict:
-        """Fetches what ``row`` rests on, and replays nothing: what of its data is not to be had, else why nothing can be said
-        of it. ``replayed``: it was, and no model is needed any more. A full disk of ours raises OwnDisk."""
+    async def weights(self, row: CommitmentRow) -> Verdict | None:
+        """Has the files of ``row``'s model brought here; why they cannot be had, None when they are here or nothing is known of it."""
+        async with self._store.read() as view:
+            facts = await model_facts(view, row)
+        return None if facts is None else await self._engine.weights(facts)
+
+    async def look(self, row: CommitmentRow, backend: str) -> Away | Verdict:
+        """Fetches the data of ``row``, and replays nothing: what of it is not to be had, else why nothing can be said of it. A
+        full disk of ours raises OwnDisk."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
@@ -83,8 +89,6 @@ class Observer:
         if not isinstance(given, bytes):
             return {Part.INPUT: given}
         del given  # it lies in the cache, and this may wait for long
-        if not replayed and (away := await self._engine.weights(question.facts)) is not None:
-            return away
         if not question.output_uri or question.output:
             return {}
         try:

@@ -396,6 +396,33 @@ async def test_weights_that_do_not_come_keep_no_fraud_waiting(tmp_path):
             assert net.now - start <= 120, net.now - start
 
 
+async def test_silent_inputs_keep_no_other_answer_of_their_model_waiting(tmp_path):
+    """After a start, when nobody knows yet that the model's files are here."""
+    knobs = {"by_uri": 50, "cheats": (Kind.NUDGE,), "models": ("digits",), "tasks": 60, "round_size": 1}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Slow()
+        await s.world.play()
+        async with on(s, net) as app:
+            await app.step()
+            rows = await commitments(app)
+            wrong = [row for row in rows if row.commitment in s.jobs(Truth.WRONG)]
+            async with app.store.read() as view:
+                tasks = await view.chain.tasks_by_id([row.task for row in rows])
+            ours = {tasks[row.task].input_uri for row in wrong}
+            net.dead = {
+                task.input_uri: 1_000 for task in tasks.values() if task.input_uri and task.input_uri not in ours
+            }
+            assert len(net.dead) >= 16
+            assert wrong
+            start = net.now = await s.world.blocks.now()
+            drive = Drive(s, app, net)
+            while any([await state(app, row.commitment) == State.SAMPLED for row in wrong]) and net.now < start + 600:
+                await drive.block()
+            await drive.end()
+            assert net.now - start <= 240, net.now - start
+
+
 async def test_what_was_shed_is_taken_back_as_far_as_there_is_room_although_its_data_is_still_looked_for(tmp_path):
     many = 20
     knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": many, "round_size": many}
