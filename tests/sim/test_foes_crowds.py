@@ -38,6 +38,7 @@ async def confirmed(c, app, deals: list[Deal]):
     for _ in range(12):
         await app.step()
         await c.arena.blocks.tick()
+        await app.gather()
         while await app.investigate():
             pass
     assert {(await state(app, one.job))[0] for one in dealt} == {State.CONFIRMED}
