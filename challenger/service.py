@@ -286,9 +286,8 @@ class App:
             moved = False
             try:
                 moved = await turn()
-                if (
-                    moved or name != _LOOKS
-                ):  # of several that look, those that found nothing to do say nothing of the rest
+                # of several that look, those that found nothing to do say nothing of the rest
+                if moved or name != _LOOKS:
                     self._said.pop(name, None)
                     self.telemetry.alerts.clear("crashed", name)
             except TakenOver:

@@ -102,8 +102,7 @@ def looks(said_when: Iterable[tuple[str, UnixTime]]) -> Looks:
 
 def withheld(run: Looks, *, half: bool, last: bool, outage: int = OUTAGE) -> bool:
     """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``:
-    three quarters of it, or a demand fits only just twice;
-    ``outage``: seconds that it has to have lasted.
+    three quarters of it, or a demand fits only just twice; ``outage``: seconds that it has to have lasted.
 
     What a server says of itself counts the second time. A refusal, which may be its trouble, and silence, which may be our
     line's, get half of the time that there is; the rest is for whoever has to decide, and for the demand.

@@ -72,7 +72,7 @@ class Backlog:
         self._closing = closing
         self._low = low
 
-    async def plan(self, now: UnixTime, at_hand: Collection[CommitmentId] = ()) -> Plan:
+    async def plan(self, now: UnixTime, at_hand: Collection[CommitmentId]) -> Plan:
         """``at_hand``: whose data was looked for; nothing is replayed before that."""
         await self._learned.refresh()
         async with self._store.read() as view:

@@ -16,7 +16,7 @@ from challenger.errors import FetchRefused, OwnDisk, OwnGateways
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
-from replay.artifacts import SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
+from replay.artifacts import REFUSED, SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
 from replay.artifacts.routes import host_of
 from replay.errors import LayoutError
 from replay.generate import asks
@@ -40,8 +40,6 @@ WITHHELD = frozenset(
         ArtifactReason.MANIFEST,
     }
 )
-#: … and that says at least that it answers: nothing of ours keeps it from serving what it should.
-REFUSED = frozenset({ArtifactReason.STATUS, ArtifactReason.ENCODING, ArtifactReason.REDIRECT, ArtifactReason.SIZE})
 #: What can be behind an address: the bundle, or what there is in its place.
 Lay = Substitution | Silence | Refusal | None
 
@@ -150,8 +148,8 @@ class Engine:
         except ArtifactStoreFailed as error:
             raise OwnDisk(str(error)) from error
         except ArtifactError as error:
-            if error.reason in REFUSED:
-                large = error.reason is ArtifactReason.SIZE
+            large = error.reason is ArtifactReason.SIZE
+            if large or error.reason in REFUSED:
                 # too much of it is more than a portal of ours would send: the server itself was reached
                 meanwhile = error.meanwhile or (host_of(error.uri) if large else "")
                 return Refusal(error.detail or error.reason, error.uri, meanwhile, large=large)
@@ -193,7 +191,7 @@ class Engine:
         except ArtifactStoreFailed as error:
             return inconclusive(f"disk: {error}", "")
         except ArtifactError as error:
-            if error.reason not in WITHHELD and (error.reason not in REFUSED or error.reason is ArtifactReason.SIZE):
+            if error.reason not in WITHHELD | REFUSED:
                 return inconclusive(f"fetch: {error}", "")
             lay = _in_its_place(error)
             return unavailable(f"{Part.WEIGHTS.value}: {error}" if lay is None else lay.detail(Part.WEIGHTS))

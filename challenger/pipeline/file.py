@@ -198,9 +198,8 @@ class Filer:
         if reason and part is not None and not reason.startswith("paused:"):
             # nothing may be demanded now: what was away may be back, so it is fetched again in a while
             until = self._demand_by(item)
-            until = (
-                item.commitment.closes if until <= head.time else until
-            )  # demanded by nobody, and looked for all the same
+            if until <= head.time:
+                until = item.commitment.closes  # it is demanded by nobody any more, and looked for all the same
             again: dict[str, Any] = {
                 "attempts": 1,
                 "detail": besides(item.work.detail, reason),

@@ -1,6 +1,7 @@
 """Content-addressed artefacts: fetched from ``file:``, ``http(s):`` and ``ipfs:``, verified before they get a name, cached."""
 
 from replay.artifacts.errors import (
+    REFUSED,
     SILENT,
     ArtifactError,
     ArtifactMismatch,
@@ -16,6 +17,7 @@ from replay.artifacts.routes import Routes
 from replay.artifacts.store import ArtifactStore
 
 __all__ = [
+    "REFUSED",
     "SILENT",
     "ArtifactError",
     "ArtifactMismatch",

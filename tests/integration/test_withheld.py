@@ -234,7 +234,15 @@ async def test_who_answers_and_gives_nothing_is_asked_again_and_demanded_in_the_
             assert set(await demanded(s)) == {row.commitment for row in rows}
 
 
-async def test_whoever_had_a_trouble_that_passed_is_asked_for_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (ArtifactMissing(ArtifactReason.STATUS, "HTTP 503"), "(HTTP 503)"),
+        (ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable"), "no IPFS gateway of ours"),
+    ],
+    ids=["a server's", "of our own gateways"],
+)
+async def test_a_trouble_that_passes_costs_no_case_and_no_demand(tmp_path, trouble, said):
     async with scene(tmp_path, seed=3, **ONE) as s:
         patient(s)
         net = Slow()
@@ -242,8 +250,12 @@ async def test_whoever_had_a_trouble_that_passed_is_asked_for_nothing(tmp_path):
             await s.world.play()
             await app.step()
             (one,) = await commitments(app)
-            net.fails = {one.output_uri: ArtifactMissing(ArtifactReason.STATUS, "HTTP 503")}
+            net.fails = {one.output_uri: trouble}
             await until(s, app, net, one.closes - WINDOW + 600)
+            async with app.store.read() as view:
+                row = await view.work.get(one.commitment)
+            assert row.state == State.SAMPLED
+            assert said in row.detail
             net.fails = {}
             await until(s, app, net, one.closes - WINDOW + 900)
             assert await state(app, one.commitment) == State.REPLAYED
@@ -251,26 +263,6 @@ async def test_whoever_had_a_trouble_that_passed_is_asked_for_nothing(tmp_path):
             assert s.workers.asked.count(("torch", False)) == 2, (
                 "known answer and one replay, however often it was looked for"
             )
-
-
-async def test_gateways_of_ours_that_give_nothing_cost_no_case(tmp_path):
-    async with scene(tmp_path, seed=3, **ONE) as s:
-        patient(s)
-        net = Slow()
-        async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
-            net.fails = {one.output_uri: ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable")}
-            await until(s, app, net, one.closes - WINDOW + 600)
-            async with app.store.read() as view:
-                row = await view.work.get(one.commitment)
-            assert row.state == State.SAMPLED
-            assert "no IPFS gateway of ours" in row.detail
-            net.fails = {}
-            await until(s, app, net, one.closes - WINDOW + 900)
-            assert await state(app, one.commitment) == State.REPLAYED
-            assert not await demanded(s)
 
 
 async def test_a_task_longer_than_it_says_has_no_provider_asked_for_it(tmp_path):

@@ -144,9 +144,9 @@ def test_what_is_told_of_a_case_ends_with_the_case(machine: Caps) -> None:
         margin=0,
         closing=Closing(machine.store, machine.toy),
     )
-    machine._run(backlog.plan(machine._now()))
+    machine._run(backlog.plan(machine._now(), ()))
     assert standing(machine, "approval") == standing(machine, "disagreement") == [subject_of(commitment)]
     machine._run(machine._grow(JobClosed(at(machine.blocks[-1]), commitment, JobStatus.FRAUD)))
     machine.pursue()
-    machine._run(backlog.plan(machine._now()))
+    machine._run(backlog.plan(machine._now(), ()))
     assert machine.telemetry.alerts.active() == [("endpoint", "one of them")]

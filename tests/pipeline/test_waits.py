@@ -99,7 +99,7 @@ def test_the_nearest_deadline_is_told_until_there_is_none() -> None:
         backlog = Backlog(
             machine.store, learned, told, reward=Wei(1), workers=1, files=True, margin=MARGIN, closing=closing
         )
-        await backlog.plan(machine._now())
+        await backlog.plan(machine._now(), ())
         return metrics.value(NEAREST_DEADLINE)
 
     async def done(machine: Caps) -> None:
