@@ -49,9 +49,10 @@ from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import Files, Workers
 from challenger.pipeline.file import Filer
 from challenger.pipeline.idle import Idle
-from challenger.pipeline.investigate import Investigator, Pace
+from challenger.pipeline.investigate import Investigator
 from challenger.pipeline.learned import Learned
 from challenger.pipeline.obstacles import Patience
+from challenger.pipeline.outcome import Pace
 from challenger.pipeline.purse import Purse
 from challenger.pipeline.pursue import Pursuer
 from challenger.pipeline.reconcile import Reconciler

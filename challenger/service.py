@@ -97,6 +97,7 @@ class App:
         self._follower = follower
         self._sampler = sampler
         self._investigator = investigator
+        self._lookout = investigator.lookout
         self._pursuer = pursuer
         self._reconciler = reconciler
         self._filer = filer
@@ -223,21 +224,21 @@ class App:
         """Fetches data: of what was drawn, then of new commitments, drawn or not; True when there were any. The loops of
         ``run`` do both side by side."""
         moved, now = False, await self._now()
-        while not self.held and (await self._investigator.look(now, near=True) or await self._investigator.look(now)):
+        while not self.held and (await self._lookout.look(now, near=True) or await self._lookout.look(now)):
             moved = True
         return await self.prefetch() or moved
 
     async def look(self) -> bool:
         """Looks for the data of one commitment that was drawn; True when there was one. Several may run at once."""
-        return not self.held and await self._investigator.look(self.clock.latest)
+        return not self.held and await self._lookout.look(self.clock.latest)
 
     async def look_near(self) -> bool:
         """As ``look``, at one for which no server need be asked."""
-        return not self.held and await self._investigator.look(self.clock.latest, near=True)
+        return not self.held and await self._lookout.look(self.clock.latest, near=True)
 
     async def prefetch(self) -> bool:
         """Fetches data of new commitments, drawn or not; True when there were any."""
-        return await self._investigator.gather()
+        return await self._lookout.prefetch()
 
     async def selftest(self) -> bool:
         """Plants and judges one known fraud when one is due and the workers rest; True when one was."""

@@ -11,9 +11,10 @@ import pytest
 from challenger.domain import Action, ChainEvent, State, UnixTime, Wei
 from challenger.pipeline.backlog import Backlog
 from challenger.pipeline.closing import Closing
-from challenger.pipeline.investigate import Investigator, Pace
+from challenger.pipeline.investigate import Investigator
 from challenger.pipeline.learned import Course, Learned
 from challenger.pipeline.obstacles import Patience
+from challenger.pipeline.outcome import Pace
 from challenger.pipeline.schedule import soon
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.metrics import NEAREST_DEADLINE, Prometheus
