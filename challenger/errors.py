@@ -172,15 +172,19 @@ class HeldElsewhere(Expected):
     """another process works for this account: let that one do it, or stop it first"""
 
 
-class FetchRefused(Expected):
+class OurDoing(Expected):
+    """something of this watcher keeps it from having data; nothing is held against anyone"""
+
+
+class FetchRefused(OurDoing):
     """the rules of this watcher forbid to fetch from there; nothing is held against anyone"""
 
 
-class OwnGateways(Expected):
+class OwnGateways(OurDoing):
     """no IPFS gateway of ours gave the data; nothing is held against anyone"""
 
 
-class OwnDisk(Expected):
+class OwnDisk(OurDoing):
     """the artefact cache on this machine could not be used; nothing is held against anyone"""
 
 

@@ -17,7 +17,7 @@ from challenger.chain.answers import RawLog
 from challenger.chain.proofs import log_proof
 from challenger.chain.receipts import HEADER_FIELDS, Asks, parse_header, receipts_of
 from challenger.domain import Address, At, Block, ChainId, CommitmentId, Hash32, UnixTime, Verdict, VerdictKind
-from challenger.errors import EndpointError, FetchRefused, NoEvidence, OwnDisk, OwnGateways, RpcError
+from challenger.errors import EndpointError, NoEvidence, OurDoing, RpcError
 from challenger.evidence.form import Datum, Evidence, Observation, Sampling, ShownLog
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.judge import judge
@@ -245,7 +245,7 @@ async def _datum(sources: Sources, inline: bytes, uri: str, root: Hash32, length
         return Datum(root, None, "the chain names no place where it lies")
     try:
         data = await sources.engine.bundle(uri, root, length)
-    except (FetchRefused, OwnDisk, OwnGateways) as error:
+    except OurDoing as error:
         return Datum(root, None, str(error))
     if isinstance(data, bytes):
         return Datum(root, data, "")

@@ -29,7 +29,7 @@ from challenger.domain import (
     Verdict,
     VerdictKind,
 )
-from challenger.errors import Expected, OwnDisk
+from challenger.errors import Expected
 from challenger.pipeline.engine import Replays
 from challenger.pipeline.judge import confirms, inconclusive
 from challenger.pipeline.observe import Question, facts_of, question_from, question_of, verdict_on
@@ -148,20 +148,14 @@ class Auditor:
     async def judge(self, subject: Subject) -> AuditVerdict:
         if subject.question is None:
             return _verdict(subject, inconclusive(subject.trouble, self._backend), "", [])
-        first = await self._replay(subject.question, self._backend, fresh=False)
+        first = await verdict_on(self._engine, subject.question, self._backend, fresh=False)
         if first.kind is not VerdictKind.FRAUD or not self._confirm_backend:
             return _verdict(subject, first, "", [first])
-        second = await self._replay(subject.question, self._confirm_backend, fresh=True)
+        second = await verdict_on(self._engine, subject.question, self._confirm_backend, fresh=True)
         against = confirms(first, second)
         if against:
             return _verdict(subject, inconclusive(f"confirmation: {against}", self._backend), "", [first, second])
         return _verdict(subject, first, second.backend, [first, second])
-
-    async def _replay(self, question: Question, backend: str, *, fresh: bool) -> Verdict:
-        try:
-            return await verdict_on(self._engine, question, backend, fresh=fresh)
-        except OwnDisk as error:
-            return inconclusive(f"disk: {error}", backend)
 
 
 def _verdict(subject: Subject, said: Verdict, confirmed: str, replays: Iterable[Verdict]) -> AuditVerdict:

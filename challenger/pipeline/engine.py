@@ -6,13 +6,12 @@ reaches the service as an exception, and a model must first reproduce its regist
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from challenger.domain import Hash32, ModelId, Part, Verdict
-from challenger.errors import FetchRefused, OwnDisk, OwnGateways
+from challenger.errors import FetchRefused, OurDoing, OwnDisk, OwnGateways
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
@@ -26,8 +25,6 @@ from replay.sandbox import Completed, Inconclusive, ReplayRequest
 
 #: Bytes of an output bundle that may be a text: no model reads more than 2²⁰ tokens.
 MAX_TEXT = (4 << 20) + 64
-#: Seconds for which the files of a model that could not be had are not asked for again: all that waits for them hears the same.
-_ABSENT_SECONDS = 30.0
 #: The seed under which a known-answer pair holds.
 KNOWN_SEED = bytes(32)
 #: Why a fetch failed that says something of whoever should serve the data.
@@ -40,6 +37,9 @@ WITHHELD = frozenset(
         ArtifactReason.MANIFEST,
     }
 )
+#: How it is said that our own gateways gave nothing, or our own disk took nothing. Neither costs a case: what is wanted is
+#: looked for until its window closes.
+OWN_GATEWAYS, OWN_DISK = OWN = ("gateways", "disk")
 #: What can be behind an address: the bundle, or what there is in its place.
 Lay = Substitution | Silence | Refusal | None
 
@@ -103,7 +103,6 @@ class Engine:
         self._model_bytes = model_bytes
         self._bundle_bytes = bundle_bytes
         self._known: dict[tuple[ModelId, str], str] = {}
-        self._absent: dict[ModelId, tuple[float, Verdict]] = {}
 
     async def observe(
         self, facts: ModelFacts, data: bytes, backend: str, *, fresh: bool, seed: bytes = b"", claim: bytes = b""
@@ -138,16 +137,16 @@ class Engine:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
         answers there, or who does refuses it; None when it is said that there is nothing.
 
-        A full disk of our own raises OwnDisk, gateways of ours that give nothing OwnGateways, an address or declared size that
+        A full disk or cache of our own raises OwnDisk, gateways of ours that give nothing OwnGateways, an address or declared size that
         our settings forbid FetchRefused: none of these is anybody's withholding.
         """
         if length > self._bundle_bytes:
             raise FetchRefused(f"{length} bytes are more than replay.input_bytes allows")
         try:
             return await self._files.fetch_bundle(uri, root, length, self._bundle_bytes)
-        except ArtifactStoreFailed as error:
-            raise OwnDisk(str(error)) from error
         except ArtifactError as error:
+            if _is_our_disk(error):
+                raise OwnDisk(str(error)) from error
             large = error.reason is ArtifactReason.SIZE
             if large or error.reason in REFUSED:
                 # too much of it is more than a portal of ours would send: the server itself was reached
@@ -164,15 +163,8 @@ class Engine:
         case nothing is fetched."""
         if facts.mode != "exact" or facts.spec_version != SPEC_VERSION:
             return None  # ``observe`` says so
-        failed = self._absent.get(facts.model)
-        if failed is not None and time.monotonic() - failed[0] < _ABSENT_SECONDS:
-            return failed[1]
         found = await self._manifest(facts)
-        if isinstance(found, Verdict):
-            self._absent[facts.model] = time.monotonic(), found
-            return found
-        self._absent.pop(facts.model, None)
-        return None
+        return found if isinstance(found, Verdict) else None
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:
         """The committed text behind ``uri``, where the bundle ``data`` asks for one and it can be had: shown to ``observe``
@@ -182,15 +174,17 @@ class Engine:
             wanted = length <= MAX_TEXT and asks(decode_bundle(data))
             found = await self.bundle(uri, root, length) if wanted else b""
             return found if isinstance(found, bytes) else b""
-        except (LayoutError, FetchRefused, OwnDisk, OwnGateways):
+        except (LayoutError, OurDoing):
             return b""
 
     async def _manifest(self, facts: ModelFacts) -> Path | Verdict:
         try:
             return await self._files.fetch_model(facts.uri, facts.file_digest, self._model_bytes)
-        except ArtifactStoreFailed as error:
-            return inconclusive(f"disk: {error}", "")
         except ArtifactError as error:
+            if _is_our_disk(error):
+                return inconclusive(f"{OWN_DISK}: {error}", "")
+            if error.reason is ArtifactReason.GATEWAYS:
+                return inconclusive(f"{OWN_GATEWAYS}: {error}", "")
             if error.reason not in WITHHELD | REFUSED:
                 return inconclusive(f"fetch: {error}", "")
             lay = _in_its_place(error)
@@ -208,6 +202,11 @@ class Engine:
             same = outcome.receipt.output_root == facts.known_output_root
             self._known[key] = "" if same else "its registered known answer is not what this machine computes"
         return self._known[key] or None
+
+
+def _is_our_disk(error: ArtifactError) -> bool:
+    """Whether our own disk failed, or what we gave the cache of it is all in use: both pass."""
+    return isinstance(error, ArtifactStoreFailed) or error.reason is ArtifactReason.ROOM
 
 
 def _in_its_place(error: ArtifactError) -> Substitution | None:

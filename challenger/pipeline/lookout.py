@@ -9,17 +9,22 @@ from dataclasses import replace
 from typing import Any
 
 from challenger.domain import BlockNumber, CommitmentId, Hash32, ModelId, Part, State, UnixTime, Verdict, VerdictKind
-from challenger.errors import FetchRefused, OwnGateways
+from challenger.errors import FetchRefused, OwnDisk, OwnGateways
 from challenger.pipeline.backlog import in_turn
 from challenger.pipeline.closing import Closing
-from challenger.pipeline.engine import Replays
-from challenger.pipeline.observe import OWN_GATEWAYS, Away, Observer, missing
+from challenger.pipeline.engine import OWN, Replays
+from challenger.pipeline.observe import Away, Observer, missing
 from challenger.pipeline.outcome import Clock, Outcomes, Pace, as_verdict
 from challenger.store.engine import Store
 from challenger.store.work import Item, Waiting
+from replay.artifacts.routes import host_of
 
 #: Commitments whose data is fetched in one turn.
 _PAGE = 100
+#: Chain seconds for which a model's files stay where they were found: the cache keeps them for longer after each use.
+_KEPT = 240
+#: … and for which files that could not be had are not asked for again.
+_ABSENT = 30
 
 
 class Lookout:
@@ -50,9 +55,11 @@ class Lookout:
         self.found = 0
         self._choosing = asyncio.Lock()
         self._looks: tuple[tuple[int, int, UnixTime] | None, list[Waiting]] = (None, [])
-        #: Models whose files were here when they were last looked for, and those for which somebody is on the way.
-        self._here: set[ModelId] = set()
-        self._bringing: set[ModelId] = set()
+        #: When a model's files were last found here; for those where that is long ago, who is on the way for them now; and
+        #: what was said, when, of those that could not be had.
+        self._here: dict[ModelId, UnixTime] = {}
+        self._bringing: dict[ModelId, CommitmentId] = {}
+        self._absent: dict[ModelId, tuple[UnixTime, Verdict]] = {}
         self._gathered: tuple[BlockNumber, int] | None = None
         #: Changes of the store, and the time, at the end of the last turn that found nothing to fetch.
         self._seen: tuple[int, UnixTime] | None = None
@@ -97,8 +104,16 @@ class Lookout:
                     await self._outcomes.guarded(item, self._look_at(item, now))
         finally:
             self._busy.discard(chosen)
-            self._bringing.discard(row.model)
+            self._brought(row.model, chosen)
         return True
+
+    def _brought(self, model: ModelId, by: CommitmentId) -> None:
+        """Others may look for that model's files, if it was ``by`` for whom they waited."""
+        if self._bringing.get(model) == by:
+            del self._bringing[model]
+
+    def _is_here(self, model: ModelId, now: UnixTime) -> bool:
+        return model in self._here and now - self._here[model] < _KEPT
 
     async def _to_look_at(self, now: UnixTime, *, near: bool) -> Waiting | None:
         """The next one, which is busy from now on."""
@@ -114,47 +129,60 @@ class Lookout:
                 ready = [row for row in rows if now < row.closes and row.commitment not in self._at_hand]
                 self._looks = key, in_turn(ready)
         queue = self._looks[1]
-        found = next((number for number, row in enumerate(queue) if self._may_be_looked_at(row, near=near)), None)
+        found = next((number for number, row in enumerate(queue) if self._may_be_looked_at(row, now, near=near)), None)
         if found is None:
             return None
         row = queue.pop(found)
         self._busy.add(row.commitment)
-        if row.model not in self._here:
-            self._bringing.add(row.model)
+        if not self._is_here(row.model, now):
+            self._bringing.setdefault(row.model, row.commitment)
         return row
 
-    def _may_be_looked_at(self, row: Waiting, *, near: bool) -> bool:
+    def _may_be_looked_at(self, row: Waiting, now: UnixTime, *, near: bool) -> bool:
         if row.commitment in self._busy or row.commitment in self._at_hand:
             return False
-        if row.model in self._here:
+        if self._is_here(row.model, now):
             return not (near and row.behind)
         # one at a time finds out whether a model's files can be had: the others hear of it
         return not near and row.model not in self._bringing
 
     async def _look_at(self, item: Item, began: UnixTime) -> None:
         commitment = CommitmentId(item.work.commitment)
-        right, model = await self._replayed(item), item.commitment.model
-        if right is None:
-            if (away := await self._observer.weights(item.commitment)) is not None:
-                self._here.discard(model)
-                await self._outcomes.record(item, away, None, began)
-                return
-            self._here.add(model)
-        self._bringing.discard(model)  # what follows is this commitment's own affair
-        found = await self._observer.look(item.commitment, self._pace.backend)
+        right = await self._replayed(item)
+        absent = await self._weights(item, began) if right is None else None
+        self._brought(item.commitment.model, commitment)  # what follows is this commitment's own affair
+        # an input is demanded whether or not the model can be had; an output is compared with what a replay gave
+        found = await self._observer.look(item.commitment, self._pace.backend, output=absent is None)
         if isinstance(found, Verdict):
             await self._outcomes.record(item, found, None, began)
             return
         if Part.INPUT in found:
             await self._outcomes.record(item, missing(Part.INPUT, found[Part.INPUT]), None, began)
             return
-        if right is None:
+        if absent is not None:
+            await self._outcomes.record(item, absent, None, began)
+        elif right is None:
             self._at_hand[commitment] = found
             self.found += 1
         elif Part.OUTPUT in found:
             await self._outcomes.record(item, missing(Part.OUTPUT, found[Part.OUTPUT], right), None, began)
         else:
             await self._outcomes.record(item, right, None, began)
+
+    async def _weights(self, item: Item, now: UnixTime) -> Verdict | None:
+        """Why the files of its model are not here; None when they are. What was heard a moment ago is heard again."""
+        model = item.commitment.model
+        heard = self._absent.get(model)
+        if heard is not None and now - heard[0] < _ABSENT:
+            return heard[1]
+        found = await self._observer.weights(item.commitment)
+        if found is None:
+            self._here[model] = now
+            self._absent.pop(model, None)
+        else:
+            self._here.pop(model, None)
+            self._absent[model] = now, found
+        return found
 
     async def _replayed(self, item: Item) -> Verdict | None:
         """What an earlier replay of this commitment said, if only the output was wanting: VALID."""
@@ -164,7 +192,7 @@ class Lookout:
             found = await view.verdicts.get(item.work.verdict)
         if found is None or found.output_root is None:
             return None
-        if found.kind != VerdictKind.UNAVAILABLE and not found.detail.startswith(OWN_GATEWAYS):
+        if found.kind != VerdictKind.UNAVAILABLE and not found.detail.startswith(OWN):
             return None
         return replace(as_verdict(found), kind=VerdictKind.VALID, detail="")
 
@@ -184,6 +212,7 @@ class Lookout:
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
         gate = asyncio.Semaphore(self._pace.fetches)
+        full: list[str] = []
 
         async def fetch(uri: str, root: Hash32, length: int) -> None:
             async with gate:
@@ -191,6 +220,10 @@ class Lookout:
                     await self._engine.bundle(uri, root, length)
                 except (FetchRefused, OwnGateways):
                     return  # the look at it says so, should it be drawn
+                except OwnDisk:
+                    full.append(uri)
+                except Exception as error:  # noqa: BLE001 - one poisonous address keeps nobody else's data waiting
+                    self._outcomes.mistake(host_of(uri), error)
 
         fetches = []
         for item in wanted:
@@ -200,6 +233,9 @@ class Lookout:
             if row.output_uri:
                 fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
         await together(fetches)
+        if full:
+            self._seen = seen  # the whole page again, at another time: there may be room then
+            return False
         self._gathered = (wanted[-1].commitment.block, wanted[-1].commitment.log_index)
         return True
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
-from challenger.errors import FetchRefused, OwnGateways
-from challenger.pipeline.engine import Lay, ModelFacts, Replays
+from challenger.errors import FetchRefused, OurDoing, OwnDisk
+from challenger.pipeline.engine import OWN, OWN_DISK, OWN_GATEWAYS, Lay, ModelFacts, Replays
 from challenger.pipeline.judge import inconclusive, judge, unavailable
 from challenger.silence import Refusal
 from challenger.store.engine import Store
@@ -19,11 +19,9 @@ from challenger.store.rows import CommitmentRow, ModelRow, TaskRow
 from challenger.store.unit import View
 
 #: Of parts that are not to be had, what there is in their place, or what of ours is in the way.
-Away = Mapping[Part, Lay | FetchRefused | OwnGateways]
-#: How it is said that our own gateways gave nothing, which costs no case: it is looked for until its window closes.
-OWN_GATEWAYS = "gateways"
+Away = Mapping[Part, Lay | OurDoing]
 #: Beginnings of reasons that may pass with time.
-PASSING = (OWN_GATEWAYS, "timeout", "memory", "crashed", "protocol", "disk", "model: its known answer could not")
+PASSING = (*OWN, "timeout", "memory", "crashed", "protocol", "model: its known answer could not")
 
 
 _UNKNOWN = "record: its task or model is not in the index"
@@ -75,25 +73,25 @@ class Observer:
             facts = await model_facts(view, row)
         return None if facts is None else await self._engine.weights(facts)
 
-    async def look(self, row: CommitmentRow, backend: str) -> Away | Verdict:
-        """Fetches the data of ``row``, and replays nothing: what of it is not to be had, else why nothing can be said of it. A
-        full disk of ours raises OwnDisk."""
+    async def look(self, row: CommitmentRow, backend: str, *, output: bool = True) -> Away | Verdict:
+        """Fetches the data of ``row`` (without ``output``: its input only), and replays nothing: what of it is not to be had, else
+        why nothing can be said of it."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
             return inconclusive(_UNKNOWN, backend)
         try:
             given = await _input(self._engine, question)
-        except (FetchRefused, OwnGateways) as error:
+        except OurDoing as error:
             return inconclusive(_ours(error), backend)
         if not isinstance(given, bytes):
             return {Part.INPUT: given}
         del given  # it lies in the cache, and this may wait for long
-        if not question.output_uri or question.output:
+        if not output or not question.output_uri or question.output:
             return {}
         try:
             shown = await self._engine.bundle(*question.behind)
-        except (FetchRefused, OwnGateways) as error:
+        except OurDoing as error:
             return {Part.OUTPUT: error}  # no reason not to replay: a wrong root is wrong whatever lies there
         return {} if isinstance(shown, bytes) else {Part.OUTPUT: shown}
 
@@ -138,11 +136,10 @@ def question_from(
 async def verdict_on(
     engine: Replays, question: Question, backend: str, *, fresh: bool, away: Away | None = None
 ) -> Verdict:
-    """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch is INCONCLUSIVE; a full disk of ours
-    raises OwnDisk."""
+    """Fetches, replays on ``backend`` and judges. What our own rules forbid to fetch, or our own means cannot, is INCONCLUSIVE."""
     try:
         return await _verdict(engine, question, backend, fresh, away or {})
-    except (FetchRefused, OwnGateways) as error:
+    except OurDoing as error:
         return inconclusive(_ours(error), backend)
 
 
@@ -174,18 +171,19 @@ async def _input(engine: Replays, asked: Question) -> bytes | Lay:
     return given
 
 
-def missing(part: Part, lay: Lay | FetchRefused | OwnGateways, right: Verdict | None = None) -> Verdict:
+def missing(part: Part, lay: Lay | OurDoing, right: Verdict | None = None) -> Verdict:
     """Nobody can compare it, whatever lies in its place: that is said, and accuses nobody. ``right``: a replay that came to
     the committed roots, so that only the data is wanting."""
-    if isinstance(lay, FetchRefused | OwnGateways):
+    if isinstance(lay, OurDoing):
         said = inconclusive(_ours(lay), "")
     else:
         said = unavailable(part.value if lay is None else lay.detail(part))
     return said if right is None else replace(right, kind=said.kind, detail=said.detail)
 
 
-def _ours(error: FetchRefused | OwnGateways) -> str:
-    return f"{OWN_GATEWAYS if isinstance(error, OwnGateways) else 'fetch'}: {error}"
+def _ours(error: OurDoing) -> str:
+    how = OWN_DISK if isinstance(error, OwnDisk) else "fetch" if isinstance(error, FetchRefused) else OWN_GATEWAYS
+    return f"{how}: {error}"
 
 
 async def model_facts(view: View, row: CommitmentRow) -> ModelFacts | None:

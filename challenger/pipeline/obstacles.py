@@ -46,6 +46,8 @@ DEMAND_GAS = 300_000
 AID_GAS = 250_000
 #: Why a model is paused that no person has stopped: several providers accused, a dispute lost.
 _OWN_PAUSES = frozenset({"correlated", "lost"})
+#: What is away by no provider's doing, or may be: one source serves the weights to all of them, and silence may be our line's.
+_NOT_THEIRS = (*UNHEARD, f"{Part.WEIGHTS.value}%")
 #: Hosts that are silent together, and may all be well.
 _SEVERAL = 2
 #: The value of a filing is reckoned at so many times the present gas price (never above the sender's cap): what six full
@@ -322,7 +324,7 @@ class Obstacles:
             accused = await view.verdicts.accused(item.commitment.model, since) - cleared
             # what is fetched again after the look, and found away again, was looked at too
             known = await view.verdicts.withheld(item.commitment.model, hour, before) if looked else frozenset()
-            withheld = await view.work.withholding(item.commitment.model, since, UNHEARD)
+            withheld = await view.work.withholding(item.commitment.model, since, _NOT_THEIRS)
         count = len(accused | (withheld - known))
         if any(pause.resumed_at is None for pause in pauses):
             return max(count, self._limits.correlated_providers)

@@ -9,8 +9,9 @@ from typing import Any
 
 from challenger.domain import NEVER, CommitmentId, State, UnixTime, Verdict, VerdictKind
 from challenger.errors import Expected, StaleRow, StoreError
+from challenger.pipeline.engine import OWN
 from challenger.pipeline.learned import Learned, action_of
-from challenger.pipeline.observe import OWN_GATEWAYS, PASSING
+from challenger.pipeline.observe import PASSING
 from challenger.pipeline.schedule import demand_by, later, look_again, soon
 from challenger.silence import OUTAGE, looks, patient, withheld
 from challenger.store.engine import Store
@@ -66,10 +67,13 @@ class Outcomes:
         except StoreError:
             raise  # the database's trouble is everybody's: the loop says so and comes back
         except Exception as error:  # noqa: BLE001 - one poisonous commitment must not stop the watch over all others
-            about = subject_of(item.work.commitment)
-            self._telemetry.alerts.alert("bug", about=about, error=repr(error))
-            LOGGER.debug("while judging", exc_info=error)
+            self.mistake(subject_of(item.work.commitment), error)
             await self.later(item, f"internal: {type(error).__name__}", give_up=True)
+
+    def mistake(self, about: str, error: Exception) -> None:
+        """Tells of a mistake of our own."""
+        self._telemetry.alerts.alert("bug", about=about, error=repr(error))
+        LOGGER.debug("while judging", exc_info=error)
 
     async def record(self, item: Item, verdict: Verdict, took: float | None, began: UnixTime | None = None) -> None:
         """Keeps ``verdict`` and what follows from it. ``took``: seconds of a replay, None where there was none; ``began``: chain
@@ -102,7 +106,7 @@ class Outcomes:
         """When to judge again, so that a demand, or the rest of the way to a challenge, still fits; and never one try upon
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row, until = item.commitment, self._demand_by(item)
-        if patient(verdict.detail) or verdict.detail.startswith(OWN_GATEWAYS):
+        if patient(verdict.detail) or verdict.detail.startswith(OWN):
             # each look at who does not answer counts: what a server's silence took is no pause besides
             return max(UnixTime(now + 1), soon(began, until, self._pace.retry))
         if verdict.kind is VerdictKind.UNAVAILABLE:
@@ -133,7 +137,7 @@ class Outcomes:
             last = passed >= 3 / 4 or now >= self._last_look(item)
             outage = min(OUTAGE, (self._demand_by(item) - committed) // 8)
             return withheld(looks(vain), half=passed >= 1 / 2, last=last, outage=outage)
-        if verdict.detail.startswith(OWN_GATEWAYS):
+        if verdict.detail.startswith(OWN):
             return False
         return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
 

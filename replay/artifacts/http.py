@@ -51,9 +51,9 @@ class HttpSource:
                 await self._follow(uri, into, max_bytes, accept)
         except TimeoutError as error:  # aiohttp's own timeouts are TimeoutErrors too
             raise ArtifactMissing(ArtifactReason.TIMEOUT, f"not within {self._timeout:g} s", uri=uri) from error
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise ArtifactRefused(ArtifactReason.SCHEME, "the address does not parse", uri=uri) from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:
+            if _is_of_an_address(error):
+                raise ArtifactRefused(ArtifactReason.SCHEME, "the address does not parse", uri=uri) from error
             raise ArtifactMissing(ArtifactReason.UNREACHABLE, type(error).__name__, uri=uri) from error
 
     async def close(self) -> None:
@@ -67,6 +67,10 @@ class HttpSource:
             except ArtifactRefused as error:
                 if hops and error.reason in _FORBIDDEN:  # its address is allowed: it is the server that leads elsewhere
                     raise ArtifactRefused(ArtifactReason.REDIRECT, error.detail, uri=uri) from error
+                raise
+            except (aiohttp.ClientError, ValueError) as error:
+                if hops and _is_of_an_address(error):
+                    raise _astray(uri) from error
                 raise
             if target is None:
                 return
@@ -83,7 +87,10 @@ class HttpSource:
             if answer.status not in _REDIRECTS:
                 await self._body(answer, uri, into, max_bytes)
                 return None
-            return answer.url.join(URL(answer.headers.get("Location", "")))
+            try:
+                return answer.url.join(URL(answer.headers.get("Location", "")))
+            except ValueError as error:
+                raise _astray(uri) from error
 
     async def _body(self, answer: aiohttp.ClientResponse, uri: str, into: BinaryIO, max_bytes: int) -> None:
         if answer.status in (404, 410):
@@ -100,3 +107,12 @@ class HttpSource:
             if left < 0:
                 raise too_large(uri, max_bytes)
             await asyncio.to_thread(into.write, piece)
+
+
+def _is_of_an_address(error: Exception) -> bool:
+    """Whether an address does not parse; a bad certificate is a ValueError too, and something else."""
+    return isinstance(error, aiohttp.InvalidURL) or not isinstance(error, aiohttp.ClientError)
+
+
+def _astray(uri: str) -> ArtifactRefused:
+    return ArtifactRefused(ArtifactReason.REDIRECT, "to an address that does not parse", uri=uri)

@@ -44,15 +44,20 @@ class Routes:
         return last if before is not None and last and self._answered[last] > before else ""
 
     def another(self, uri: str) -> str:
-        """An address of another host than that of ``uri``, which answered before and did not fail as a witness since, and may
-        tell whether our line is up: each has its turn. Empty when there is none."""
+        """An address of another host than that of ``uri``, which answered before and may tell whether our line is up. Those
+        that did not fail as a witness since have their turns; where there are none, the one whose failure is longest ago: it
+        may have been our line that failed. Empty when no other ever answered."""
         host = host_of(uri)
-        others = [one for one, count in self._answered.items() if one != host and self._failed.get(one, 0) < count]
+        others = [one for one in self._answered if one != host]
+        well = [one for one in others if self._failed.get(one, 0) < self._answered[one]]
         self._turn += 1
-        return self._at[others[self._turn % len(others)]] if others else ""
+        if well:
+            return self._at[well[self._turn % len(well)]]
+        return self._at[next(one for one in self._failed if one in others)] if others else ""
 
     def failed(self, uri: str) -> None:
-        """What ``another`` named did not answer: its host is no witness until it does."""
+        """What ``another`` named did not answer: others are asked before it."""
+        self._failed.pop(host_of(uri), None)  # the latest last
         self._failed[host_of(uri)] = self._count
 
     def _note(self, which: OrderedDict[str, int], host: str) -> str | None:

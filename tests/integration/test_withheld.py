@@ -15,7 +15,7 @@ from challenger.service import LOOKERS
 from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import TEXTS, ToyWorkers
-from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactTooLarge
+from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactStoreFailed, ArtifactTooLarge
 from tests.integration.test_cut_off import Net, demanded, on
 from tests.integration.test_watcher import scene
 
@@ -239,8 +239,13 @@ async def test_who_answers_and_gives_nothing_is_asked_again_and_demanded_in_the_
     [
         (ArtifactMissing(ArtifactReason.STATUS, "HTTP 503"), "(HTTP 503)"),
         (ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable"), "no IPFS gateway of ours"),
+        (ArtifactTooLarge(ArtifactReason.ROOM, "all of it is in use"), "disk: the artefact cache on this machine"),
+        (
+            ArtifactStoreFailed(ArtifactReason.STORE, "No space left on device"),
+            "disk: the artefact cache on this machine",
+        ),
     ],
-    ids=["a server's", "of our own gateways"],
+    ids=["a server's", "of our own gateways", "of our cache", "of our disk"],
 )
 async def test_a_trouble_that_passes_costs_no_case_and_no_demand(tmp_path, trouble, said):
     async with scene(tmp_path, seed=3, **ONE) as s:
@@ -353,6 +358,132 @@ async def test_servers_that_are_silent_twice_keep_no_fraud_waiting(tmp_path):
                 await drive.block()
             await drive.end()
             assert net.now - start <= 240, net.now - start
+
+
+class Weights(Slow):
+    """``trouble``: how it ends to ask for a model's files."""
+
+    trouble: Exception | None = None
+    fetched = 0
+
+    async def fetch_model(self, uri, file_digest, max_bytes=0):
+        self.fetched += 1
+        if self.trouble is not None:
+            raise self.trouble
+        return await super().fetch_model(uri, file_digest, max_bytes)
+
+
+FRAUDS = {"by_uri": 0, "cheats": (Kind.NUDGE,), "models": ("digits",), "tasks": 10, "round_size": 1}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable"),
+        ArtifactTooLarge(ArtifactReason.ROOM, "all of it is in use"),
+        ArtifactStoreFailed(ArtifactReason.STORE, "No space left on device"),
+        ArtifactMissing(ArtifactReason.TIMEOUT, "not within 60 s"),
+        ArtifactMissing(ArtifactReason.STATUS, "HTTP 503"),
+    ],
+    ids=["gateways", "cache", "disk", "time-out", "503"],
+)
+async def test_a_models_files_that_are_away_for_a_while_cost_no_fraud_and_pause_nothing(tmp_path, trouble):
+    async with scene(tmp_path, seed=3, **FRAUDS) as s:
+        patient(s)
+        net = Weights()
+        async with on(s, net, correlated_providers=2) as app:
+            await s.world.play()
+            await app.step()
+            wrong = s.jobs(Truth.WRONG)
+            assert len(wrong) >= 2
+            rows = await commitments(app)
+            net.trouble = trouble
+            await until(s, app, net, await s.world.blocks.now() + 240)
+            assert {await state(app, row.commitment) for row in rows} <= {State.SAMPLED, State.UNAVAILABLE}
+            net.trouble = None
+            await until(s, app, net, await s.world.blocks.now() + 300)
+            async with app.store.read() as view:
+                assert [pause.detail for pause in await view.approvals.active()] == [], "nobody was accused"
+            states = {row.commitment: await state(app, row.commitment) for row in rows}
+            assert not {State.INCONCLUSIVE, State.SAMPLED, State.UNAVAILABLE} & set(states.values()), states
+
+
+async def test_files_that_were_away_are_asked_for_again_by_the_time_of_the_chain(tmp_path):
+    async with scene(tmp_path, seed=3, **FRAUDS) as s:
+        patient(s)
+        net = Weights()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            net.trouble = ArtifactMissing(ArtifactReason.TIMEOUT, "not within 60 s")
+            await app.gather()
+            assert net.fetched == 1, "all that wait for them hear the same"
+            net.trouble = None
+            await until(s, app, net, await s.world.blocks.now() + 300)
+            rows = await commitments(app)
+            assert State.SAMPLED not in {await state(app, row.commitment) for row in rows}
+
+
+async def test_an_input_is_demanded_whether_or_not_its_model_can_be_had(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Weights()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            async with app.store.read() as view:
+                task = await view.chain.task(one.task)
+            net.gone = {task.input_uri}
+            net.trouble = ArtifactMissing(ArtifactReason.NOT_FOUND, "HTTP 404")
+            await until(s, app, net, one.closes - WINDOW // 2)
+            assert set(await demanded(s)) == {one.commitment}
+
+
+class Evicted(Weights):
+    """``away``: from now on every look for a model's files is a transfer, which takes a minute."""
+
+    away = False
+
+    async def fetch_model(self, uri, file_digest, max_bytes=0):
+        if self.away:
+            await self.until(self.now + 60)
+        return await super().fetch_model(uri, file_digest, max_bytes)
+
+
+async def test_one_look_at_a_time_brings_a_models_files_back(tmp_path):
+    """They were here, and went: the cache keeps what is used now and then, and no more."""
+    knobs = {"by_uri": 0, "cheats": (Kind.NUDGE,), "models": ("digits",), "tasks": 60, "round_size": 1}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Evicted()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            assert await app.look()
+            assert await app.investigate(), "nothing is left to be replayed"
+            await s.world.blocks.travel(await s.world.blocks.now() + 600)
+            await app.step()
+            net.now, net.away = await s.world.blocks.now(), True
+            drive = Drive(s, app, net)
+            await drive.block()
+            bringing = len(net.waiting)
+            await drive.end()
+            assert bringing == 1
+
+
+async def test_a_mistake_over_one_address_keeps_no_other_data_waiting(tmp_path):
+    async with scene(tmp_path, seed=3, by_uri=100, cheats=(), tasks=5, round_size=5) as s:
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            net.fails = {rows[0].output_uri: RuntimeError("a mistake")}
+            assert await app.prefetch()
+            assert not await app.prefetch(), "the page is over"
+            assert {row.output_uri for row in rows[1:]} <= set(net.cached)
+            assert "bug" in {name for name, _ in app.telemetry.alerts.active()}
 
 
 class Weightless(Slow):

@@ -4,15 +4,21 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +51,7 @@ def uri(path):
 
 
 @asynccontextmanager
-async def serving(**routes):
+async def serving(tls=None, **routes):
     """A server whose paths are handlers or bytes; gives its address and the list of paths asked for."""
     asked = []
 
@@ -60,10 +66,10 @@ async def serving(**routes):
     app.router.add_get("/{tail:.*}", handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+        yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}", asked
     finally:
         await runner.cleanup()
 
@@ -264,7 +270,7 @@ async def test_redirects_are_few_and_each_is_checked(tmp_path):
     routes = {
         "twice": to("/once"), "once": to("m"), "m": b"here", "loop": to("/loop"), "file": to("file:///etc/passwd"),
         "inside": to("http://127.0.0.2/"), "metadata": to("http://169.254.169.254/latest"), "nowhere": to("//"),
-        "mapped": to("http://[::ffff:10.0.0.1]/"), "name": to("http://localhost:1/"),
+        "mapped": to("http://[::ffff:10.0.0.1]/"), "name": to("http://localhost:1/"), "broken": to("http://["),
         "spelt": to("http://127\u30020\u30020\u30022/"),
     }  # fmt: skip
     async with serving(**routes) as (at, _), store(tmp_path, private_networks=LOOPBACK) as cache:
@@ -276,12 +282,33 @@ async def test_redirects_are_few_and_each_is_checked(tmp_path):
             ("metadata", "169.254.169.254 is a private address"),
             ("mapped", "::ffff:a00:1 is a private address"),
             ("spelt", "127.0.0.2 is a private address"),
+            ("broken", "to an address that does not parse"),
         ]:
             # its address is allowed: it is the server that gives nothing
             told = await refused(cache.fetch(f"{at}/{path}", sha(b"?")), ArtifactRefused, ArtifactReason.REDIRECT)
             assert why in told
         with pytest.raises(ArtifactError):
             await cache.fetch(f"{at}/nowhere", sha(b"?"))
+
+
+async def test_a_bad_certificate_is_a_server_that_does_not_answer_and_no_bad_address(tmp_path):
+    """It is the server's to mend, or whoever's stands between; nobody's rule forbids it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "of its own")])
+    day = datetime(2000, 1, 1, tzinfo=UTC)
+    draft = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day + timedelta(days=1))
+    own = draft.sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8
+    (tmp_path / "own.pem").write_bytes(
+        own.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    )
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "own.pem")
+    async with serving(tls=tls, m=b"here") as (at, asked), store(tmp_path, private_networks=LOOPBACK) as cache:
+        assert at.startswith("https://")
+        await refused(cache.fetch(f"{at}/m", sha(b"here")), ArtifactMissing, ArtifactReason.UNREACHABLE)
+        assert not asked
 
 
 async def test_private_addresses_are_refused_by_name_and_by_number(tmp_path):

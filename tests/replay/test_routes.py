@@ -51,7 +51,13 @@ def test_a_witness_answered_before_is_another_host_and_each_has_its_turn() -> No
     assert {routes.another(A) for _ in range(4)} == {B, C}, "what was lost once, and never asked for again, bars nobody"
     routes.failed(C)
     assert {routes.another(A) for _ in range(4)} == {B}
+    routes.failed(B)
+    assert {routes.another(A) for _ in range(4)} == {C}, "it may have been our line that failed, and be well by now"
+    routes.failed(C)
+    assert {routes.another(A) for _ in range(4)} == {B}
     routes.answered(C)
+    assert {routes.another(A) for _ in range(4)} == {C}
+    routes.answered(B)
     assert {routes.another(A) for _ in range(4)} == {B, C}
 
 
