@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from challenger.domain import Part, UnixTime
+from challenger.domain import Part, UnixTime, VerdictKind
 from replay.artifacts.routes import host_of
 
 _ALONE, _AMONG = "silent, ", "silent while "
@@ -80,13 +80,14 @@ AT_LAST = Looks(silent=6, among=3)
 OUTAGE = 180
 
 
-def looks(said_when: Iterable[tuple[str, UnixTime]]) -> Looks:
-    """The latest run over details and times of UNAVAILABLE verdicts, newest first: up to the first that names another part."""
+def looks(verdicts: Iterable[tuple[VerdictKind, str, UnixTime]]) -> Looks:
+    """The latest run over kinds, details and times of all ``verdicts`` on a commitment, newest first: up to the first that does
+    not say that this part was away, for then it was served, or something of ours was in the way."""
     silent = among = refused = said = 0
     part, first, last = None, 0, 0
-    for detail, time in said_when:
+    for kind, detail, time in verdicts:
         missing, _, told = detail.partition(": ")
-        if part not in (None, missing):
+        if kind is not VerdictKind.UNAVAILABLE or part not in (None, missing):
             break
         last = last if part else time
         part, first = missing, time

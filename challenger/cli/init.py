@@ -60,7 +60,7 @@ MEANING = {
     "replay.workers": "replays at once",
     "replay.backend": "backend of the first replay",
     "replay.confirm_backend": "backend of the confirmation; must be another",
-    "replay.attempts": "tries before data or a worker is given up for this commitment",
+    "replay.attempts": "replays of a commitment that may end without a verdict before nothing is claimed",
     "replay.retry_seconds": "chain seconds between two tries; never more than an eighth of what a window leaves",
     "selftest.rate": "planted frauds per valid verdict, in millionths, each two replays on idle workers; 0: none",
     "filing.mode": "watch, dry-run, confirm or live; default watch without a key, dry-run with one",

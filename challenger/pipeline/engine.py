@@ -15,7 +15,7 @@ from challenger.errors import FetchRefused, OurDoing, OwnDisk, OwnGateways
 from challenger.pipeline.judge import Observed, inconclusive, unavailable
 from challenger.silence import Refusal, Silence
 from challenger.substitution import Substitution
-from replay.artifacts import REFUSED, SILENT, ArtifactError, ArtifactMismatch, ArtifactReason, ArtifactStoreFailed
+from replay.artifacts import OUR_DISK, REFUSED, SILENT, ArtifactError, ArtifactMismatch, ArtifactReason
 from replay.artifacts.routes import host_of
 from replay.errors import LayoutError
 from replay.generate import asks
@@ -37,9 +37,9 @@ WITHHELD = frozenset(
         ArtifactReason.MANIFEST,
     }
 )
-#: How it is said that our own gateways gave nothing, or our own disk took nothing. Neither costs a case: what is wanted is
-#: looked for until its window closes.
-OWN_GATEWAYS, OWN_DISK = OWN = ("gateways", "disk")
+#: How it is said that our own gateways gave nothing, our own disk took nothing, or weights of our own are not where we said. It
+#: costs no case: what is wanted is looked for until its window closes.
+OWN_GATEWAYS, OWN_DISK, OWN_WEIGHTS = OWN = ("gateways", "disk", "our weights")
 #: What can be behind an address: the bundle, or what there is in its place.
 Lay = Substitution | Silence | Refusal | None
 
@@ -137,7 +137,7 @@ class Engine:
         """The committed data behind ``uri``; what lies in its place where that is not what ``root`` says; that nobody
         answers there, or who does refuses it; None when it is said that there is nothing.
 
-        A full disk or cache of our own raises OwnDisk, gateways of ours that give nothing OwnGateways, an address or declared size that
+        A full disk of our own raises OwnDisk, gateways of ours that give nothing OwnGateways, an address or declared size that
         our settings forbid FetchRefused: none of these is anybody's withholding.
         """
         if length > self._bundle_bytes:
@@ -145,7 +145,7 @@ class Engine:
         try:
             return await self._files.fetch_bundle(uri, root, length, self._bundle_bytes)
         except ArtifactError as error:
-            if _is_our_disk(error):
+            if error.reason in OUR_DISK:
                 raise OwnDisk(str(error)) from error
             large = error.reason is ArtifactReason.SIZE
             if large or error.reason in REFUSED:
@@ -181,7 +181,7 @@ class Engine:
         try:
             return await self._files.fetch_model(facts.uri, facts.file_digest, self._model_bytes)
         except ArtifactError as error:
-            if _is_our_disk(error):
+            if error.reason in OUR_DISK:
                 return inconclusive(f"{OWN_DISK}: {error}", "")
             if error.reason is ArtifactReason.GATEWAYS:
                 return inconclusive(f"{OWN_GATEWAYS}: {error}", "")
@@ -202,11 +202,6 @@ class Engine:
             same = outcome.receipt.output_root == facts.known_output_root
             self._known[key] = "" if same else "its registered known answer is not what this machine computes"
         return self._known[key] or None
-
-
-def _is_our_disk(error: ArtifactError) -> bool:
-    """Whether our own disk failed, or what we gave the cache of it is all in use: both pass."""
-    return isinstance(error, ArtifactStoreFailed) or error.reason is ArtifactReason.ROOM
 
 
 def _in_its_place(error: ArtifactError) -> Substitution | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from challenger.domain import BlockNumber, CommitmentId, Hash32, ModelId, Part, State, UnixTime, Verdict, VerdictKind
-from challenger.errors import FetchRefused, OwnDisk, OwnGateways
+from challenger.errors import OurDoing
 from challenger.pipeline.backlog import in_turn
 from challenger.pipeline.closing import Closing
 from challenger.pipeline.engine import OWN, Replays
@@ -181,7 +181,7 @@ class Lookout:
             self._absent.pop(model, None)
         else:
             self._here.pop(model, None)
-            self._absent[model] = now, found
+            self._absent[model] = await self._clock(), found  # a server that is silent took its time
         return found
 
     async def _replayed(self, item: Item) -> Verdict | None:
@@ -212,16 +212,13 @@ class Lookout:
         async with self._store.read() as view:
             tasks = await view.chain.tasks_by_id([item.commitment.task for item in wanted])
         gate = asyncio.Semaphore(self._pace.fetches)
-        full: list[str] = []
 
         async def fetch(uri: str, root: Hash32, length: int) -> None:
             async with gate:
                 try:
                     await self._engine.bundle(uri, root, length)
-                except (FetchRefused, OwnGateways):
+                except OurDoing:
                     return  # the look at it says so, should it be drawn
-                except OwnDisk:
-                    full.append(uri)
                 except Exception as error:  # noqa: BLE001 - one poisonous address keeps nobody else's data waiting
                     self._outcomes.mistake(host_of(uri), error)
 
@@ -233,9 +230,6 @@ class Lookout:
             if row.output_uri:
                 fetches.append(fetch(row.output_uri, row.output_root, row.output_length))
         await together(fetches)
-        if full:
-            self._seen = seen  # the whole page again, at another time: there may be room then
-            return False
         self._gathered = (wanted[-1].commitment.block, wanted[-1].commitment.log_index)
         return True
 

@@ -265,7 +265,7 @@ class Obstacles:
         if not patient(item.work.detail):
             return ""
         async with self._store.read() as view:
-            run = looks(await view.verdicts.vain(CommitmentId(item.work.commitment)))
+            run = looks(await view.verdicts.said(CommitmentId(item.work.commitment)))
         hosts = await self._silent(now) if unheard(run) else 0
         if hosts < _SEVERAL:
             return ""

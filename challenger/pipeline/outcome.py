@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from challenger.silence import OUTAGE, looks, patient, withheld
 from challenger.store.engine import Store
 from challenger.store.rows import VerdictRow
 from challenger.store.subjects import subject_of
+from challenger.store.verdicts import Said
 from challenger.store.work import Item
 from challenger.telemetry.instruments import Instruments
 from challenger.telemetry.logs import LOGGER
@@ -25,6 +27,8 @@ from challenger.telemetry.metrics import REPLAY_SECONDS, VERDICTS
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Looks at a silent server for which there is room before the last moment of a demand.
 _LOOKS = 8
+#: What is in our own way is looked past later and later, up to so many doublings: it may be gone at any time.
+_OFTEN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Outcomes:
             raise  # the database's trouble is everybody's: the loop says so and comes back
         except Exception as error:  # noqa: BLE001 - one poisonous commitment must not stop the watch over all others
             self.mistake(subject_of(item.work.commitment), error)
-            await self.later(item, f"internal: {type(error).__name__}", give_up=True)
+            await self.later(item, f"internal: {type(error).__name__}", item.work.attempts + 1)
 
     def mistake(self, about: str, error: Exception) -> None:
         """Tells of a mistake of our own."""
@@ -83,7 +87,7 @@ class Outcomes:
         now = await self._clock()
         async with self._store.begin(now) as unit:
             identity = await unit.verdicts.add(commitment, verdict, fresh=False)
-            vain = await unit.verdicts.vain(commitment) if verdict.kind is VerdictKind.UNAVAILABLE else []
+            said = await unit.verdicts.said(commitment)
             facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
             if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
                 # a valid one has nothing more to say
@@ -91,7 +95,7 @@ class Outcomes:
                 await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | rest)
                 if took is not None:
                     await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
-            elif not self._settled(item, verdict, vain, now, tries):
+            elif not self._settled(item, verdict, said, now):
                 # later and later: an outage of minutes must not use up all tries
                 await unit.work.note(
                     commitment, State.SAMPLED, next_try=self._next(item, verdict, began or now, now, tries), **facts
@@ -106,12 +110,13 @@ class Outcomes:
         """When to judge again, so that a demand, or the rest of the way to a challenge, still fits; and never one try upon
         the other. That it will not fit is a careful guess: tries that are left are spread over what is left of the window."""
         row, until = item.commitment, self._demand_by(item)
-        if patient(verdict.detail) or verdict.detail.startswith(OWN):
+        if patient(verdict.detail):
             # each look at who does not answer counts: what a server's silence took is no pause besides
             return max(UnixTime(now + 1), soon(began, until, self._pace.retry))
         if verdict.kind is VerdictKind.UNAVAILABLE:
             return max(look_again(now, until, tries, self._pace.retry), soon(now, until, self._pace.retry))
         until = UnixTime(int(row.closes - self._learned.now.ahead(row.model).total()))
+        tries = min(tries, _OFTEN) if verdict.detail.startswith(OWN) else tries
         at_leisure = max(look_again(now, until, tries, self._pace.retry), self.soon(item, now, tries))
         return at_leisure if until <= now else min(at_leisure, until)  # not made late by our own wait
 
@@ -126,42 +131,34 @@ class Outcomes:
         twice = max(int(ahead.inclusion + ahead.depth), _LOOKS * self._pace.retry)
         return UnixTime(self._demand_by(item) - twice)
 
-    def _settled(
-        self, item: Item, verdict: Verdict, vain: Sequence[tuple[str, UnixTime]], now: UnixTime, tries: int
-    ) -> bool:
-        """Whether trying again is pointless. ``vain``: what was said of its data so far and when, newest first. A worker that failed
-        gets all tries; a reason that cannot change with time gets one."""
+    def _settled(self, item: Item, verdict: Verdict, said: Sequence[Said], now: UnixTime) -> bool:
+        """Whether trying again is pointless. ``said``: all that was said so far, newest first. Workers that failed get so many
+        tries, whatever was away besides; a reason that cannot change with time gets one."""
         if verdict.kind is VerdictKind.UNAVAILABLE:
             committed = item.commitment.committed_at
             passed = (now - committed) / max(1, self._demand_by(item) - committed)
             last = passed >= 3 / 4 or now >= self._last_look(item)
             outage = min(OUTAGE, (self._demand_by(item) - committed) // 8)
-            return withheld(looks(vain), half=passed >= 1 / 2, last=last, outage=outage)
+            return withheld(looks(said), half=passed >= 1 / 2, last=last, outage=outage)
         if verdict.detail.startswith(OWN):
             return False
-        return tries >= self._pace.attempts or not verdict.detail.startswith(PASSING)
+        if not verdict.detail.startswith(PASSING):
+            return True
+        failed = [one for one in said if one.kind is VerdictKind.INCONCLUSIVE and not one.detail.startswith(OWN)]
+        return len(failed) >= self._pace.attempts
 
-    async def later(self, item: Item, why: str, *, give_up: bool = False) -> None:
-        """Tries again in a while; with ``give_up`` only so often, then nothing is claimed."""
+    async def later(self, item: Item, why: str, tries: int = 1) -> None:
+        """Tries again in a while, later and later with the number of ``tries``."""
         now = await self._clock()
-        if give_up and item.work.attempts + 1 >= self._pace.attempts:
-            await self._move(item, State.INCONCLUSIVE, why)
-            return
-        async with self._store.begin(now) as unit:
-            await unit.work.note(
-                CommitmentId(item.work.commitment),
-                State(item.work.state),
-                detail=why,
-                attempts=item.work.attempts + 1,
-                next_try=self.soon(item, now),
-            )
-
-    async def _move(self, item: Item, new: State, why: str) -> None:
-        try:
-            async with self._store.begin(await self._clock()) as unit:
-                await unit.work.move(CommitmentId(item.work.commitment), State(item.work.state), new, detail=why)
-        except StaleRow:
-            return  # moved meanwhile by what the chain said
+        with suppress(StaleRow):  # moved meanwhile by what the chain said
+            async with self._store.begin(now) as unit:
+                await unit.work.note(
+                    CommitmentId(item.work.commitment),
+                    State(item.work.state),
+                    detail=why,
+                    attempts=item.work.attempts + 1,
+                    next_try=self.soon(item, now, tries),
+                )
 
     def soon(self, item: Item, now: UnixTime, tries: int = 1) -> UnixTime:
         """When to try again what is to be filed once it succeeds, and failed ``tries`` times: later and later."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from challenger.chain.hashing import keccak
 from challenger.domain import Hash32, ModelId, TaskId, Verdict, VerdictKind
-from challenger.pipeline.engine import Engine, Files, ModelFacts, Workers
+from challenger.pipeline.engine import OWN, OWN_WEIGHTS, Engine, Files, ModelFacts, Workers
 from challenger.pipeline.judge import Observed, inconclusive
 from challenger.protocols.arbius.cid import foreign, output_root, solution_digest
 from challenger.protocols.arbius.seed import seed_word
@@ -190,6 +190,8 @@ class RecipeEngine(Engine):
             asked = recipe.known_task + recipe.known_input
             known = await self._ran(recipe, asked, recipe.known_digest, backend, fresh=fresh)
             if isinstance(known, Verdict):
+                if known.detail.startswith(OWN):
+                    return known
                 return inconclusive(f"model: its known answer could not be computed, {known.detail}", backend)
             same = known.output_root == recipe.known_digest
             self._held[key] = "" if same else "the recipe's known answer is not what this machine computes"
@@ -212,7 +214,7 @@ class RecipeEngine(Engine):
         if isinstance(manifest, Verdict):
             # the weights are the operator's own: nobody else withholds them
             away = manifest.kind is VerdictKind.UNAVAILABLE
-            return inconclusive(f"fetch: {manifest.detail}" if away else manifest.detail, backend)
+            return inconclusive(f"{OWN_WEIGHTS}: {manifest.detail}" if away else manifest.detail, backend)
 
         def asked(bundle: bytes) -> ReplayRequest:
             return ReplayRequest(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,8 +13,16 @@ from challenger.store.rows import VerdictRow
 from challenger.store.schema import commitments, journal, verdicts, work
 from challenger.store.subjects import subject_of
 
-#: Looks in vain that are counted: more tell nothing new.
-_VAIN = 400
+#: Verdicts on one commitment that are read again: more tell nothing new.
+_SAID = 400
+
+
+class Said(NamedTuple):
+    """What was said of a commitment, and when."""
+
+    kind: VerdictKind
+    detail: str
+    time: UnixTime
 
 
 class Verdicts:
@@ -52,13 +62,12 @@ class Verdicts:
         query = select(verdicts).where(verdicts.c.commitment == commitment).order_by(verdicts.c.id)
         return [VerdictRow(*row) for row in await self._connection.execute(query)]
 
-    async def vain(self, commitment: CommitmentId) -> list[tuple[str, UnixTime]]:
-        """What was said and when, each time that data of ``commitment`` was not to be had, newest first: the last few hundred."""
-        query = select(verdicts.c.detail, verdicts.c.time).where(
-            verdicts.c.commitment == commitment, verdicts.c.kind == VerdictKind.UNAVAILABLE.value
-        )
-        rows = await self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(_VAIN))
-        return [(row.detail, row.time) for row in rows]
+    async def said(self, commitment: CommitmentId) -> list[Said]:
+        """What looks and first replays came to, newest first: the last few hundred."""
+        query = select(verdicts.c.kind, verdicts.c.detail, verdicts.c.time)
+        query = query.where(verdicts.c.commitment == commitment, verdicts.c.fresh.is_(False))
+        rows = await self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(_SAID))
+        return [Said(VerdictKind(row.kind), row.detail, row.time) for row in rows]
 
     async def confirmed(self, after: int, limit: int) -> list[tuple[CommitmentId, int]]:
         """Commitments of which a fraud stands as borne out by the second backend, with the id of its verdict: those above

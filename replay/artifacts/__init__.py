@@ -1,6 +1,7 @@
 """Content-addressed artefacts: fetched from ``file:``, ``http(s):`` and ``ipfs:``, verified before they get a name, cached."""
 
 from replay.artifacts.errors import (
+    OUR_DISK,
     REFUSED,
     SILENT,
     ArtifactError,
@@ -17,6 +18,7 @@ from replay.artifacts.routes import Routes
 from replay.artifacts.store import ArtifactStore
 
 __all__ = [
+    "OUR_DISK",
     "REFUSED",
     "SILENT",
     "ArtifactError",

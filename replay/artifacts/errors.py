@@ -35,6 +35,8 @@ class ArtifactReason(StrEnum):
 SILENT = frozenset({ArtifactReason.UNREACHABLE, ArtifactReason.TIMEOUT})
 #: Something was said, and nothing given: whoever should serve it may be in trouble, or what stands between.
 REFUSED = frozenset({ArtifactReason.STATUS, ArtifactReason.ENCODING, ArtifactReason.REDIRECT})
+#: Our own disk failed, or what we gave the cache of it is all in use.
+OUR_DISK = frozenset({ArtifactReason.STORE, ArtifactReason.ROOM})
 
 
 class ArtifactError(ReplayError):

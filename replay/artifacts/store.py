@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from replay.artifacts.cache import Cache, Check, disk_trouble
 from replay.artifacts.errors import (
+    OUR_DISK,
     REFUSED,
     SILENT,
     ArtifactError,
@@ -122,8 +123,10 @@ class ArtifactStore:
 
         ``length`` is what was declared. Whoever declares a wrong one must neither make us say that the data are withheld
         (a demand for what is there costs a bond) nor keep us from reading them: the root decides, ``max_bytes`` bounds, and
-        ``MAX_TILES``. Raises as ``fetch``; neither bound says anything of whoever serves the bundle.
+        ``MAX_TILES``. What was served and cannot be kept, for want of room, is given all the same. Raises as ``fetch``;
+        neither bound says anything of whoever serves the bundle.
         """
+        served: list[bytes] = []
         if length > max_bytes:
             raise ArtifactTooLarge(ArtifactReason.SIZE, f"{length} bytes, {max_bytes} allowed", uri=uri)
 
@@ -131,7 +134,8 @@ class ArtifactStore:
             from replay.layout import LayoutError, bundle_root, decode_bundle, tile_count
 
             try:
-                tensors = decode_bundle(path.read_bytes())
+                data = path.read_bytes()
+                tensors = decode_bundle(data)
             except LayoutError:
                 return False
             tiles = sum(tile_count(array.shape, array.dtype) for array in tensors.values())
@@ -139,10 +143,19 @@ class ArtifactStore:
                 raise ArtifactTooLarge(
                     ArtifactReason.TILES, f"its rows are short: {tiles} tiles to hash, {most} allowed", uri=uri
                 )
-            return bundle_root(tensors) == root
+            right: bool = bundle_root(tensors) == root
+            served[:] = [data] if right else []
+            return right
 
-        path = await self._have(f"bundle-{root.hex()}", uri, max_bytes, check)
-        return await asyncio.to_thread(path.read_bytes)
+        try:
+            path = await self._have(f"bundle-{root.hex()}", uri, max_bytes, check)
+            return served[0] if served else await asyncio.to_thread(path.read_bytes)
+        except OSError as error:  # it went while we looked
+            raise disk_trouble(error) from error
+        except ArtifactError as error:
+            if served and error.reason in OUR_DISK:
+                return served[0]
+            raise
 
     async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 4 * GIB) -> Path:
         """Fetch a manifest and every file it names; returns the manifest's path in a folder that holds them all.

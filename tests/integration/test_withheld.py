@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,8 @@ from challenger.sim.scenario import Kind
 from challenger.sim.scoreboard import Truth
 from challenger.sim.toy import TEXTS, ToyWorkers
 from replay.artifacts import ArtifactMissing, ArtifactReason, ArtifactRefused, ArtifactStoreFailed, ArtifactTooLarge
+from replay.sandbox import Inconclusive
+from replay.sandbox.outcome import Reason
 from tests.integration.test_cut_off import Net, demanded, on
 from tests.integration.test_watcher import scene
 
@@ -401,7 +404,7 @@ async def test_a_models_files_that_are_away_for_a_while_cost_no_fraud_and_pause_
             await until(s, app, net, await s.world.blocks.now() + 240)
             assert {await state(app, row.commitment) for row in rows} <= {State.SAMPLED, State.UNAVAILABLE}
             net.trouble = None
-            await until(s, app, net, await s.world.blocks.now() + 300)
+            await until(s, app, net, await s.world.blocks.now() + 480)
             async with app.store.read() as view:
                 assert [pause.detail for pause in await view.approvals.active()] == [], "nobody was accused"
             states = {row.commitment: await state(app, row.commitment) for row in rows}
@@ -438,6 +441,116 @@ async def test_an_input_is_demanded_whether_or_not_its_model_can_be_had(tmp_path
             net.trouble = ArtifactMissing(ArtifactReason.NOT_FOUND, "HTTP 404")
             await until(s, app, net, one.closes - WINDOW // 2)
             assert set(await demanded(s)) == {one.commitment}
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+@pytest.mark.parametrize(("lost", "every"), [(ArtifactReason.TIMEOUT, 5), (ArtifactReason.NOT_FOUND, 10)])
+async def test_losses_add_up_to_no_withholding_while_trouble_of_our_own_keeps_a_case_open(tmp_path, part, lost, every):
+    """Served nine times of ten, as far as our disk takes it, all through a window."""
+
+    class Full(Slow):
+        count = 0
+        where = ""
+
+        async def asked(self, uri, root, length):
+            if uri != self.where:
+                return await super().asked(uri, root, length)
+            self.count += 1
+            if self.count % every:
+                raise ArtifactStoreFailed(ArtifactReason.STORE, "No space left on device", uri=uri)
+            error = ArtifactMissing(lost, uri=uri)
+            error.meanwhile = self._routes.silent(uri) if lost is ArtifactReason.TIMEOUT else ""
+            raise error
+
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        s.settings = replace(s.settings, replay=replace(s.settings.replay, retry_seconds=RETRY // 6))
+        net = Full()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            async with app.store.read() as view:
+                task = await view.chain.task(one.task)
+            net.where = one.output_uri if part == "output" else task.input_uri
+            await until(s, app, net, one.closes - 60)
+            assert net.count >= 2 * every
+            assert not await demanded(s)
+
+
+async def test_trouble_of_our_own_uses_up_no_try_of_a_worker(tmp_path):
+    class Mortal(ToyWorkers):
+        """``deaths``: so many replays end in one."""
+
+        deaths = 0
+
+        async def replay(self, request):
+            self.deaths -= 1
+            return Inconclusive(Reason.MEMORY, "killed") if self.deaths >= 0 else await super().replay(request)
+
+    async with scene(tmp_path, seed=3, **FRAUDS) as s:
+        patient(s)
+        net, s.workers = Weights(), Mortal()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            net.trouble = ArtifactStoreFailed(ArtifactReason.STORE, "No space left on device")
+            await until(s, app, net, rows[0].closes - WINDOW + 600)
+            net.trouble, s.workers.deaths = None, len(rows)
+            await until(s, app, net, rows[0].closes - WINDOW // 3)
+            states = {row.commitment: await state(app, row.commitment) for row in rows}
+            assert State.INCONCLUSIVE not in states.values(), states
+            assert set(await s.accused()) == s.jobs(Truth.WRONG)
+
+
+class Timeless(Slow):
+    """Every look for a model's files takes a minute and gives nothing."""
+
+    fetched = 0
+
+    async def fetch_model(self, uri, file_digest, max_bytes=0):
+        self.fetched += 1
+        await self.until(self.now + 60)
+        raise ArtifactMissing(ArtifactReason.TIMEOUT, "not within 60 s", uri=uri)
+
+
+async def test_inputs_are_demanded_although_their_models_server_is_silent(tmp_path):
+    many = 30
+    knobs = {"by_uri": 100, "cheats": (), "models": ("digits",), "tasks": many, "round_size": many}
+    async with scene(tmp_path, seed=3, **knobs) as s:
+        patient(s)
+        net = Timeless()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            async with app.store.read() as view:
+                tasks = await view.chain.tasks_by_id([row.task for row in rows])
+            net.gone = {task.input_uri for task in tasks.values()}
+            start = net.now = await s.world.blocks.now()
+            drive = Drive(s, app, net)
+            while len(await demanded(s)) < many and net.now < start + 1_200:
+                await drive.block()
+            await drive.end()
+            assert len(await demanded(s)) == many, net.fetched
+
+
+async def test_a_full_disk_has_no_page_of_data_fetched_again_and_again(tmp_path):
+    async with scene(tmp_path, seed=3, by_uri=100, cheats=(), tasks=5, round_size=5) as s:
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            rows = await commitments(app)
+            full = {
+                row.output_uri: ArtifactStoreFailed(ArtifactReason.STORE, "No space left on device") for row in rows
+            }
+            net.fails = dict(full)
+            for _ in range(10):
+                await app.prefetch()
+                await s.world.blocks.travel(await s.world.blocks.now() + 12)
+                await app.step()
+            assert Counter(uri for uri in net.asked_for if uri in full) == Counter(dict.fromkeys(full, 1))
 
 
 class Evicted(Weights):

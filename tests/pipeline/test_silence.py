@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from challenger.domain import Hash32, Part, UnixTime
+from challenger.domain import Hash32, Part, UnixTime, VerdictKind
 from challenger.silence import Looks, Refusal, Silence, host_of_silence, looks, patient, unheard, withheld
 from challenger.substitution import Substitution
 
@@ -15,13 +15,14 @@ REFUSED, BESIDE = Refusal("HTTP 503", WHERE), Refusal("HTTP 503", WHERE, "b.exam
 OTHER = Substitution(9, Hash32(bytes(32)), WHERE)
 ALL = [ALONE, AMONG, REFUSED, BESIDE, OTHER]
 STEP = 60
+GONE = VerdictKind.UNAVAILABLE
 
 lays = st.sampled_from(ALL)
 
 
-def said(*lays: Silence | Refusal | Substitution, part: Part = Part.OUTPUT) -> list[tuple[str, UnixTime]]:
+def said(*lays: Silence | Refusal | Substitution, part: Part = Part.OUTPUT) -> list[tuple[VerdictKind, str, UnixTime]]:
     """Newest first, as the record gives them: one a minute."""
-    return [(one.detail(part), UnixTime(STEP * number)) for number, one in enumerate(lays)][::-1]
+    return [(GONE, one.detail(part), UnixTime(STEP * number)) for number, one in enumerate(lays)][::-1]
 
 
 def run(*lays: Silence | Refusal | Substitution) -> Looks:
@@ -37,6 +38,14 @@ def test_a_run_ends_where_another_part_was_missing(before, after):
     assert found.lasted == STEP * (len(after) - 1)
 
 
+@given(
+    st.lists(lays), st.sampled_from(["disk: full", "crashed: signal 9", "gateways: unreachable", "our weights: gone"])
+)
+def test_losses_between_which_it_was_served_are_no_run(told, why):
+    between = [(VerdictKind.INCONCLUSIVE, why, UnixTime(0))]
+    assert looks([*said(OTHER), *between, *said(*told)]) == Looks(said=1)
+
+
 @given(st.lists(lays), st.booleans(), st.booleans())
 def test_one_look_more_and_time_passing_never_excuse(told, half, last):
     if withheld(run(*told), half=half, last=last):
@@ -49,7 +58,7 @@ def test_one_look_more_and_time_passing_never_excuse(told, half, last):
 def test_what_a_server_says_counts_the_second_time_whatever_came_between():
     assert not withheld(run(OTHER), half=True, last=False)
     assert withheld(run(OTHER, ALONE, REFUSED, OTHER), half=False, last=False)
-    gone = [("output", UnixTime(0))]
+    gone = [(GONE, "output", UnixTime(0))]
     assert withheld(looks([*gone, *said(AMONG), *gone]), half=False, last=False)
 
 
@@ -72,7 +81,7 @@ def test_silence_takes_many_looks_and_others_that_answer():
 def test_at_the_last_look_fewer_are_enough_where_they_lasted():
     assert withheld(run(*[ALONE] * 6), half=True, last=True)
     assert not withheld(run(*[AMONG] * 5), half=True, last=True), "a line that loses a third loses five in a row"
-    soon = [(ALONE.detail(Part.OUTPUT), UnixTime(12 * number)) for number in range(12)][::-1]
+    soon = [(GONE, ALONE.detail(Part.OUTPUT), UnixTime(12 * number)) for number in range(12)][::-1]
     assert not withheld(looks(soon), half=True, last=True), "a server that starts anew is away for as long"
 
 

@@ -510,6 +510,20 @@ async def test_the_cache_stays_within_its_bound_and_drops_what_was_used_longest_
         await refused(use(1), ArtifactTooLarge, ArtifactReason.ROOM)
 
 
+async def test_a_bundle_for_which_there_is_no_room_is_given_all_the_same(tmp_path):
+    """It was served: nobody is to look for it again and again, and no replay is to wait."""
+    data = encode_bundle({"x": np.arange(256, dtype=np.float32).reshape(16, 16)})
+    (tmp_path / "bundle").write_bytes(data)
+    (tmp_path / "other").write_bytes(bytes(1000))
+    async with store(tmp_path, roots=[tmp_path], max_bytes=1500) as cache:
+        await cache.fetch(uri(tmp_path / "other"), sha(bytes(1000)))
+        at = uri(tmp_path / "bundle")
+        assert await cache.fetch_bundle(at, bundle_root(data), len(data)) == data
+        assert not any(data == path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+        (tmp_path / "bundle").write_bytes(encode_bundle({"x": np.zeros((16, 16), dtype=np.float32)}))
+        await refused(cache.fetch_bundle(at, bundle_root(data), len(data)), ArtifactMismatch, ArtifactReason.DIGEST)
+
+
 async def test_evicting_takes_a_models_names_too(tmp_path):
     now = [1e9]
     body = os.urandom(1000)

@@ -14,7 +14,7 @@ import pytest
 from challenger.chain.hashing import keccak
 from challenger.domain import Hash32, ModelId, TaskId, Verdict, VerdictKind
 from challenger.errors import ConfigError
-from challenger.pipeline.engine import ModelFacts
+from challenger.pipeline.engine import OWN, ModelFacts
 from challenger.pipeline.judge import Observed, judge
 from challenger.pipeline.recipes import KNOWN_TASK, Recipe, RecipeEngine
 from challenger.plugins.arbius_options import read_options
@@ -23,6 +23,7 @@ from challenger.protocols.arbius.cid import output_root, solution_digest
 from challenger.protocols.arbius.seed import seed_word
 from challenger.sim.gpt.text import decode, encode
 from challenger.sim.models import gpt_model
+from replay.artifacts import ArtifactError, ArtifactMissing, ArtifactReason, ArtifactTooLarge
 from replay.artifacts.ipfs.build import KUBO, KUBO_2025, KUBO_RAW, KUBO_V1, Profile, directory_cid
 from replay.artifacts.ipfs.cid import DAG_PB, Cid
 from replay.generate import generate, read_job
@@ -126,6 +127,39 @@ async def test_a_right_solution_and_a_wrong_one(manifest: Path, recipe: Recipe, 
     other = await door.observe(facts(), KNOWN_TASK + PROMPT, "numpy", fresh=False)
     assert isinstance(other, Observed)
     assert other.output_root == recipe.known_digest != right
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        ArtifactMissing(ArtifactReason.GATEWAYS, "unreachable"),
+        ArtifactMissing(ArtifactReason.TIMEOUT, "not within 60 s"),
+        ArtifactTooLarge(ArtifactReason.ROOM, "all of it is in use"),
+    ],
+    ids=["gateways", "time-out", "room"],
+)
+async def test_files_of_our_own_that_are_away_for_a_while_end_no_case(
+    manifest: Path, recipe: Recipe, pool: ReplayPool, why: ArtifactError
+) -> None:
+    class Fickle(Folder):
+        away = True
+
+        async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 0) -> Path:
+            if self.away:
+                raise why
+            return await super().fetch_model(uri, file_digest, max_bytes)
+
+    files = Fickle(manifest)
+    door = RecipeEngine(files, pool, [recipe], model_bytes=1 << 30, bundle_bytes=1 << 20)
+
+    async def seen() -> Observed | Verdict:
+        return await door.observe(facts(), TASK + PROMPT, "numpy", fresh=False)
+
+    assert said(await seen()).startswith(OWN)
+    files.away = False
+    assert isinstance(await seen(), Observed)
+    files.away = True
+    assert said(await seen()).startswith(OWN), "the known answer holds by now"
 
 
 async def test_what_leads_to_no_verdict(manifest: Path, recipe: Recipe, pool: ReplayPool) -> None:
