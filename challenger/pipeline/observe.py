@@ -6,7 +6,7 @@ commitment, while what comes of it can accuse nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from challenger.domain import CommitmentId, DemandOutcome, Hash32, Part, Verdict, VerdictKind
@@ -73,21 +73,22 @@ class Observer:
             facts = await model_facts(view, row)
         return None if facts is None else await self._engine.weights(facts)
 
-    async def look(self, row: CommitmentRow, backend: str, *, output: bool = True) -> Away | Verdict:
-        """Fetches the data of ``row`` (without ``output``: its input only), and replays nothing: what of it is not to be had, else
-        why nothing can be said of it."""
+    async def look(self, row: CommitmentRow, backend: str, parts: Collection[Part]) -> Away | Verdict:
+        """Fetches ``parts`` of the data of ``row``, and replays nothing: what of it is not to be had, else why nothing can be said
+        of it."""
         async with self._store.read() as view:
             question = await question_of(view, row)
         if question is None:
             return inconclusive(_UNKNOWN, backend)
-        try:
-            given = await _input(self._engine, question)
-        except OurDoing as error:
-            return inconclusive(_ours(error), backend)
-        if not isinstance(given, bytes):
-            return {Part.INPUT: given}
-        del given  # it lies in the cache, and this may wait for long
-        if not output or not question.output_uri or question.output:
+        if Part.INPUT in parts:
+            try:
+                given = await _input(self._engine, question)
+            except OurDoing as error:
+                return inconclusive(_ours(error), backend)
+            if not isinstance(given, bytes):
+                return {Part.INPUT: given}
+            del given  # it lies in the cache, and this may wait for long
+        if Part.OUTPUT not in parts or not question.output_uri or question.output:
             return {}
         try:
             shown = await self._engine.bundle(*question.behind)

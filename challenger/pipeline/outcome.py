@@ -27,7 +27,7 @@ from challenger.telemetry.metrics import REPLAY_SECONDS, VERDICTS
 Clock = Callable[[], Awaitable[UnixTime]]
 #: Looks at a silent server for which there is room before the last moment of a demand.
 _LOOKS = 8
-#: What is in our own way is looked past later and later, up to so many doublings: it may be gone at any time.
+#: What is in our own way, a mistake too, is looked past later and later, but as after so many tries: it may be gone at any time.
 _OFTEN = 3
 
 
@@ -72,7 +72,7 @@ class Outcomes:
             raise  # the database's trouble is everybody's: the loop says so and comes back
         except Exception as error:  # noqa: BLE001 - one poisonous commitment must not stop the watch over all others
             self.mistake(subject_of(item.work.commitment), error)
-            await self.later(item, f"internal: {type(error).__name__}", item.work.attempts + 1)
+            await self.later(item, f"internal: {type(error).__name__}", min(item.work.attempts + 1, _OFTEN))
 
     def mistake(self, about: str, error: Exception) -> None:
         """Tells of a mistake of our own."""

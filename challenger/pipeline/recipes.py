@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -199,22 +200,29 @@ class RecipeEngine(Engine):
             return inconclusive(f"model: {why}", backend)
         return await self._ran(recipe, data, output_root(claim), backend, fresh=fresh)
 
-    async def weights(self, facts: ModelFacts) -> Verdict | None:  # noqa: ARG002
-        """They are the operator's own: the replay fetches them."""
-        return None
+    async def weights(self, facts: ModelFacts) -> Verdict | None:
+        """As ``Engine.weights``; of a model without a recipe nothing is fetched, and ``observe`` says so."""
+        recipe = self._recipes.get(facts.model)
+        found = None if recipe is None else await self._brought(recipe)
+        return found if isinstance(found, Verdict) else None
 
     async def text(self, data: bytes, uri: str, root: Hash32, length: int) -> bytes:  # noqa: ARG002
         """No output is ever fetched: the files' CID is computed from our own."""
         return b""
 
+    async def _brought(self, recipe: Recipe) -> Path | Verdict:
+        """The model's manifest. The weights are the operator's own: nobody else withholds them."""
+        found = await self._manifest(recipe.facts)
+        if isinstance(found, Verdict) and found.kind is VerdictKind.UNAVAILABLE:
+            return inconclusive(f"{OWN_WEIGHTS}: {found.detail}", "")
+        return found
+
     async def _ran(
         self, recipe: Recipe, data: bytes, claimed: Hash32, backend: str, *, fresh: bool
     ) -> Observed | Verdict:
-        manifest = await self._manifest(recipe.facts)
+        manifest = await self._brought(recipe)
         if isinstance(manifest, Verdict):
-            # the weights are the operator's own: nobody else withholds them
-            away = manifest.kind is VerdictKind.UNAVAILABLE
-            return inconclusive(f"{OWN_WEIGHTS}: {manifest.detail}" if away else manifest.detail, backend)
+            return manifest
 
         def asked(bundle: bytes) -> ReplayRequest:
             return ReplayRequest(

@@ -9,6 +9,7 @@ import io
 import itertools
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,8 @@ GIB = 1 << 30
 #: Tiles of a bundle that are hashed at most, in this very process: half a second of a processor. A row of four bytes makes a
 #: tile of 1,024, so that bytes bound nothing; rows of 512 bytes and more are bounded by them alone.
 MAX_TILES = 1 << 17
+#: Bytes of bundles held in memory, for which the cache has no room.
+_UNKEPT_BYTES = 64 << 20
 #: How long a witness has for its headers.
 _WITNESS_SECONDS = 10.0
 #: … and how far apart two are asked at least: a flood of failures makes no flood of them.
@@ -93,6 +96,8 @@ class ArtifactStore:
         self._witnessed, self._witness_pause = -math.inf, witness_pause
         self._turns: WeakValueDictionary[tuple[str, str], _Turn] = WeakValueDictionary()
         self._tries = itertools.count(1)
+        #: Bundles that were served and found no room, the latest last.
+        self._unkept: OrderedDict[str, bytes] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         try:
@@ -126,9 +131,12 @@ class ArtifactStore:
         ``MAX_TILES``. What was served and cannot be kept, for want of room, is given all the same. Raises as ``fetch``;
         neither bound says anything of whoever serves the bundle.
         """
-        served: list[bytes] = []
         if length > max_bytes:
             raise ArtifactTooLarge(ArtifactReason.SIZE, f"{length} bytes, {max_bytes} allowed", uri=uri)
+        name = f"bundle-{root.hex()}"
+        if (kept := self._unkept.get(name)) is not None:
+            return kept
+        served: list[bytes] = []
 
         def check(path: Path) -> bool:
             from replay.layout import LayoutError, bundle_root, decode_bundle, tile_count
@@ -148,14 +156,21 @@ class ArtifactStore:
             return right
 
         try:
-            path = await self._have(f"bundle-{root.hex()}", uri, max_bytes, check)
+            path = await self._have(name, uri, max_bytes, check)
             return served[0] if served else await asyncio.to_thread(path.read_bytes)
         except OSError as error:  # it went while we looked
             raise disk_trouble(error) from error
         except ArtifactError as error:
-            if served and error.reason in OUR_DISK:
-                return served[0]
-            raise
+            if not served or error.reason not in OUR_DISK:
+                raise
+        return self._in_memory(name, served[0])
+
+    def _in_memory(self, name: str, data: bytes) -> bytes:
+        """Keeps ``data`` for whoever asks next: who serves it once need not serve it for each step of one case."""
+        self._unkept[name] = data
+        while sum(map(len, self._unkept.values())) > _UNKEPT_BYTES:
+            self._unkept.popitem(last=False)
+        return data
 
     async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 4 * GIB) -> Path:
         """Fetch a manifest and every file it names; returns the manifest's path in a folder that holds them all.

@@ -553,6 +553,25 @@ async def test_a_full_disk_has_no_page_of_data_fetched_again_and_again(tmp_path)
             assert Counter(uri for uri in net.asked_for if uri in full) == Counter(dict.fromkeys(full, 1))
 
 
+async def test_an_input_that_went_since_its_replay_keeps_no_output_from_being_demanded(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        async with on(s, net) as app:
+            await s.world.play()
+            await app.step()
+            (one,) = await commitments(app)
+            async with app.store.read() as view:
+                task = await view.chain.task(one.task)
+            net.down = {one.output_uri}
+            await until(s, app, net, one.closes - WINDOW + 300)
+            assert s.workers.asked
+            del net.cached[task.input_uri]
+            net.down |= {task.input_uri}
+            await until(s, app, net, one.closes - WINDOW // 3)
+            assert set(await demanded(s)) == {one.commitment}
+
+
 class Evicted(Weights):
     """``away``: from now on every look for a model's files is a transfer, which takes a minute."""
 

@@ -510,7 +510,7 @@ async def test_the_cache_stays_within_its_bound_and_drops_what_was_used_longest_
         await refused(use(1), ArtifactTooLarge, ArtifactReason.ROOM)
 
 
-async def test_a_bundle_for_which_there_is_no_room_is_given_all_the_same(tmp_path):
+async def test_a_bundle_for_which_there_is_no_room_is_given_all_the_same(tmp_path, monkeypatch):
     """It was served: nobody is to look for it again and again, and no replay is to wait."""
     data = encode_bundle({"x": np.arange(256, dtype=np.float32).reshape(16, 16)})
     (tmp_path / "bundle").write_bytes(data)
@@ -520,7 +520,13 @@ async def test_a_bundle_for_which_there_is_no_room_is_given_all_the_same(tmp_pat
         at = uri(tmp_path / "bundle")
         assert await cache.fetch_bundle(at, bundle_root(data), len(data)) == data
         assert not any(data == path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
-        (tmp_path / "bundle").write_bytes(encode_bundle({"x": np.zeros((16, 16), dtype=np.float32)}))
+        (tmp_path / "bundle").unlink()
+        assert await cache.fetch_bundle(at, bundle_root(data), len(data)) == data, "whoever serves it does so once"
+        monkeypatch.setattr("replay.artifacts.store._UNKEPT_BYTES", 2 * len(data))
+        for number in (1, 2):
+            other = encode_bundle({"x": np.full((16, 16), number, dtype=np.float32)})
+            (tmp_path / "bundle").write_bytes(other)
+            assert await cache.fetch_bundle(at, bundle_root(other), len(other)) == other
         await refused(cache.fetch_bundle(at, bundle_root(data), len(data)), ArtifactMismatch, ArtifactReason.DIGEST)
 
 

@@ -156,7 +156,11 @@ async def test_files_of_our_own_that_are_away_for_a_while_end_no_case(
         return await door.observe(facts(), TASK + PROMPT, "numpy", fresh=False)
 
     assert said(await seen()).startswith(OWN)
+    looked = await door.weights(facts())
+    assert looked is not None, "no replay has to wait for them"
+    assert said(looked).startswith(OWN)
     files.away = False
+    assert await door.weights(facts()) is None
     assert isinstance(await seen(), Observed)
     files.away = True
     assert said(await seen()).startswith(OWN), "the known answer holds by now"
