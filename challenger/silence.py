@@ -101,14 +101,15 @@ def looks(verdicts: Iterable[tuple[VerdictKind, str, UnixTime]]) -> Looks:
     return Looks(silent, among, refused, said, last - first)
 
 
-def withheld(run: Looks, *, half: bool, last: bool, outage: int = OUTAGE) -> bool:
+def withheld(run: Looks, *, half: bool, last: bool, outage: int = OUTAGE, pause: int = 0) -> bool:
     """Whether what ``run`` looked for in vain is withheld. ``half``: half of the time for a demand has passed; ``last``:
-    three quarters of it, or a demand fits only just twice; ``outage``: seconds that it has to have lasted.
+    three quarters of it, or a demand fits only just twice; ``outage``: seconds that it has to have lasted; ``pause``: that two
+    words of a server lie apart, unless it is ``last``: it may have been early.
 
     What a server says of itself counts the second time. A refusal, which may be its trouble, and silence, which may be our
     line's, get half of the time that there is; the rest is for whoever has to decide, and for the demand.
     """
-    if run.said >= 2:
+    if run.said >= 2 and (last or run.lasted >= pause):
         return True
     if run.lasted < outage:
         return False

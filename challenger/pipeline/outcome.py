@@ -139,12 +139,15 @@ class Outcomes:
             passed = (now - committed) / max(1, self._demand_by(item) - committed)
             last = passed >= 3 / 4 or now >= self._last_look(item)
             outage = min(OUTAGE, (self._demand_by(item) - committed) // 8)
-            return withheld(looks(said), half=passed >= 1 / 2, last=last, outage=outage)
+            # a reorganisation has it looked for anew, however short ago that was
+            pause = min(outage, self._pace.retry)
+            return withheld(looks(said), half=passed >= 1 / 2, last=last, outage=outage, pause=pause)
         if verdict.detail.startswith(OWN):
             return False
         if not verdict.detail.startswith(PASSING):
             return True
-        failed = [one for one in said if one.kind is VerdictKind.INCONCLUSIVE and not one.detail.startswith(OWN)]
+        ours = said[: item.work.attempts + 1]  # not what was said of it before a reorganisation
+        failed = [one for one in ours if one.kind is VerdictKind.INCONCLUSIVE and not one.detail.startswith(OWN)]
         return len(failed) >= self._pace.attempts
 
     async def later(self, item: Item, why: str, tries: int = 1) -> None:

@@ -98,6 +98,7 @@ class ArtifactStore:
         self._tries = itertools.count(1)
         #: Bundles that were served and found no room, the latest last.
         self._unkept: OrderedDict[str, bytes] = OrderedDict()
+        self._unkept_bytes = 0
 
     async def __aenter__(self) -> Self:
         try:
@@ -161,15 +162,18 @@ class ArtifactStore:
         except OSError as error:  # it went while we looked
             raise disk_trouble(error) from error
         except ArtifactError as error:
+            if (kept := self._unkept.get(name)) is not None:  # another has it, for whom we waited
+                return kept
             if not served or error.reason not in OUR_DISK:
                 raise
         return self._in_memory(name, served[0])
 
     def _in_memory(self, name: str, data: bytes) -> bytes:
         """Keeps ``data`` for whoever asks next: who serves it once need not serve it for each step of one case."""
+        self._unkept_bytes += len(data) - len(self._unkept.pop(name, b""))
         self._unkept[name] = data
-        while sum(map(len, self._unkept.values())) > _UNKEPT_BYTES:
-            self._unkept.popitem(last=False)
+        while self._unkept_bytes > _UNKEPT_BYTES:
+            self._unkept_bytes -= len(self._unkept.popitem(last=False)[1])
         return data
 
     async def fetch_model(self, uri: str, file_digest: bytes, max_bytes: int = 4 * GIB) -> Path:

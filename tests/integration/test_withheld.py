@@ -136,6 +136,11 @@ async def commitments(app) -> list:
         return [item.commitment for item in await view.work.listing(limit=500)]
 
 
+async def verdicts(app, one) -> list:
+    async with app.store.read() as view:
+        return await view.verdicts.of(one.commitment)
+
+
 async def state(app, commitment) -> str:
     async with app.store.read() as view:
         return (await view.work.get(commitment)).state
@@ -477,16 +482,60 @@ async def test_losses_add_up_to_no_withholding_while_trouble_of_our_own_keeps_a_
             assert not await demanded(s)
 
 
+class Mortal(ToyWorkers):
+    """``deaths``: so many replays end in one."""
+
+    deaths = 0
+
+    async def replay(self, request):
+        self.deaths -= 1
+        return Inconclusive(Reason.MEMORY, "killed") if self.deaths >= 0 else await super().replay(request)
+
+
+async def reorganised(s, one) -> None:
+    """The block of ``one`` goes, and what was in it comes again."""
+    await s.devnet.reorg((await s.devnet.rpc.block("latest")).number - one.block + 1, keep=True)
+
+
+async def test_data_that_is_late_once_is_not_late_twice_because_its_block_went(tmp_path):
+    async with scene(tmp_path, seed=3, **ONE) as s:
+        patient(s)
+        net = Slow()
+        await s.world.play()
+        async with on(s, net) as app:
+            await app.step()
+            (one,) = await commitments(app)
+            async with app.store.read() as view:
+                net.gone = {(await view.chain.task(one.task)).input_uri}
+            while not (said := await verdicts(app, one)):
+                await s.turn(app, people=False)
+            await reorganised(s, one)
+            await until(s, app, net, said[0].time + RETRY * 3 // 4)
+            assert len(await verdicts(app, one)) == 2, "it was looked for anew at once"
+            net.gone = set()
+            await until(s, app, net, one.closes - WINDOW // 2)
+            assert not await demanded(s)
+
+
+async def test_deaths_before_a_reorganisation_use_up_no_try_after_it(tmp_path):
+    async with scene(tmp_path, seed=3, **(FRAUDS | {"tasks": 1})) as s:
+        net, s.workers = Slow(), Mortal()
+        await s.world.play()
+        async with on(s, net) as app:
+            await app.step()
+            (one,) = await commitments(app)
+            s.workers.deaths = s.settings.replay.attempts - 1
+            while s.workers.deaths > 0:
+                await s.turn(app, people=False)
+            await reorganised(s, one)
+            while await app.step():
+                pass
+            s.workers.deaths = 1
+            await until(s, app, net, one.closes - WINDOW // 2)
+            assert await state(app, one.commitment) not in {State.SAMPLED, State.INCONCLUSIVE}
+
+
 async def test_trouble_of_our_own_uses_up_no_try_of_a_worker(tmp_path):
-    class Mortal(ToyWorkers):
-        """``deaths``: so many replays end in one."""
-
-        deaths = 0
-
-        async def replay(self, request):
-            self.deaths -= 1
-            return Inconclusive(Reason.MEMORY, "killed") if self.deaths >= 0 else await super().replay(request)
-
     async with scene(tmp_path, seed=3, **FRAUDS) as s:
         patient(s)
         net, s.workers = Weights(), Mortal()

@@ -58,6 +58,11 @@ def test_one_look_more_and_time_passing_never_excuse(told, half, last):
 def test_what_a_server_says_counts_the_second_time_whatever_came_between():
     assert not withheld(run(OTHER), half=True, last=False)
     assert withheld(run(OTHER, ALONE, REFUSED, OTHER), half=False, last=False)
+    assert not withheld(run(OTHER, OTHER), half=True, last=False, pause=2 * STEP), (
+        "its block went: looked for anew at once"
+    )
+    assert withheld(run(OTHER, OTHER), half=False, last=True, pause=2 * STEP)
+    assert withheld(run(OTHER, OTHER, OTHER), half=False, last=False, pause=2 * STEP)
     gone = [(GONE, "output", UnixTime(0))]
     assert withheld(looks([*gone, *said(AMONG), *gone]), half=False, last=False)
 

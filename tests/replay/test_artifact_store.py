@@ -530,6 +530,18 @@ async def test_a_bundle_for_which_there_is_no_room_is_given_all_the_same(tmp_pat
         await refused(cache.fetch_bundle(at, bundle_root(data), len(data)), ArtifactMismatch, ArtifactReason.DIGEST)
 
 
+async def test_whoever_waits_for_a_bundle_without_room_is_given_it_too(tmp_path):
+    data = encode_bundle({"x": np.arange(256, dtype=np.float32).reshape(16, 16)})
+    times = iter(range(100))
+
+    async def once(request):
+        return web.Response(status=503) if next(times) else web.Response(body=data)
+
+    async with serving(b=once) as (at, _), store(tmp_path, private_networks=LOOPBACK, max_bytes=100) as cache:
+        asked = (cache.fetch_bundle(f"{at}/b", bundle_root(data), len(data)) for _ in range(4))
+        assert await asyncio.gather(*asked) == [data] * 4
+
+
 async def test_evicting_takes_a_models_names_too(tmp_path):
     now = [1e9]
     body = os.urandom(1000)
