@@ -152,9 +152,11 @@ class Lookout:
         absent = await self._weights(item, began) if right is None else None
         self._brought(item.commitment.model, commitment)  # what follows is this commitment's own affair
         # an input is demanded whether or not the model can be had; an output is compared with what a replay gave
-        wanted = (
-            [Part.OUTPUT] if right is not None else [Part.INPUT] if absent is not None else [Part.INPUT, Part.OUTPUT]
-        )
+        wanted = {Part.INPUT, Part.OUTPUT}
+        if right is not None:
+            wanted.remove(Part.INPUT)
+        if absent is not None:
+            wanted.remove(Part.OUTPUT)
         found = await self._observer.look(item.commitment, self._pace.backend, wanted)
         if isinstance(found, Verdict):
             await self._outcomes.record(item, found, None, began)

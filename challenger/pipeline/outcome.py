@@ -87,7 +87,6 @@ class Outcomes:
         now = await self._clock()
         async with self._store.begin(now) as unit:
             identity = await unit.verdicts.add(commitment, verdict, fresh=False)
-            said = await unit.verdicts.said(commitment)
             facts: dict[str, Any] = {"verdict": identity, "detail": verdict.detail, "attempts": tries}
             if verdict.kind in (VerdictKind.VALID, VerdictKind.FRAUD):
                 # a valid one has nothing more to say
@@ -95,7 +94,7 @@ class Outcomes:
                 await unit.work.move(commitment, State.SAMPLED, State.REPLAYED, **facts | rest)
                 if took is not None:
                     await self._learned.add(unit, action_of("replay", item.commitment.model, self._pace.backend), took)
-            elif not self._settled(item, verdict, said, now):
+            elif not self._settled(item, verdict, await unit.verdicts.said(commitment), now):
                 # later and later: an outage of minutes must not use up all tries
                 await unit.work.note(
                     commitment, State.SAMPLED, next_try=self._next(item, verdict, began or now, now, tries), **facts

@@ -141,6 +141,19 @@ async def verdicts(app, one) -> list:
         return await view.verdicts.of(one.commitment)
 
 
+async def alone(s, app):
+    """Everything is committed and indexed; the one commitment that there is."""
+    await s.world.play()
+    await app.step()
+    (one,) = await commitments(app)
+    return one
+
+
+async def task_of(app, one):
+    async with app.store.read() as view:
+        return await view.chain.task(one.task)
+
+
 async def state(app, commitment) -> str:
     async with app.store.read() as view:
         return (await view.work.get(commitment)).state
@@ -260,9 +273,7 @@ async def test_a_trouble_that_passes_costs_no_case_and_no_demand(tmp_path, troub
         patient(s)
         net = Slow()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
+            one = await alone(s, app)
             net.fails = {one.output_uri: trouble}
             await until(s, app, net, one.closes - WINDOW + 600)
             async with app.store.read() as view:
@@ -284,11 +295,8 @@ async def test_a_task_longer_than_it_says_has_no_provider_asked_for_it(tmp_path)
         patient(s)
         net = Slow()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
-            async with app.store.read() as view:
-                task = await view.chain.task(one.task)
+            one = await alone(s, app)
+            task = await task_of(app, one)
             net.fails = {task.input_uri: ArtifactTooLarge(ArtifactReason.SIZE, "more than 100 bytes")}
             await until(s, app, net, one.closes - WINDOW + 600)
             assert await state(app, one.commitment) == State.INCONCLUSIVE
@@ -437,11 +445,8 @@ async def test_an_input_is_demanded_whether_or_not_its_model_can_be_had(tmp_path
         patient(s)
         net = Weights()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
-            async with app.store.read() as view:
-                task = await view.chain.task(one.task)
+            one = await alone(s, app)
+            task = await task_of(app, one)
             net.gone = {task.input_uri}
             net.trouble = ArtifactMissing(ArtifactReason.NOT_FOUND, "HTTP 404")
             await until(s, app, net, one.closes - WINDOW // 2)
@@ -471,11 +476,8 @@ async def test_losses_add_up_to_no_withholding_while_trouble_of_our_own_keeps_a_
         s.settings = replace(s.settings, replay=replace(s.settings.replay, retry_seconds=RETRY // 6))
         net = Full()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
-            async with app.store.read() as view:
-                task = await view.chain.task(one.task)
+            one = await alone(s, app)
+            task = await task_of(app, one)
             net.where = one.output_uri if part == "output" else task.input_uri
             await until(s, app, net, one.closes - 60)
             assert net.count >= 2 * every
@@ -607,11 +609,8 @@ async def test_an_input_that_went_since_its_replay_keeps_no_output_from_being_de
         patient(s)
         net = Slow()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
-            async with app.store.read() as view:
-                task = await view.chain.task(one.task)
+            one = await alone(s, app)
+            task = await task_of(app, one)
             net.down = {one.output_uri}
             await until(s, app, net, one.closes - WINDOW + 300)
             assert s.workers.asked
@@ -756,9 +755,7 @@ async def test_nothing_is_looked_for_while_the_record_is_held_to_be_old(tmp_path
     async with scene(tmp_path, seed=3, **ONE) as s:
         net = Slow()
         async with on(s, net) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
+            one = await alone(s, app)
             app._reconciler.holding = "an older copy"
             assert not await app.look()
             assert net.asked_for.count(one.output_uri) == 0
@@ -769,9 +766,7 @@ async def test_what_came_back_while_a_person_took_their_time_is_not_demanded(tmp
         patient(s)
         net = Slow()
         async with on(s, net, mode=Mode.CONFIRM) as app:
-            await s.world.play()
-            await app.step()
-            (one,) = await commitments(app)
+            one = await alone(s, app)
             net.down = {one.output_uri}
             while await state(app, one.commitment) != State.UNAVAILABLE:
                 await s.turn(app, people=False)
